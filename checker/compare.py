@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Comparing what the model expects with what a real target showed, step by step.
+
+Everything either side reports is compared: a member that only one of them has is a
+difference. The exceptions are the few entries of :data:`MASKS`. Names that QEMU
+generated are equal up to a renaming that must be the same along the whole trace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from model.trace import Json, Observation
+
+
+@attrs.frozen
+class Mask:
+    """A member that is not compared: where it stands (by its last names), and why not."""
+
+    path: str
+    reason: str
+
+
+MASKS: tuple[Mask, ...] = (
+    Mask(
+        "image.actual-size",
+        "bytes that the host's file system happens to allocate for the file",
+    ),
+    Mask(
+        "backing-image.actual-size",
+        "the same for the images of the backing chain, which nest inside",
+    ),
+    Mask(
+        "timestamp",
+        "the host's clock when an event was emitted",
+    ),
+)
+"""Every exception to equality. Listed by ``reopencheck doctor --masks``; fewer than ten."""
+
+_MASKED_ANYWHERE = frozenset(m.path for m in MASKS if "." not in m.path)
+_MASKED = frozenset(tuple(m.path.rsplit(".", 1)) for m in MASKS if "." in m.path)
+
+_GENERATED = re.compile(r"(#block\d+)")
+
+
+class _Absent:
+    """Stands for a member that one side does not have."""
+
+    def __repr__(self) -> str:
+        return "(absent)"
+
+
+ABSENT = _Absent()
+
+
+@attrs.frozen
+class Mismatch:
+    """The first place where two observations differ. Either value may be :data:`ABSENT`."""
+
+    path: str
+    expected: object
+    got: object
+
+
+class Renaming:
+    """A bijection between the names that the model generated and those that QEMU did.
+
+    It grows as pairs are met and never takes one back: a name that was paired once
+    stands for the same node until the end of the trace.
+    """
+
+    __slots__ = ("_to_expected", "_to_got")
+
+    def __init__(self) -> None:
+        self._to_got: dict[str, str] = {}
+        self._to_expected: dict[str, str] = {}
+
+    def pair(self, expected: str, got: str) -> bool:
+        """Whether two generated names may stand for each other; remembers that they do."""
+        return (
+            self._to_got.setdefault(expected, got) == got
+            and self._to_expected.setdefault(got, expected) == expected
+        )
+
+    def equal(self, expected: str, got: str) -> bool:
+        """Whether two texts are equal up to the renaming of generated names."""
+        if "#block" not in expected or "#block" not in got:
+            return expected == got
+        left, right = _GENERATED.split(expected), _GENERATED.split(got)
+        if len(left) != len(right) or left[::2] != right[::2]:
+            return False
+        return all(self.pair(e, g) for e, g in zip(left[1::2], right[1::2], strict=True))
+
+    def to_got(self, expected: str) -> str:
+        """The target's name for one of the model's, where it is known."""
+        return self._to_got.get(expected, expected)
+
+
+def _scalar_equal(expected: Json, got: Json) -> bool:
+    # True == 1 in Python, and they are different answers in JSON.
+    return bool(expected == got) and type(expected) is type(got)
+
+
+def _compare(expected: Json, got: Json, path: str, member: str, names: Renaming) -> Mismatch | None:
+    """The first difference of two JSON values; ``member`` is the name that holds them."""
+    if isinstance(expected, str) and isinstance(got, str):
+        return None if names.equal(expected, got) else Mismatch(path, expected, got)
+    if isinstance(expected, dict) and isinstance(got, dict):
+        return _compare_members(expected, got, path, member, names)
+    if isinstance(expected, (list, tuple)) and isinstance(got, list):
+        if len(expected) != len(got):
+            return Mismatch(path, expected, got)
+        for number, (left, right) in enumerate(zip(expected, got, strict=True)):
+            found = _compare(left, right, f"{path}[{number}]", member, names)
+            if found is not None:
+                return found
+        return None
+    return None if _scalar_equal(expected, got) else Mismatch(path, expected, got)
+
+
+def _compare_members(
+    expected: dict[str, Json], got: dict[str, Json], path: str, member: str, names: Renaming
+) -> Mismatch | None:
+    for key, left in expected.items():
+        if key in _MASKED_ANYWHERE or (member, key) in _MASKED:
+            continue
+        right = got.get(key, ABSENT)
+        if left is right:
+            continue
+        where = f"{path}.{key}" if path else key
+        if right is ABSENT:
+            return Mismatch(where, left, ABSENT)
+        found = _compare(left, right, where, key, names)
+        if found is not None:
+            return found
+    if len(got) > len(expected) or not expected.keys() >= got.keys():
+        for key, right in got.items():
+            if key in _MASKED_ANYWHERE or (member, key) in _MASKED:
+                continue
+            if key not in expected:
+                return Mismatch(f"{path}.{key}" if path else key, ABSENT, right)
+    return None
+
+
+def _compare_nodes(
+    expected: Sequence[dict[str, Json]], got: Sequence[dict[str, Json]], names: Renaming
+) -> Mismatch | None:
+    """Compare two answers of ``query-named-block-nodes``: a list, newest first."""
+    left = [str(node.get("node-name")) for node in expected]
+    right = [str(node.get("node-name")) for node in got]
+    if len(left) != len(right):
+        return Mismatch("nodes", left, right)
+    if not all(names.equal(e, g) for e, g in zip(left, right, strict=True)):
+        return Mismatch("nodes", left, right)
+    for name, e, g in zip(right, expected, got, strict=True):
+        found = _compare_members(e, g, f"nodes[{name}]", "", names)
+        if found is not None:
+            return found
+    return None
+
+
+Edge = tuple[str, str, str, tuple[str, ...], tuple[str, ...]]
+"""Parent, name of the child, child, permissions, shared permissions (both sorted)."""
+
+
+@attrs.frozen
+class Graph:
+    """An answer of ``x-debug-query-block-graph`` without its arbitrary numbers.
+
+    ``vertices`` are ``(type, name)`` in the order of the answer, and so are ``edges``.
+    """
+
+    vertices: tuple[tuple[str, str], ...]
+    edges: tuple[Edge, ...]
+
+
+def read_graph(answer: dict[str, Json]) -> Graph:
+    """The graph in terms of node names; vertices without a name get their position."""
+    label: dict[object, str] = {}
+    vertices = []
+    for number, vertex in enumerate(answer.get("nodes", ())):
+        kind, name = str(vertex.get("type", "")), str(vertex.get("name", ""))
+        label[vertex.get("id")] = name if kind == "block-driver" else f"{kind}:{name or number}"
+        vertices.append((kind, name))
+    edges = [
+        (
+            label.get(edge.get("parent"), "?"),
+            str(edge.get("name", "")),
+            label.get(edge.get("child"), "?"),
+            tuple(sorted(edge.get("perm", ()))),
+            tuple(sorted(edge.get("shared-perm", ()))),
+        )
+        for edge in answer.get("edges", ())
+    ]
+    return Graph(tuple(vertices), tuple(edges))
+
+
+def _compare_graphs(
+    expected: dict[str, Json], got: dict[str, Json], names: Renaming
+) -> Mismatch | None:
+    left, right = read_graph(expected), read_graph(got)
+    if len(left.vertices) != len(right.vertices) or not all(
+        e[0] == g[0] and names.equal(e[1], g[1])
+        for e, g in zip(left.vertices, right.vertices, strict=True)
+    ):
+        return Mismatch("graph.nodes", list(left.vertices), list(right.vertices))
+    renamed = [(names.to_got(e[0]), e[1], names.to_got(e[2]), e[3], e[4]) for e in left.edges]
+    if renamed == list(right.edges):
+        return None
+    links, real_links = [e[:3] for e in renamed], [e[:3] for e in right.edges]
+    if sorted(links) != sorted(real_links):
+        missing = sorted(set(links) - set(real_links))
+        extra = sorted(set(real_links) - set(links))
+        return Mismatch("graph.edges", _spelled(missing), _spelled(extra))
+    real = {edge[:3]: edge for edge in right.edges}
+    for edge in renamed:
+        other = real[edge[:3]]
+        where = f"graph.edges[{edge[0]}.{edge[1]}]"
+        if edge[3] != other[3]:
+            return Mismatch(f"{where}.perm", list(edge[3]), list(other[3]))
+        if edge[4] != other[4]:
+            return Mismatch(f"{where}.shared-perm", list(edge[4]), list(other[4]))
+    return Mismatch("graph.edges(order)", _spelled(links), _spelled(real_links))
+
+
+def _spelled(links: Iterable[tuple[str, str, str]]) -> list[str]:
+    return [f"{parent}.{name} -> {child}" for parent, name, child in links]
+
+
+def compare_step(expected: Observation, got: Observation, names: Renaming) -> Mismatch | None:
+    """The first difference of one step, or None: reply first, then events, nodes and graph.
+
+    A part that either side was not asked for (None) is not compared.
+    """
+    if ("error" in expected.reply) != ("error" in got.reply):
+        return Mismatch("reply", expected.reply, got.reply)
+    found = _compare_members(expected.reply, got.reply, "reply", "reply", names)
+    if found is None:
+        found = _compare(expected.events, list(got.events), "events", "events", names)
+    if found is None and expected.nodes is not None and got.nodes is not None:
+        found = _compare_nodes(expected.nodes, got.nodes, names)
+    if found is None and expected.graph is not None and got.graph is not None:
+        found = _compare_graphs(expected.graph, got.graph, names)
+    return found
+
+
+@attrs.frozen
+class StepMismatch:
+    """The first difference of a whole trace; ``step`` counts from 0."""
+
+    step: int
+    path: str
+    expected: object
+    got: object
+
+
+def compare_trace(
+    expected: Sequence[Observation], got: Sequence[Observation]
+) -> StepMismatch | None:
+    """The first difference along the steps that both sides have, or None.
+
+    A target that died has fewer steps; that is reported by the replay, not here.
+    """
+    names = Renaming()
+    for number, (left, right) in enumerate(zip(expected, got, strict=False)):
+        found = compare_step(left, right, names)
+        if found is not None:
+            return StepMismatch(number, found.path, found.expected, found.got)
+    return None

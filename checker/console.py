@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a person sees of a run: a moving line on a terminal, plain lines elsewhere.
+
+Progress goes to standard error, results to standard output, so that a pipe gets
+results only.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from checker.tally import Tally
+from reports.values import Finding, Summary
+
+_PLAIN_EVERY = 10.0
+"""Seconds between two plain lines."""
+_MOVE_EVERY = 0.1
+
+
+class Shows(Protocol):
+    """Shows how a run goes; a context manager."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing moving behind."""
+
+    def __call__(self, tally: Tally, /) -> None:
+        """Show where the run is; called after each example."""
+
+
+def _told(tally: Tally) -> str:
+    failed = tally.divergences + tally.crashes + tally.violations
+    return f"{tally.commands} commands, {failed} failed"
+
+
+class MovingLine:
+    """A progress bar of rich's, redrawn at most ten times a second."""
+
+    def __init__(self, console: Console, examples: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} examples, {task.fields[told]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._examples = examples
+        self._task: TaskID | None = None
+        self._next = 0.0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        self._task = self._progress.add_task("checking", total=self._examples, told="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, tally: Tally, /) -> None:
+        """Show where the run is."""
+        now = time.monotonic()
+        if now >= self._next and self._task is not None:
+            self._next = now + _MOVE_EVERY
+            self._progress.update(self._task, completed=tally.examples, told=_told(tally))
+
+
+class PlainLines:
+    """A line every ten seconds, for logs."""
+
+    def __init__(self, console: Console, examples: int) -> None:
+        self._console = console
+        self._examples = examples
+        self._next = time.monotonic() + _PLAIN_EVERY
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    def __call__(self, tally: Tally, /) -> None:
+        """Show where the run is."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _PLAIN_EVERY
+            line = f"{tally.examples}/{self._examples} examples, {_told(tally)}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def shows(console: Console, examples: int) -> Shows:
+    """The moving line where it can move, plain lines elsewhere."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        return MovingLine(console, examples)
+    return PlainLines(console, examples)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({100 * part / whole:.0f} %)" if whole else str(part)
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """A run's result as lines of plain text."""
+    against = f" against {summary.target}" if summary.target else ""
+    ended = " (interrupted: this is what was found so far)" if summary.interrupted else ""
+    accepted = _share(summary.accepted, summary.commands)
+    refused = _share(summary.refused, summary.commands)
+    reached = f"{summary.rules_reached} of {summary.rules_total} reached"
+    refusals = f"{summary.refusals_reached} of {summary.refusals_total} refused something"
+    lines = [
+        f"{summary.command} {summary.dialect}{against}, seed {summary.seed}{ended}",
+        f"  examples    {summary.examples}",
+        f"  commands    {summary.commands}: {accepted} accepted, {refused} refused",
+        f"  rules       {reached}; {refusals}",
+        f"  time        {summary.seconds:.1f} s, {summary.commands_per_second:.0f} commands/s",
+    ]
+    if summary.command == "diff":
+        lines.append(
+            f"  divergences {summary.divergences}, known {summary.known},"
+            f" deaths {summary.crashes}, not confirmed {summary.unconfirmed}"
+        )
+    else:
+        lines.append(f"  violations  {summary.violations}")
+    lines += [f"  note: {note}" for note in summary.notes]
+    for name, rules in (
+        ("never reached", summary.unreached),
+        ("never refused", [r for r in summary.never_refused if r not in summary.unreached]),
+    ):
+        if rules:
+            lines.append(f"  {name}: {', '.join(rules)}")
+    for number, finding in enumerate(summary.findings, 1):
+        lines += finding_lines(number, finding)
+    return lines
+
+
+def finding_lines(number: int, finding: Finding) -> list[str]:
+    """A finding as two lines: what it is, and where its case stands."""
+    times = "once" if finding.occurrences == 1 else f"{finding.occurrences} times"
+    told = f"{finding.kind}, seen {times}, {len(finding.steps)} commands"
+    lines = [f"  finding {number} ({told}): {finding.title}"]
+    if finding.case_file is not None:
+        lines.append(f"    case: {finding.case_file}")
+    return lines

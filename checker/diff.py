@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The main job: traces from the model's machine, replayed on a real daemon, compared.
+
+Generation never touches a process: a finished trace goes to a pool of daemons, which
+work while the next trace is made, and is compared when its turn comes. A difference
+counts only when a fresh process shows it again. A finding is written as a case file
+before anything else is done with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import attrs
+
+from checker.judge import Example, Oracle, Replayer, Verdict, finding, judge
+from checker.reduce import reduce_trace
+from checker.tally import Tally
+from model.trace import Trace
+from reports.values import Finding, Summary
+from targets.pool import Finished
+from targets.replay import Replay
+
+_REDUCE_SECONDS = 20.0
+
+
+class StopRun(BaseException):
+    """Ends generation from inside: nothing more is wanted.
+
+    Not an Exception, which the engine would take for a failing example.
+    """
+
+
+class Generator(Protocol):
+    """Something that makes examples and hands each to ``sink``.
+
+    A generator returns when it has made all, and lets :class:`StopRun` pass.
+    """
+
+    def __call__(self, sink: Callable[[Example], None], /) -> None:
+        """Make examples until there are no more."""
+
+
+class Submits(Protocol):
+    """Something that runs traces while the caller goes on, such as :class:`targets.pool.Pool`."""
+
+    def submit(self, trace: Trace, token: Example) -> tuple[Finished[Example], ...]:
+        """Start a trace; return those that were finished meanwhile."""
+
+    def drain(self) -> Iterable[Finished[Example]]:
+        """The results of everything that was submitted."""
+
+
+@attrs.frozen
+class Sides:
+    """What is compared: the model's answers, those of a pool, and of one daemon of our own.
+
+    ``replay`` runs a trace on a daemon that may have run others, ``confirm`` on a fresh one.
+    """
+
+    oracle: Oracle
+    pool: Submits
+    replay: Replayer
+    confirm: Replayer
+
+
+@attrs.frozen
+class DiffOptions:
+    """How a difference run goes.
+
+    ``known`` maps the signatures of known issues to their case files, ``reduce_replays``
+    bounds the reduction of each finding (0: none), ``budget`` is in seconds from the
+    start, ``stop_at_first`` ends the run at the first confirmed failure.
+    """
+
+    known: dict[str, str] = attrs.field(factory=dict)
+    reduce_replays: int = 200
+    budget: float | None = None
+    stop_at_first: bool = False
+
+
+def nothing(_tally: Tally) -> None:
+    """Show no progress."""
+
+
+class _Comparison:
+    """Takes what the pool has finished, compares it and keeps what it finds."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        sides: Sides,
+        options: DiffOptions,
+        progress: Callable[[Tally], None],
+    ) -> None:
+        self._tally = tally
+        self._sides = sides
+        self._options = options
+        self._progress = progress
+        self.done = False
+
+    def take_all(self, results: Iterable[Finished[Example]]) -> None:
+        """Compare what has finished; :class:`StopRun` when no more is wanted."""
+        for result in results:
+            self._take(result.token, result.replay)
+            self._progress(self._tally)
+            if self.done:
+                raise StopRun
+
+    def _take(self, example: Example, replay: Replay) -> None:
+        """Compare one example with its replay."""
+        verdict = judge(example, replay)
+        self._tally.count(example)
+        if verdict is None:
+            return
+        if verdict.signature in self._options.known:
+            self._tally.known += 1
+            return
+        if self._tally.has(verdict.signature):
+            self._tally.again(verdict.signature)
+            self._count(verdict)
+            return
+        again = self._sides.confirm(example.trace)
+        second = judge(example, again)
+        if second is None or second.signature != verdict.signature:
+            self._tally.unconfirmed += 1
+            self._tally.notes.append(f"seen once, but not on a fresh process: {verdict.title}")
+            return
+        self._count(verdict)
+        self._tally.keep(self._finding(example, again, second))
+        self.done = self._options.stop_at_first
+        if self._options.reduce_replays > 0:
+            self._reduce(example, second)
+
+    def _count(self, verdict: Verdict) -> None:
+        if verdict.kind == "divergence":
+            self._tally.divergences += 1
+        else:
+            self._tally.crashes += 1
+
+    def _finding(self, example: Example, replay: Replay, verdict: Verdict) -> Finding:
+        return finding(
+            example,
+            replay,
+            verdict,
+            release=self._tally.release,
+            dialect=self._tally.dialect.name,
+            seed=self._tally.seed,
+        )
+
+    def _reduce(self, example: Example, verdict: Verdict) -> None:
+        end = time.monotonic() + _REDUCE_SECONDS
+
+        def same(trace: Trace) -> bool:
+            found = judge(Example(trace, self._sides.oracle(trace)), self._sides.replay(trace))
+            return found is not None and found.signature == verdict.signature
+
+        start = attrs.evolve(example.trace, commands=example.trace.commands[: verdict.step + 1])
+        reduction = reduce_trace(
+            start, same, self._options.reduce_replays, lambda: time.monotonic() > end
+        )
+        small = Example(reduction.trace, self._sides.oracle(reduction.trace))
+        replay = self._sides.confirm(small.trace)
+        last = judge(small, replay)
+        # A reduced trace that a fresh process does not confirm is worth less than the whole one.
+        if last is not None and last.signature == verdict.signature:
+            note = f"reduced from {len(start.commands)} commands in {reduction.replays} replays"
+            self._tally.keep(self._finding(small, replay, last), note)
+
+
+def run_diff(
+    tally: Tally,
+    generate: Generator,
+    sides: Sides,
+    options: DiffOptions,
+    progress: Callable[[Tally], None] = nothing,
+) -> Summary:
+    """Generate, replay, compare; the summary tells all.
+
+    An interrupt (Ctrl-C) ends the run early with what was found so far.
+    """
+    comparison = _Comparison(tally, sides, options, progress)
+    end = None if options.budget is None else time.monotonic() + options.budget
+    failure: Exception | None = None
+
+    def sink(example: Example) -> None:
+        nonlocal failure
+        try:
+            comparison.take_all(sides.pool.submit(example.trace, example))
+        except Exception as error:
+            # The engine would take an error for a failing example and try it again.
+            failure = error
+            raise StopRun from error
+        if end is not None and time.monotonic() > end:
+            raise StopRun
+
+    try:
+        with contextlib.suppress(StopRun):
+            generate(sink)
+        if failure is not None:
+            raise failure
+        if not comparison.done:
+            with contextlib.suppress(StopRun):
+                comparison.take_all(sides.pool.drain())
+    except KeyboardInterrupt:
+        tally.interrupted = True
+    return tally.summary()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What this machine has of what the runs need, and how to get what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from checker.compare import MASKS
+from model.dialect import DIALECTS, Dialect, nearest_dialect
+from model.trace import Json
+from targets.binaries import DAEMON, QEMU_IMG, Build, find_daemon, find_qemu_img
+from targets.errors import TargetError
+
+PACKAGES = ("attrs", "networkx", "hypothesis", "click", "rich", "msgspec", "jinja2", "junitparser")
+"""What the checker imports at run time."""
+
+_INSTALLERS = (
+    ("apt-get", "apt-get install qemu-utils"),
+    ("dnf", "dnf install qemu-img qemu-kvm-core"),
+    ("zypper", "zypper install qemu-tools"),
+    ("pacman", "pacman -S qemu-storage-daemon qemu-img"),
+    ("apk", "apk add qemu-img qemu-storage-daemon"),
+)
+
+
+@attrs.frozen
+class Part:
+    """Something that is needed: ``found`` says what there is, ``hint`` how to get it if not."""
+
+    name: str
+    present: bool
+    found: str
+    hint: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """The part for machines."""
+        return attrs.asdict(self)
+
+
+def how_to_install() -> str:
+    """The command that installs QEMU's tools here."""
+    for program, command in _INSTALLERS:
+        if shutil.which(program):
+            return command
+    return "install the package of your system that has qemu-storage-daemon and qemu-img"
+
+
+def parse_release(release: str) -> tuple[int, int]:
+    """``7.2.22`` or ``7.2`` as (7, 2)."""
+    major, minor, *_ = (*release.split("."), "0")
+    return (int(major), int(minor))
+
+
+def dialect_for(build: Build) -> tuple[Dialect, str]:
+    """The dialect for a build, and a note if it is that of another release."""
+    release = parse_release(build.release)
+    dialect = nearest_dialect(release)
+    if dialect.release == release:
+        return dialect, ""
+    return dialect, (
+        f"release {build.version} has no dialect of its own; compared with the nearest,"
+        f" {dialect.name}"
+    )
+
+
+def _program(name: str, find: Callable[[str], Build]) -> Part:
+    try:
+        build = find(name)
+    except TargetError as error:
+        return Part(name, present=False, found=str(error), hint=how_to_install())
+    return Part(name, present=True, found=f"{build.version} ({' '.join(build.argv)})")
+
+
+def parts() -> tuple[Part, ...]:
+    """Everything that is needed, found or not."""
+    found = [
+        Part("python", present=True, found=platform.python_version()),
+        _program(DAEMON, find_daemon),
+        _program(QEMU_IMG, find_qemu_img),
+    ]
+    if found[1].present:
+        dialect, note = dialect_for(find_daemon(DAEMON))
+        found.append(Part("dialect", present=True, found=note or dialect.name))
+    for package in PACKAGES:
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            hint = f"pip install {package}"
+            found.append(Part(package, present=False, found="not installed", hint=hint))
+        else:
+            found.append(Part(package, present=True, found=version))
+    return tuple(found)
+
+
+def as_json(every: tuple[Part, ...], known: Mapping[str, str]) -> dict[str, Json]:
+    """The doctor's findings for machines."""
+    return {
+        "complete": all(part.present for part in every),
+        "parts": [part.as_json() for part in every],
+        "dialects": sorted(DIALECTS),
+        "masks": [{"path": mask.path, "reason": mask.reason} for mask in MASKS],
+        "known_issues": [{"signature": s, "case": case} for s, case in known.items()],
+    }

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the model expects of a trace, and the verdict on what a real target showed."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from checker.compare import ABSENT, StepMismatch, compare_trace
+from checker.signature import command_name, of_death, of_divergence
+from model.trace import Json, Observation, Trace
+from reports.values import Difference, Finding, FindingKind, Step
+from targets.daemon import Death
+from targets.replay import Replay
+
+
+@attrs.frozen
+class Expectation:
+    """What the model says of one step, and by which rules it decided."""
+
+    observation: Observation
+    accepted: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def rule(self) -> str:
+        """The rule that refused, or ``accepted``."""
+        return "+".join(sorted(self.refused)) or "accepted"
+
+
+@attrs.frozen
+class Example:
+    """A finished trace with the model's expectations, step by step."""
+
+    trace: Trace
+    expectations: tuple[Expectation, ...]
+
+
+class Oracle(Protocol):
+    """Something that says what to expect of a trace: the model in some dialect."""
+
+    def __call__(self, trace: Trace, /) -> tuple[Expectation, ...]:
+        """Say what to expect of each step."""
+
+
+class Replayer(Protocol):
+    """Something that runs traces: a real storage daemon."""
+
+    def __call__(self, trace: Trace, /) -> Replay:
+        """Run a finished trace from an empty graph."""
+
+
+@attrs.frozen
+class Verdict:
+    """Why a replay is not what was expected."""
+
+    kind: FindingKind
+    signature: str
+    title: str
+    step: int
+    path: str = ""
+    expected: object = None
+    got: object = None
+    stderr: tuple[str, ...] = ()
+
+
+def judge(example: Example, replay: Replay) -> Verdict | None:
+    """None when the replay is what the model expects; a death outweighs any difference."""
+    if replay.death is not None:
+        return _death(example.trace, replay.death)
+    expected = [e.observation for e in example.expectations]
+    mismatch = compare_trace(expected, replay.observations)
+    if mismatch is None:
+        return None
+    expectation = example.expectations[mismatch.step]
+    signature = of_divergence(
+        example.trace,
+        mismatch,
+        expectation.rule,
+        expectation.observation,
+        replay.observations[mismatch.step],
+    )
+    return Verdict(
+        "divergence",
+        signature,
+        _title(example.trace, mismatch),
+        mismatch.step,
+        mismatch.path,
+        mismatch.expected,
+        mismatch.got,
+    )
+
+
+def _death(trace: Trace, death: Death) -> Verdict:
+    words = next((line for line in reversed(death.stderr) if line.strip()), "")
+    if death.signal is not None:
+        cause = death.signal
+    elif death.status is not None:
+        cause = f"status {death.status}"
+    else:
+        cause = "no reply in time"
+    step = min(death.step, max(0, len(trace.commands) - 1))
+    command = command_name(trace.commands[step]) if trace.commands else "?"
+    said = f": {words}" if words else ""
+    return Verdict(
+        death.kind,
+        of_death(trace, death.step, death.kind, cause, words),
+        f"{command}: the daemon's {death.kind} ({cause}){said}",
+        step,
+        stderr=tuple(death.stderr),
+    )
+
+
+def _answer(value: object) -> str:
+    if isinstance(value, dict) and isinstance(value.get("error"), dict):
+        return repr(value["error"].get("desc"))
+    if isinstance(value, dict) and "return" in value:
+        return "success"
+    text = str(value) if value is ABSENT else repr(value)
+    return text if len(text) <= 160 else text[:157] + "..."  # noqa: PLR2004  # two lines of text
+
+
+def _title(trace: Trace, mismatch: StepMismatch) -> str:
+    command = command_name(trace.commands[mismatch.step])
+    expected, got = _answer(mismatch.expected), _answer(mismatch.got)
+    return f"{command}: {mismatch.path}: expected {expected}, got {got}"
+
+
+def as_json(value: object) -> Json:
+    """A compared value as it is written down: what a side lacks is null."""
+    if value is ABSENT:
+        return None
+    if isinstance(value, tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    return value
+
+
+def finding(
+    example: Example,
+    replay: Replay,
+    verdict: Verdict,
+    *,
+    release: str,
+    dialect: str,
+    seed: int | None,
+) -> Finding:
+    """The finding that a verdict stands for; the trace ends at the step that shows it."""
+    steps = []
+    for number, command in enumerate(example.trace.commands[: verdict.step + 1]):
+        got = replay.observations[number] if number < len(replay.observations) else None
+        steps.append(Step(command, example.expectations[number].observation, got))
+    difference = None
+    if verdict.kind == "divergence":
+        difference = Difference(
+            verdict.step, verdict.path, as_json(verdict.expected), as_json(verdict.got)
+        )
+    return Finding(
+        kind=verdict.kind,
+        signature=verdict.signature,
+        title=verdict.title,
+        images=example.trace.images,
+        steps=tuple(steps),
+        difference=difference,
+        release=release,
+        dialect=dialect,
+        seed=seed,
+        stderr=verdict.stderr,
+    )

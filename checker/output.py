@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writing reports: the summary, JUnit XML and a script for each finding, into one directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from checker.case import file_name, write_atomically
+from checker.errors import CaseError, OutputError
+from reports import junit, markdown, script
+from reports.values import Summary
+
+
+def check_directory(path: Path) -> None:
+    """Make a directory for results and see that files can be made in it.
+
+    Called before a run, so that an hour's findings are not lost at its end. Raises
+    :class:`OutputError`.
+    """
+    probe = path / ".reopencheck-probe"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from None
+
+
+def write_report(summary: Summary, directory: Path) -> tuple[Path, ...]:
+    """Write ``summary.md``, ``junit.xml`` and ``*.sh`` for each finding; returns their paths.
+
+    Raises :class:`OutputError` when they cannot be written.
+    """
+    files: dict[Path, bytes] = {}
+    scripts: dict[str, str] = {}
+    for finding in summary.findings:
+        if finding.kind == "property":
+            continue  # the model broke its own law: there is no daemon to show it on
+        name = file_name(finding.kind, finding.dialect, finding.signature)
+        name = f"{name.removesuffix('.json')}.sh"
+        scripts[finding.signature] = name
+        files[directory / name] = script.render(finding, name).encode(errors="replace")
+    page = markdown.render(summary, scripts)
+    files[directory / "summary.md"] = page.encode(errors="replace")
+    files[directory / "junit.xml"] = junit.render(summary)
+    for path, data in files.items():
+        try:
+            write_atomically(path, data)
+        except CaseError as error:
+            raise OutputError(str(error)) from None
+    return tuple(files)

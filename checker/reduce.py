@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Delta debugging of traces: the smallest trace that still shows the same thing.
+
+Works on any predicate over traces. A command that depends on one that was dropped
+simply fails in the replay, which does no harm as long as the predicate still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from model.trace import Json, Trace
+
+T = TypeVar("T")
+
+Predicate = Callable[[Trace], bool]
+
+
+class _Spent(Exception):  # noqa: N818  # leaves the search, is no error
+    """The bound on replays was met."""
+
+
+@attrs.frozen
+class Reduction:
+    """The smallest trace found, how many replays it took, and whether the search was finished."""
+
+    trace: Trace
+    replays: int
+    finished: bool
+
+
+class _Search:
+    """The best trace so far; every question to the predicate goes through here."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        predicate: Predicate,
+        most_replays: int,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.best = trace
+        self.replays = 0
+        self._predicate = predicate
+        self._most = most_replays
+        self._stopped = stopped
+        self._asked: set[str] = {repr(trace)}
+
+    def better(self, candidate: Trace) -> bool:
+        """Ask about a candidate, and keep it if the predicate holds."""
+        key = repr(candidate)
+        if key in self._asked:
+            return False
+        if self.replays >= self._most or self._stopped():
+            raise _Spent
+        self._asked.add(key)
+        self.replays += 1
+        if self._predicate(candidate):
+            self.best = candidate
+            return True
+        return False
+
+
+def _never() -> bool:
+    return False
+
+
+def reduce_trace(
+    trace: Trace,
+    predicate: Predicate,
+    most_replays: int = 200,
+    stopped: Callable[[], bool] = _never,
+) -> Reduction:
+    """Shrink ``trace``, for which ``predicate`` holds.
+
+    The predicate is asked at most ``most_replays`` times, and not at all once ``stopped``
+    says so. Commands go first, then images and members of arguments, until nothing can go.
+    """
+    search = _Search(trace, predicate, most_replays, stopped)
+    try:
+        while True:
+            before = search.best
+            _drop_commands(search)
+            _drop_images(search)
+            _drop_members(search)
+            if search.best == before:
+                return Reduction(search.best, search.replays, finished=True)
+    except _Spent:
+        return Reduction(search.best, search.replays, finished=False)
+
+
+def _drop_commands(search: _Search) -> None:
+    def keeps(kept: Sequence[dict[str, Any]]) -> bool:
+        return search.better(attrs.evolve(search.best, commands=tuple(kept)))
+
+    ddmin(search.best.commands, keeps)
+
+
+def _drop_images(search: _Search) -> None:
+    def keeps(kept: Sequence[Any]) -> bool:
+        names = {image.name for image in kept}
+        # An image that is made on another one needs it to be there.
+        if any(image.backing is not None and image.backing not in names for image in kept):
+            return False
+        return search.better(attrs.evolve(search.best, images=tuple(kept)))
+
+    ddmin(search.best.images, keeps)
+
+
+def ddmin(items: Sequence[T], holds: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
+    """Zeller's ddmin: a 1-minimal part of ``items`` for which ``holds`` (it does for all of them).
+
+    Complements are asked from the end first: what comes after a failure never matters.
+    """
+    current = tuple(items)
+    parts = 2
+    while current:
+        size = max(1, len(current) // parts)
+        for start in range(((len(current) - 1) // size) * size, -1, -size):
+            candidate = current[:start] + current[start + size :]
+            if holds(candidate):
+                current = candidate
+                parts = max(2, parts - 1)
+                break
+        else:
+            if size == 1:
+                break
+            parts = min(len(current), parts * 2)
+    return current
+
+
+def _drop_members(search: _Search) -> None:
+    """Drop members of arguments and items of lists one at a time, outermost first."""
+    number = 0
+    while number < len(search.best.commands):
+        changed = True
+        while changed:
+            changed = False
+            commands = search.best.commands
+            command = commands[number]
+            if "arguments" not in command:
+                break
+            for arguments in _without_one(command["arguments"]):
+                smaller = {**command, "arguments": arguments}
+                candidate = (*commands[:number], smaller, *commands[number + 1 :])
+                if search.better(attrs.evolve(search.best, commands=candidate)):
+                    changed = True
+                    break
+        number += 1
+
+
+def _without_one(value: Json) -> Iterator[Json]:
+    """The value with each single member or item dropped, at any depth, large ones first."""
+    if isinstance(value, dict):
+        for key in value:
+            yield {k: v for k, v in value.items() if k != key}
+        for key, item in value.items():
+            for smaller in _without_one(item):
+                yield {**value, key: smaller}
+    elif isinstance(value, list):
+        for index in range(len(value)):
+            yield value[:index] + value[index + 1 :]
+        for index, item in enumerate(value):
+            for smaller in _without_one(item):
+                yield [*value[:index], smaller, *value[index + 1 :]]

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The two sides of a difference run, opened together: the model and real daemons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+
+from checker.diff import Sides
+from checker.judge import Example
+from checker.oracle import oracle
+from model.dialect import Dialect
+from targets.binaries import Build, find_qemu_img
+from targets.pool import Pool, Target
+
+
+@contextmanager
+def open_sides(build: Build, dialect: Dialect) -> Iterator[Sides]:
+    """The model in a dialect beside daemons of a build; no process is left afterwards.
+
+    Raises TargetError at once when there is no ``qemu-img`` or the daemon does not start.
+    """
+    find_qemu_img()
+    with Pool[Example](build) as pool, Target(build) as target:
+        _ = target.daemon  # a daemon that does not start is told before the run, not in it
+        yield Sides(oracle(dialect), pool, target.run, target.confirm)
+
+
+def with_oracle(sides: Sides, dialect: Dialect) -> Sides:
+    """The same daemons beside the model in another dialect."""
+    return attrs.evolve(sides, oracle=oracle(dialect))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Counting what a run did, and keeping one finding for each signature."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from checker.case import from_finding, write
+from checker.judge import Example
+from model.dialect import Dialect
+from reports.values import Finding, RuleUse, Summary
+
+
+class Tally:
+    """The counts of one run so far. Used from one thread at a time."""
+
+    def __init__(
+        self,
+        command: Literal["check", "diff"],
+        dialect: Dialect,
+        *,
+        seed: int,
+        release: str = "",
+        target: str = "",
+        cases: Path | None = None,
+        provenance: str = "",
+    ) -> None:
+        self.command = command
+        self.dialect = dialect
+        self.seed = seed
+        self.release = release
+        self.target = target
+        self.examples = self.commands = self.accepted = self.refused = 0
+        self.divergences = self.known = self.crashes = self.unconfirmed = self.violations = 0
+        self.interrupted = False
+        self.notes: list[str] = []
+        self._cases = cases
+        self._provenance = provenance
+        self._findings: dict[str, Finding] = {}
+        self._rule_accepted: Counter[str] = Counter()
+        self._rule_refused: Counter[str] = Counter()
+        self._start = time.monotonic()
+
+    def count(self, example: Example) -> None:
+        """Count an example, its commands and the rules that decided them."""
+        self.examples += 1
+        self.commands += len(example.trace.commands)
+        for expectation in example.expectations:
+            if "error" in expectation.observation.reply:
+                self.refused += 1
+            else:
+                self.accepted += 1
+            self._rule_accepted.update(expectation.accepted)
+            self._rule_refused.update(expectation.refused)
+
+    def has(self, signature: str) -> bool:
+        """Whether a finding with this signature was kept already."""
+        return signature in self._findings
+
+    def again(self, signature: str) -> None:
+        """Count another trace that shows a finding that was kept already."""
+        found = self._findings[signature]
+        self._findings[signature] = attrs.evolve(found, occurrences=found.occurrences + 1)
+
+    def keep(self, finding: Finding, note: str = "") -> None:
+        """Write a finding as a case file at once, then remember it.
+
+        Called again with the same signature it replaces both: the reduced form.
+        """
+        occurrences = 1
+        if finding.signature in self._findings:
+            occurrences = self._findings[finding.signature].occurrences
+        case_file = None
+        if self._cases is not None:
+            provenance = {"found-by": self._provenance} if self._provenance else {}
+            if note:
+                provenance["note"] = note
+            case_file = str(write(from_finding(finding, provenance), self._cases))
+        self._findings[finding.signature] = attrs.evolve(
+            finding, case_file=case_file, occurrences=occurrences
+        )
+
+    def summary(self) -> Summary:
+        """The result so far."""
+        return Summary(
+            command=self.command,
+            release=self.release,
+            dialect=self.dialect.name,
+            target=self.target,
+            seed=self.seed,
+            examples=self.examples,
+            commands=self.commands,
+            accepted=self.accepted,
+            refused=self.refused,
+            divergences=self.divergences,
+            known=self.known,
+            crashes=self.crashes,
+            unconfirmed=self.unconfirmed,
+            violations=self.violations,
+            seconds=time.monotonic() - self._start,
+            interrupted=self.interrupted,
+            rules=tuple(
+                RuleUse(
+                    rule.id,
+                    rule.sentence,
+                    rule.kind,
+                    self._rule_accepted[rule.id],
+                    self._rule_refused[rule.id],
+                )
+                for rule in self.dialect.rules()
+            ),
+            findings=tuple(self._findings.values()),
+            notes=tuple(self.notes),
+        )

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The executable spec: what QEMU's block layer does when a node is reopened.
+
+Pure values and functions; importable with nothing but attrs and networkx.
+"""
+
+from __future__ import annotations
+
+from model.dialect import Dialect, NoSuchDialectError, find_dialect, nearest_dialect
+from model.images import ImageError
+from model.monitor import Monitor, Outcome, reopen_keeping, step
+from model.rules import Refusal, Rule
+from model.state import BlockState
+from model.trace import ImageSpec, Observation, Trace
+
+__all__ = [
+    "BlockState",
+    "Dialect",
+    "ImageError",
+    "ImageSpec",
+    "Monitor",
+    "NoSuchDialectError",
+    "Observation",
+    "Outcome",
+    "Refusal",
+    "Rule",
+    "Trace",
+    "find_dialect",
+    "nearest_dialect",
+    "reopen_keeping",
+    "step",
+]

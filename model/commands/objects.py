@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""object-add and object-del, for throttle groups and iothreads."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from model.qdict import in_order
+from model.rules import guard
+from model.state import FrozenDict, IOThread, ThrottleGroup
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.rules import Evaluation
+
+ID_FORM = guard(
+    "object.id",
+    "An object's name begins with a letter and has letters, digits, '-', '.' and '_'.",
+    source="7.2",
+    text="Parameter 'id' expects an identifier",
+)
+DUPLICATE = guard(
+    "object.duplicate",
+    "Object names are unique.",
+    source="7.2",
+    text="attempt to add duplicate property '{id}' to object (type 'container')",
+)
+NOT_FOUND = guard(
+    "object.unknown",
+    "An object to delete exists.",
+    source="7.2",
+    text="object '{id}' not found",
+)
+IN_USE = guard(
+    "object.in-use",
+    "A throttle group with members is not deleted.",
+    source="7.2",
+    text="object '{id}' is in use, can not be deleted",
+)
+UNSUPPORTED = guard(
+    "object.unsupported",
+    "Only throttle groups and iothreads are modelled.",
+    source="our own: other objects have no part in the block graph",
+    text="object type '{type}' is not modelled",
+)
+X_NEGATIVE = guard(
+    "throttle-group.property-negative",
+    "A limit that is given as a property is not negative.",
+    source="7.2",
+    text="Property values cannot be negative",
+)
+X_LENGTH = guard(
+    "throttle-group.property-length",
+    "A burst length that is given as a property fits 32 bits.",
+    source="7.2, with its missing blank",
+    text="{key} value must be in therange [0, 4294967295]",
+)
+LENGTH_RANGE = guard(
+    "throttle-group.length-range",
+    "A burst length fits 32 bits.",
+    source="7.2",
+    text="{key} value must be in the range [0, 4294967295]",
+)
+LENGTH_ZERO = guard(
+    "throttle-group.length-zero",
+    "A burst lasts at least a second.",
+    source="7.2",
+    text="the burst length cannot be 0",
+)
+TOTAL_AND_PARTS = guard(
+    "throttle-group.total-and-parts",
+    "A total limit excludes limits for reads and writes.",
+    source="7.2",
+    text="bps/iops/max total values and read/write values cannot be used at the same time",
+)
+SIZE_ALONE = guard(
+    "throttle-group.size-alone",
+    "An I/O size needs a limit on I/O operations.",
+    source="7.2",
+    text="iops size requires an iops value to be set",
+)
+RANGE = guard(
+    "throttle-group.range",
+    "Limits lie between 0 and 10^15.",
+    source="7.2",
+    text="bps/iops/max values must be within [0, 1000000000000000]",
+)
+LENGTH_ALONE = guard(
+    "throttle-group.length-alone",
+    "A burst length needs a burst rate.",
+    source="7.2",
+    text="burst length set without burst rate",
+)
+BURST_TOO_LONG = guard(
+    "throttle-group.burst-too-long",
+    "Burst rate times length fits the range of limits.",
+    source="7.2",
+    text="burst length too high for this burst rate",
+)
+MAX_ALONE = guard(
+    "throttle-group.max-alone",
+    "A burst rate needs a limit.",
+    source="7.2",
+    text="bps_max/iops_max require corresponding bps/iops values",
+)
+MAX_LOW = guard(
+    "throttle-group.max-low",
+    "A burst rate is not below its limit.",
+    source="7.2",
+    text="bps_max/iops_max cannot be lower than bps/iops",
+)
+IOTHREAD_RANGE = guard(
+    "iothread.range",
+    "The settings of an iothread are not negative.",
+    source="7.2",
+    text="{key} value must be in range [0, 9223372036854775807]",
+)
+IOTHREAD_POOL = guard(
+    "iothread.pool",
+    "The smallest thread pool is not larger than the largest.",
+    source="7.2",
+    text="bad thread-pool-min/thread-pool-max values",
+)
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+_MAX = 10**15
+_UINT_MAX = (1 << 32) - 1
+_INT_MAX = (1 << 31) - 1
+_BUCKETS = ("bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write")
+_IOTHREAD_INTEGERS = (
+    "poll-max-ns",
+    "poll-grow",
+    "poll-shrink",
+    "aio-max-batch",
+    "thread-pool-min",
+    "thread-pool-max",
+)
+
+
+def object_add(t: Transition, arguments: dict[str, Any]) -> None:
+    """Make an object."""
+    ev = t.ev
+    kind, name = arguments["qom-type"], arguments["id"]
+    ev.check(UNSUPPORTED, kind in ("throttle-group", "iothread"), type=kind)
+    ev.check(ID_FORM, _ID.match(name))
+    properties = {k: v for k, v in arguments.items() if k not in ("qom-type", "id")}
+    if kind == "iothread":
+        _check_iothread_properties(ev, properties)
+    else:
+        limits = _limits(ev, properties)
+    ev.check(DUPLICATE, name not in t.objects, id=name)
+    if kind == "iothread":
+        low, high = properties.get("thread-pool-min", 0), properties.get("thread-pool-max", 64)
+        ev.check(IOTHREAD_POOL, 0 < high <= _INT_MAX and low <= high)
+        t.objects[name] = IOThread(name)
+    else:
+        _check_limits(ev, limits)
+        t.objects[name] = ThrottleGroup(name, FrozenDict(limits))
+
+
+def _check_iothread_properties(ev: Evaluation, properties: dict[str, Any]) -> None:
+    for key in in_order(properties):
+        if key in _IOTHREAD_INTEGERS:
+            ev.check(IOTHREAD_RANGE, properties[key] >= 0, key=key)
+
+
+def _limits(ev: Evaluation, properties: dict[str, Any]) -> dict[str, int]:
+    """The limits from ``x-`` properties and from ``limits``; of two, the later one stays."""
+    limits: dict[str, int] = {}
+    for key in in_order(properties):
+        if key != "limits":
+            value = properties[key]
+            name = key.removeprefix("x-")
+            ev.check(X_NEGATIVE, value >= 0)
+            if name.endswith("-length"):
+                ev.check(X_LENGTH, value <= _UINT_MAX, key=key)
+            limits[name] = value
+            continue
+        for name, value in properties["limits"].items():
+            if name.endswith("-length"):
+                ev.check(LENGTH_RANGE, 0 <= value <= _UINT_MAX, key=name)
+            limits[name] = value
+    return limits
+
+
+def _check_limits(ev: Evaluation, limits: dict[str, int]) -> None:
+    rate = {b: limits.get(b, 0) for b in _BUCKETS}
+    peak = {b: limits.get(f"{b}-max", 0) for b in _BUCKETS}
+    for values in (rate, peak):
+        for kind in ("bps", "iops"):
+            parts = values[f"{kind}-read"] or values[f"{kind}-write"]
+            ev.check(TOTAL_AND_PARTS, not (values[f"{kind}-total"] and parts))
+    iops = rate["iops-total"] or rate["iops-read"] or rate["iops-write"]
+    ev.check(SIZE_ALONE, not limits.get("iops-size") or iops)
+    for bucket in _BUCKETS:
+        length = limits.get(f"{bucket}-max-length", 1)
+        ev.check(RANGE, 0 <= rate[bucket] <= _MAX and 0 <= peak[bucket] <= _MAX)
+        ev.check(LENGTH_ZERO, length)
+        ev.check(LENGTH_ALONE, length == 1 or peak[bucket])
+        ev.check(BURST_TOO_LONG, peak[bucket] == 0 or length <= _MAX // peak[bucket])
+        ev.check(MAX_ALONE, not peak[bucket] or rate[bucket])
+        ev.check(MAX_LOW, not peak[bucket] or peak[bucket] >= rate[bucket])
+
+
+def object_del(t: Transition, arguments: dict[str, Any]) -> None:
+    """Delete an object that nobody uses."""
+    ev = t.ev
+    name = arguments["id"]
+    ev.check(NOT_FOUND, name in t.objects, id=name)
+    used = any(n.driver == "throttle" and n.private == name for n in t.nodes.values())
+    ev.check(IN_USE, not used or not isinstance(t.objects[name], ThrottleGroup), id=name)
+    del t.objects[name]

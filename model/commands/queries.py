@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Commands that look at the graph and change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model.drivers import driver_of
+from model.naming import Names, dirname, is_absolute
+from model.permissions import Permissions
+from model.state import Node, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+_PERM_NAMES = ((8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
+
+_QCOW2_INFO = {
+    "type": "qcow2",
+    "data": {
+        "compat": "1.1",
+        "compression-type": "zlib",
+        "lazy-refcounts": False,
+        "refcount-bits": 16,
+        "corrupt": False,
+        "extended-l2": False,
+    },
+}
+
+ACTUAL_SIZE = 0
+"""What stands for the bytes that the host's file system allocated, which we cannot know."""
+
+
+def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every node, newest first; with the images below it unless ``flat``."""
+    names = Names(t.nodes)
+    flat = arguments.get("flat", False)
+    return [_node_info(t, names, name, flat=flat) for name in reversed(t.nodes)]
+
+
+def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[str, Any]:
+    node = t.nodes[name]
+    info: dict[str, Any] = {
+        "file": names.text(name),
+        "node-name": name,
+        "ro": node.read_only,
+        "drv": node.driver,
+        "encrypted": False,
+        "detect_zeroes": node.detect_zeroes,
+        "cache": {"writeback": True, "direct": node.no_cache, "no-flush": node.no_flush},
+        "write_threshold": 0,
+        "bps": 0,
+        "bps_rd": 0,
+        "bps_wr": 0,
+        "iops": 0,
+        "iops_rd": 0,
+        "iops_wr": 0,
+    }
+    overlaid = node.link("backing")
+    if overlaid is not None:
+        info["backing_file"] = names.text(overlaid.child)
+    info["image"] = image = _image_info(t, names, node)
+    depth = 0
+    if not flat:
+        link = t.below(name)
+        while link is not None:
+            depth += 1
+            below = _image_info(t, names, t.nodes[link.child])
+            image["backing-image"] = below
+            image = below
+            link = t.below(link.child)
+    info["backing_file_depth"] = depth
+    return info
+
+
+def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "filename": names.text(node.name),
+        "format": node.driver,
+        "virtual-size": t.length(node.name),
+    }
+    if _knows_actual_size(t, node):
+        info["actual-size"] = ACTUAL_SIZE
+    cluster = t.cluster_size(node.name)
+    if cluster is not None:
+        info["dirty-flag"] = False
+        if cluster:
+            info["cluster-size"] = cluster
+    if node.driver == "qcow2":
+        info["format-specific"] = _QCOW2_INFO
+    if node.backing_file:
+        info["backing-filename"] = node.backing_file
+        if is_absolute(node.backing_file):
+            info["full-backing-filename"] = node.backing_file
+        else:
+            directory = dirname(t.nodes, node.name)
+            if directory.refused_by is None:
+                info["full-backing-filename"] = directory.path + node.backing_file
+        if node.backing_format:
+            info["backing-filename-format"] = node.backing_format
+    return info
+
+
+def _knows_actual_size(t: Transition, node: Node) -> bool:
+    """Files and null nodes know what they take on disk; who has children asks them."""
+    driver = driver_of(node.driver)
+    if driver.is_protocol:
+        return not node.children
+    return all(
+        _knows_actual_size(t, t.nodes[link.child])
+        for link in node.children
+        if not link.role & Role.COW
+    )
+
+
+def _names_of(perm: int) -> list[str]:
+    return [name for bit, name in _PERM_NAMES if perm & bit]
+
+
+def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Nodes and links, newest first, with the permissions of each link."""
+    derived = Permissions(t.nodes, {})
+    ids: dict[str, int] = {}
+
+    def number(name: str) -> int:
+        return ids.setdefault(name, len(ids) + 1)
+
+    nodes = []
+    edges = []
+    for node in t.nodes.values():
+        nodes.append({"id": number(node.name), "type": "block-driver", "name": node.name})
+        for link in node.children:
+            perm, shared = derived.grant(link.key)
+            edges.append(
+                {
+                    "name": link.name,
+                    "parent": number(node.name),
+                    "child": number(link.child),
+                    "perm": _names_of(perm),
+                    "shared-perm": _names_of(shared),
+                }
+            )
+    return {"nodes": nodes[::-1], "edges": edges[::-1]}

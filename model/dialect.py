@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Dialects: a release or a proposal as a value.
+
+A dialect names its schema and says how it differs from the full set of rules:
+which of them it lacks, and which texts it words differently. Rules are looked up
+by identifier, so nothing in the spec ever asks for a dialect's name.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import attrs
+
+from model.rules import Evaluation, Rule, all_rules
+from model.schema import Schema
+from model.state import EMPTY, FrozenDict
+
+
+class NoSuchDialectError(LookupError):
+    """No dialect goes by that name."""
+
+
+@attrs.frozen(slots=False)
+class Dialect:
+    """``absent``: identifiers of rules that it lacks. ``texts``: wordings by rule identifier."""
+
+    name: str
+    schema_name: str
+    release: tuple[int, int]
+    absent: frozenset[str] = frozenset()
+    texts: FrozenDict[str, str] = EMPTY
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The QAPI schema that commands are checked against."""
+        return Schema.load(self.schema_name)
+
+    def evaluation(self) -> Evaluation:
+        """A fresh record for one command."""
+        return Evaluation(self.absent, self.texts)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that hold here, by identifier."""
+        return tuple(rule for rule in all_rules() if rule.id not in self.absent)
+
+    def without(self, *rule_ids: str) -> Dialect:
+        """The same dialect lacking some rules: a mutant, or the start of a proposal."""
+        known = {rule.id for rule in all_rules()}
+        for rule_id in rule_ids:
+            if rule_id not in known:
+                raise NoSuchDialectError(f"no rule is called {rule_id!r}")
+        return attrs.evolve(
+            self,
+            name=f"{self.name} without {', '.join(rule_ids)}",
+            absent=self.absent | set(rule_ids),
+        )
+
+
+QEMU_7_2 = Dialect("qemu-7.2", "qemu-7.2", (7, 2))
+
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_7_2,)}
+
+
+def find_dialect(name: str) -> Dialect:
+    """The dialect called ``name``; :class:`NoSuchDialectError` lists those there are."""
+    try:
+        return DIALECTS[name]
+    except KeyError:
+        names = ", ".join(sorted(DIALECTS))
+        raise NoSuchDialectError(f"no dialect is called {name!r}; there are: {names}") from None
+
+
+def nearest_dialect(release: tuple[int, int]) -> Dialect:
+    """The dialect of the newest release not after ``release``, else of the oldest one."""
+    by_release = sorted(DIALECTS.values(), key=lambda d: d.release)
+    earlier = [d for d in by_release if d.release <= release]
+    return earlier[-1] if earlier else by_release[0]

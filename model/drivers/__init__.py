@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The block drivers that the spec knows, one table of facts each."""
+
+from __future__ import annotations
+
+from model.drivers.base import Driver
+from model.drivers.files import File, Null
+from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
+from model.drivers.formats import Qcow2, Raw
+from model.drivers.several import Blkverify, Quorum
+
+DRIVERS: dict[str, Driver] = {
+    driver.name: driver
+    for driver in (
+        Blkdebug(),
+        Blkverify(),
+        Compress(),
+        CopyOnRead(),
+        File(),
+        Null("null-aio"),
+        Null("null-co"),
+        Preallocate(),
+        Qcow2(),
+        Quorum(),
+        Raw(),
+        Throttle(),
+    )
+}
+
+
+def driver_of(name: str) -> Driver:
+    """The driver called ``name``; it is known, since nodes of others are never opened."""
+    return DRIVERS[name]

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every block driver can say of itself.
+
+Introspection knows the names and types of options. What it does not say stands
+here and in the modules beside: which options may change at run time, which
+children a node has and in which roles, what it requires of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from model.qdict import in_order
+from model.rules import effect, guard
+from model.state import Link, Node, Perm, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.opening import Opening
+    from model.rules import Evaluation
+
+OptionKind = Literal["string", "bool", "number", "size"]
+OptionKinds = dict[str, OptionKind]
+FlatOptions = dict[str, Any]
+
+SIZE_RANGE = guard(
+    "options.size-range",
+    "A driver's size option is not negative.",
+    source="7.2: run-time options are parsed as unsigned sizes",
+    text="Parameter '{key}' expects a non-negative number below 2^64",
+)
+METADATA_WRITES = effect(
+    "permissions.metadata-writes",
+    "A writable format node writes and resizes its metadata file and shares neither.",
+    source="7.2",
+)
+METADATA_READS = effect(
+    "permissions.metadata-reads",
+    "A format node always needs its metadata to be consistent.",
+    source="7.2",
+)
+
+
+def as_bool(value: Any) -> bool:
+    """A boolean option, given as one or as QEMU's string for it."""
+    return value is True or value == "on"
+
+
+def as_string(value: Any) -> str:
+    """What an option becomes when it passes through QEMU's option lists."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOptions:
+    """Take the options of ``kinds`` out of ``options`` and return their parsed values.
+
+    Sizes and numbers become integers, booleans become ``bool``. The first bad one in
+    the dictionary's order is refused.
+    """
+    taken: FlatOptions = {}
+    for key in in_order(options) if len(options) > 1 else list(options):
+        kind = kinds.get(key)
+        if kind is None:
+            continue
+        value = options.pop(key)
+        if kind == "bool":
+            taken[key] = as_bool(value)
+        elif kind == "string":
+            taken[key] = as_string(value)
+        elif kind == "size":
+            ev.check(SIZE_RANGE, int(value) >= 0, key=key)
+            taken[key] = int(value)
+        else:
+            taken[key] = int(value)
+    return taken
+
+
+_READ, _WRITE, _UNCHANGED, _RESIZE = 1, 2, 4, 8
+_ALL = int(Perm.ALL)
+
+
+def filter_permissions(perm: int, shared: int) -> tuple[int, int]:
+    """A filter requires and shares what its parents do."""
+    return perm, shared
+
+
+def cow_permissions(perm: int, shared: int) -> tuple[int, int]:
+    """A backing file is read, and may change only if the overlay's users accept changes."""
+    share = _READ | _UNCHANGED
+    if shared & _WRITE:
+        share |= _WRITE | _RESIZE
+    return perm & _READ, share
+
+
+def storage_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:  # noqa: FBT001
+    """What a format node requires of the file it keeps data or metadata in."""
+    if role & Role.METADATA:
+        if writable:
+            perm |= _WRITE | _RESIZE
+        perm |= _READ
+        shared &= ~(_WRITE | _RESIZE)
+    if role & Role.DATA:
+        shared &= ~_RESIZE
+        if perm & _UNCHANGED:
+            perm |= _WRITE
+        if perm & _WRITE:
+            perm |= _RESIZE
+    return perm, shared
+
+
+def default_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:  # noqa: FBT001
+    """The permissions that a child's role asks for."""
+    if role & Role.FILTERED:
+        return filter_permissions(perm, shared)
+    if role & Role.COW:
+        return cow_permissions(perm, shared)
+    return storage_permissions(role, writable, perm, shared)
+
+
+class Driver:
+    """A block driver. Instances hold no state: nodes do."""
+
+    name: str
+    is_format = False
+    is_filter = False
+    is_protocol = False
+    supports_backing = False
+    can_reopen = False
+    variable_length = False
+    """Whether the length is looked up whenever it is asked for."""
+    can_compress = False
+    can_add_child = False
+    needs_filename = False
+    kinds: OptionKinds = {}
+    mutable: frozenset[str] = frozenset()
+    """Options that a reopen may omit although they are set."""
+    strong: tuple[str, ...] = ()
+    """Options that change what a guest reads; they show in a ``json:`` file name."""
+
+    # Opening and reopening
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Open the node's children and take the driver's options out of ``options``."""
+        raise NotImplementedError
+
+    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+        """Make options of a file name that stands in an image's metadata."""
+
+    def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
+        """Check the options of a reopen and take them out; returns the new private state."""
+        return node.private
+
+    def join(self, options: FlatOptions, old: FlatOptions) -> None:
+        """Keep of the ``old`` options those that ``options`` do not name."""
+        for key, value in old.items():
+            options.setdefault(key, value)
+
+    # Graph
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """``(required, shared)`` of a child, given what the node's users require and share."""
+        return default_permissions(role, writable, perm, shared)
+
+    def locks(self, node: Node) -> bool:
+        """Whether the node locks a file on the host."""
+        return False
+
+    def holds(self, node: Node, other: str) -> bool:
+        """Whether the node keeps ``other`` alive without being its parent."""
+        return False
+
+    def held_by(self, node: Node) -> str | None:
+        """The node that this one keeps alive without being its parent, if any."""
+        return None
+
+    # Observation
+
+    def length(self, t: Transition, node: Node) -> int:
+        """The length in bytes that the driver reports now."""
+        return node.size
+
+    def measure(self, t: Transition, node: Node) -> int:
+        """The length in bytes as it is found when the driver looks again."""
+        return node.size
+
+    def alignment(self, t: Transition, node: Node) -> int:
+        """The request alignment in bytes."""
+        return 1
+
+    def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
+        """The plain file name of a driver that makes one up; "" if there is none."""
+        return ""
+
+    def primary(self, node: Node) -> Link | None:
+        """The child that holds the data, as for ``bs->file``."""
+        for link in node.children:
+            if link.role & Role.PRIMARY:
+                return link
+        return None
+
+    asks_below = False
+    """Whether what the node does not know of its clusters is asked of its file."""
+
+    def cluster_size(self, node: Node) -> int | None:
+        """Bytes per cluster, 0 if it knows that it has none, None if it does not know."""
+        return None
+
+    def passes_through(self, node: Node) -> bool:
+        """Whether the bytes of the primary child show unchanged."""
+        return self.is_filter
+
+    makes_filename = False
+    """Whether `exact_filename` is this driver's own business."""
+
+
+class Filter(Driver):
+    """A driver that passes its one child through."""
+
+    is_filter = True
+    asks_below = True
+    child_name = "file"
+
+    def open_child(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Open the filtered child."""
+        opening.open_child(name, self.child_name, options, Role.FILTER)
+
+    def length(self, t: Transition, node: Node) -> int:
+        """That of the child: now, or as it was when the driver last looked."""
+        return self.measure(t, node) if self.variable_length else node.size
+
+    def measure(self, t: Transition, node: Node) -> int:
+        """That of the child now."""
+        return t.primary_length(node)

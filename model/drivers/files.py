@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Protocol drivers at the bottom of a graph: file, null-co, null-aio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers.base import Driver, FlatOptions, absorb, as_string
+from model.rules import guard
+from model.state import Node
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.opening import Opening
+
+NO_FILE = guard(
+    "file.missing",
+    "A file that is opened exists.",
+    source="7.2",
+    text="Could not open '{path}': No such file or directory",
+)
+PR_MANAGER = guard(
+    "file.pr-manager",
+    "A persistent reservation manager is an object that exists.",
+    source="7.2",
+    text="No persistent reservation manager with id '{id}'",
+)
+NATIVE_AIO = guard(
+    "file.aio-native",
+    "Linux AIO needs direct access to the file.",
+    source="7.2",
+    text="aio=native was specified, but it requires cache.direct=on, which was not specified.",
+)
+LATENCY = guard(
+    "null.latency",
+    "A latency fits a signed number of nanoseconds.",
+    source="7.2",
+    text="latency-ns is invalid",
+)
+NULL_NAME = guard(
+    "null.filename",
+    "The only file name of a null driver is its own name.",
+    source="7.2: a backing file name meets an inline null driver",
+    text="The only allowed filename for this driver is '{driver}://'",
+)
+
+
+@attrs.frozen
+class FileState:
+    """Whether the node locks its file."""
+
+    locking: bool
+
+
+class File(Driver):
+    """A regular file on the host."""
+
+    name = "file"
+    is_protocol = True
+    can_reopen = True
+    needs_filename = True
+    mutable = frozenset({"x-check-cache-dropped"})
+    kinds = {  # noqa: RUF012  # constant by convention, as everywhere in these tables
+        "filename": "string",
+        "aio": "string",
+        "aio-max-batch": "number",
+        "locking": "string",
+        "pr-manager": "string",
+        "drop-cache": "bool",
+        "x-check-cache-dropped": "bool",
+    }
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Open the file; its length is rounded up to whole sectors."""
+        t, ev = opening.t, opening.t.ev
+        own = absorb(ev, options, self.kinds)
+        node = t.nodes[name]
+        if "pr-manager" in own:
+            ev.refuse(PR_MANAGER, id=own["pr-manager"])
+        path = own["filename"]
+        image = t.images.get(path)
+        if image is None:
+            ev.refuse(NO_FILE, path=path)
+            length = 0
+        else:
+            ev.accepted.add(NO_FILE.id)
+            length = image.length
+        ev.check(NATIVE_AIO, own.get("aio") != "native" or node.no_cache)
+        t.change(
+            name,
+            size=-(-length // 512) * 512,
+            filename=path,
+            private=FileState(own.get("locking") != "off"),
+        )
+
+    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+        """``file:`` before a name is not part of it."""
+        if filename.startswith("file:"):
+            options["filename"] = filename[len("file:") :]
+
+    def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
+        """Two options are the driver's to change; the rest become strings and must stay."""
+        own = {key: options.pop(key) for key in list(options) if key in self.kinds}
+        own.pop("drop-cache", None)
+        own.pop("x-check-cache-dropped", None)
+        for key, value in own.items():
+            options[key] = as_string(value)
+        return node.private
+
+    def locks(self, node: Node) -> bool:
+        """Unless ``locking`` is off."""
+        return isinstance(node.private, FileState) and node.private.locking
+
+    def cluster_size(self, node: Node) -> int:
+        """None, and it knows."""
+        return 0
+
+    def alignment(self, t: Transition, node: Node) -> int:
+        """Direct access goes by sectors."""
+        return 512 if node.no_cache else 1
+
+
+class Null(Driver):
+    """A node that reads as nothing and forgets what is written."""
+
+    is_protocol = True
+    can_reopen = True
+    makes_filename = True
+    strong = ("size", "read-zeroes")
+    kinds = {  # noqa: RUF012
+        "filename": "string",
+        "size": "size",
+        "latency-ns": "number",
+        "read-zeroes": "bool",
+    }
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """One GiB unless said otherwise."""
+        ev = opening.t.ev
+        own = absorb(ev, options, self.kinds)
+        ev.check(LATENCY, 0 <= own.get("latency-ns", 0) < 1 << 63)
+        size = own.get("size", 1 << 30)
+        opening.t.change(name, size=-(-size // 512) * 512)
+
+    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+        """No other name is allowed."""
+        opening.t.ev.check(NULL_NAME, filename == f"{self.name}://", driver=self.name)
+
+    def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
+        """``null-co://``, unless a strong option is set."""
+        if set(full) <= {"filename", "driver", "latency-ns"}:
+            return f"{self.name}://"
+        return ""

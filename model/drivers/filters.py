@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Filters with one child: throttle, copy-on-read, compress, preallocate, blkdebug."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers.base import Filter, FlatOptions, absorb, default_permissions
+from model.qdict import extract
+from model.rules import guard
+from model.state import Node, Role, ThrottleGroup
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.opening import Opening
+
+_INT_MAX = (1 << 31) - 1
+
+NO_GROUP = guard(
+    "throttle.group",
+    "A throttle node belongs to a throttle group that exists.",
+    source="7.2",
+    text="Throttle group '{id}' does not exist",
+)
+BOTTOM_MISSING = guard(
+    "copy-on-read.bottom-missing",
+    "The bottom node exists.",
+    source="7.2",
+    text="Bottom node '{node}' not found",
+)
+BOTTOM_FILTER = guard(
+    "copy-on-read.bottom-filter",
+    "The bottom node is no filter.",
+    source="7.2",
+    text="Bottom node '{node}' is a filter",
+)
+FREEZE_FROZEN = guard(
+    "freeze.frozen",
+    "A link that is frozen cannot be frozen again: it is a flag and no counter.",
+    source="patch 1/13 (freezing links); 6.0 for copy-on-read's bottom",
+    text="Cannot change '{name}' link from '{parent}' to '{child}'",
+)
+COMPRESSION = guard(
+    "compress.unsupported",
+    "Compression needs a child that can write compressed data.",
+    source="7.2",
+    text="Compression is not supported for underlying format: {driver}",
+)
+PREALLOC_SECTORS = guard(
+    "preallocate.sectors",
+    "Preallocation goes by whole sectors.",
+    source="7.2",
+    text="prealloc-align parameter of preallocate filter is not aligned to 512",
+)
+PREALLOC_ALIGNMENT = guard(
+    "preallocate.alignment",
+    "Preallocation goes by the child's request alignment.",
+    source="7.2",
+    text="prealloc-align parameter of preallocate filter is not aligned to underlying node "
+    "request alignment ({alignment})",
+)
+DEBUG_CONFIG = guard(
+    "blkdebug.config",
+    "A configuration file exists.",
+    source="7.2",
+    text="Could not read blkdebug config file: No such file or directory",
+)
+DEBUG_ALIGNMENT = guard(
+    "blkdebug.limits",
+    "The limits of a blkdebug node are multiples of its alignment, which is a power of two.",
+    source="7.2",
+    text="Cannot meet constraints with {key} {value}",
+)
+
+
+class Throttle(Filter):
+    """Limits I/O by a group's rates."""
+
+    name = "throttle"
+    can_reopen = True
+    can_compress = True
+    strong = ("throttle-group",)
+    kinds = {"throttle-group": "string"}  # noqa: RUF012
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """The child first, then the group."""
+        self.open_child(opening, name, options)
+        t = opening.t
+        t.change(name, private=self._group(t, options), size=t.primary_length(t.nodes[name]))
+
+    def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
+        """The node may move to another group."""
+        return self._group(t, options)
+
+    def _group(self, t: Transition, options: FlatOptions) -> str:
+        own = absorb(t.ev, options, self.kinds)
+        group = own["throttle-group"]
+        t.ev.check(NO_GROUP, isinstance(t.objects.get(group), ThrottleGroup), id=group)
+        return str(group)
+
+
+@attrs.frozen
+class Bottom:
+    """The node down to which a copy-on-read filter has frozen the chain."""
+
+    node: str
+
+
+class CopyOnRead(Filter):
+    """Copies what is read from below into the top image."""
+
+    name = "copy-on-read"
+    variable_length = True
+    can_compress = True
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """With ``bottom``, freeze every link from the filter down to it."""
+        t, ev = opening.t, opening.t.ev
+        bottom = options.get("bottom")
+        self.open_child(opening, name, options)
+        if bottom is None:
+            return
+        options.pop("bottom")
+        ev.check(BOTTOM_MISSING, bottom in t.nodes, node=bottom)
+        ev.check(BOTTOM_FILTER, not t.driver(bottom).is_filter, node=bottom)
+        chain = t.chain(name, bottom)
+        for link in chain:
+            ev.check(
+                FREEZE_FROZEN, not link.frozen, name=link.name, parent=link.parent, child=link.child
+            )
+        for link in chain:
+            t.freeze(link.key, frozen=True)
+        t.change(name, private=Bottom(bottom))
+
+    def holds(self, node: Node, other: str) -> bool:
+        """The bottom node is kept alive."""
+        return isinstance(node.private, Bottom) and node.private.node == other
+
+    def held_by(self, node: Node) -> str | None:
+        """The bottom node."""
+        return node.private.node if isinstance(node.private, Bottom) else None
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """Even a reader makes it write what does not change."""
+        return perm & 11 | 4, shared & 11 | 4
+
+
+class Compress(Filter):
+    """Writes compressed."""
+
+    name = "compress"
+    variable_length = True
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Not every child can compress."""
+        self.open_child(opening, name, options)
+        t = opening.t
+        child = t.driver(t.primary_child(name))
+        t.ev.check(COMPRESSION, child.can_compress, driver=child.name)
+
+    def alignment(self, t: Transition, node: Node) -> int:
+        """Whole clusters of the child."""
+        return t.cluster_size(t.primary_child(node.name)) or 1
+
+
+class Preallocate(Filter):
+    """Preallocates space behind the end of its file."""
+
+    name = "preallocate"
+    can_reopen = True
+    variable_length = True
+    kinds = {"prealloc-align": "size", "prealloc-size": "size"}  # noqa: RUF012
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """The child first, then the options."""
+        self.open_child(opening, name, options)
+        self.prepare(opening.t, opening.t.nodes[name], options)
+
+    def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
+        """Both options may change but not be omitted."""
+        own = absorb(t.ev, options, self.kinds)
+        align = own.get("prealloc-align", 1 << 20)
+        t.ev.check(PREALLOC_SECTORS, align % 512 == 0)
+        below = t.primary_child(node.name)
+        alignment = t.driver(below).alignment(t, t.nodes[below])
+        t.ev.check(PREALLOC_ALIGNMENT, align % alignment == 0, alignment=alignment)
+        return node.private
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """Whoever may write and resize through it does so alone."""
+        if perm & 10 == 10:  # noqa: PLR2004  # write and resize
+            shared &= 5
+        return perm, shared
+
+
+_PERMS = {"consistent-read": 1, "write": 2, "write-unchanged": 4, "resize": 8}
+
+
+@attrs.frozen
+class DebugState:
+    """What a blkdebug node adds to and takes from the permissions of its child."""
+
+    take: int = 0
+    unshare: int = 0
+    align: int = 0
+
+
+class Blkdebug(Filter):
+    """Injects errors, limits and permissions."""
+
+    name = "blkdebug"
+    is_protocol = True
+    can_reopen = True
+    makes_filename = True
+    child_name = "image"
+    strong = (
+        "config",
+        "inject-error.",
+        "set-state.",
+        "align",
+        "max-transfer",
+        "opt-write-zero",
+        "max-write-zero",
+        "opt-discard",
+        "max-discard",
+    )
+    kinds = {  # noqa: RUF012
+        "config": "string",
+        "x-image": "string",
+        "align": "size",
+        "max-transfer": "size",
+        "opt-write-zero": "size",
+        "max-write-zero": "size",
+        "opt-discard": "size",
+        "max-discard": "size",
+    }
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Rules and permissions first, then the child, then the limits."""
+        t, ev = opening.t, opening.t.ev
+        own = absorb(ev, options, self.kinds)
+        ev.check(DEBUG_CONFIG, "config" not in own)
+        perms = []
+        for prefix in ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."):
+            rest, sub = extract(options, prefix)
+            if sub:
+                options.clear()
+                options.update(rest)
+            perms.append(sum({_PERMS.get(str(value), 0) for value in sub.values()}))
+        # The permissions count from the moment that the child is attached.
+        t.change(name, private=DebugState(perms[2], perms[3], 0))
+        opening.open_child(name, self.child_name, options, Role.FILTER, "x-image", own)
+        self._check_limits(opening, name, own)
+        t.change(
+            name,
+            private=DebugState(perms[2], perms[3], own.get("align", 0)),
+            size=t.primary_length(t.nodes[name]),
+        )
+
+    def _check_limits(self, opening: Opening, name: str, own: FlatOptions) -> None:
+        t, ev = opening.t, opening.t.ev
+        align = own.get("align", 0)
+        power = align & (align - 1) == 0
+        ev.check(DEBUG_ALIGNMENT, align < _INT_MAX and power, key="align", value=align)
+        below = t.primary_child(name)
+        alignment = max(align, t.driver(below).alignment(t, t.nodes[below]))
+        for key, least in (
+            ("max-transfer", 0),
+            ("opt-write-zero", 0),
+            ("max-write-zero", own.get("opt-write-zero", 0)),
+            ("opt-discard", 0),
+            ("max-discard", own.get("opt-discard", 0)),
+        ):
+            value = own.get(key, 0)
+            ok = value < _INT_MAX and value % max(alignment, least) == 0
+            ev.check(DEBUG_ALIGNMENT, ok, key=key, value=value)
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """As a filter, plus what is taken, minus what is unshared."""
+        needed, granted = default_permissions(role, writable, perm, shared)
+        state: DebugState = node.private
+        return needed | state.take, granted & ~state.unshare
+
+    def alignment(self, t: Transition, node: Node) -> int:
+        """Its own."""
+        state: DebugState = node.private
+        return state.align or 1
+
+    def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
+        """``blkdebug:CONFIG:IMAGE``, unless a limit or a rule is set."""
+        image = next(iter(child_names.values()), "")
+        if not image or not set(full) <= {"config", "image", "x-image", "driver"}:
+            return ""
+        return f"blkdebug:{full.get('config', '')}:{image}"

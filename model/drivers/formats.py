@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Format drivers: qcow2 and raw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers.base import Driver, FlatOptions, absorb, default_permissions
+from model.qdict import extract
+from model.rules import Evaluation, guard
+from model.state import Node, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.opening import Opening
+
+CLUSTER = 65536
+"""Bytes per cluster of the qcow2 images that we make."""
+
+_MAX_SETTING = 32 << 20
+_MIN_L2_ENTRIES = 2
+_MIN_REFCOUNT_CLUSTERS = 4
+_INT_MAX = (1 << 31) - 1
+_UINT_MAX = (1 << 32) - 1
+
+NOT_QCOW2 = guard(
+    "qcow2.format",
+    "A qcow2 node is opened on a qcow2 image.",
+    source="7.2",
+    text="Image is not in qcow2 format",
+)
+CACHE_ALL = guard(
+    "qcow2.cache-all-set",
+    "Of the total, the L2 and the refcount cache size, at most two are given.",
+    source="7.2",
+    text="cache-size, l2-cache-size and refcount-cache-size may not be set at the same time",
+)
+CACHE_L2 = guard(
+    "qcow2.cache-l2",
+    "The L2 cache is not larger than the total.",
+    source="7.2",
+    text="l2-cache-size may not exceed cache-size",
+)
+CACHE_REFCOUNT = guard(
+    "qcow2.cache-refcount",
+    "The refcount cache is not larger than the total.",
+    source="7.2",
+    text="refcount-cache-size may not exceed cache-size",
+)
+CACHE_ENTRY = guard(
+    "qcow2.cache-entry",
+    "An L2 cache entry is a power of two between 512 and the cluster size.",
+    source="7.2",
+    text="L2 cache entry size must be a power of two between 512 and the cluster size (65536)",
+)
+L2_TOO_BIG = guard(
+    "qcow2.l2-cache-too-big",
+    "The L2 cache has at most INT_MAX entries.",
+    source="7.2",
+    text="L2 cache size too big",
+)
+REFCOUNT_TOO_BIG = guard(
+    "qcow2.refcount-cache-too-big",
+    "The refcount cache has at most INT_MAX entries.",
+    source="7.2",
+    text="Refcount cache size too big",
+)
+CLEAN_INTERVAL = guard(
+    "qcow2.clean-interval",
+    "The cache clean interval fits 32 bits.",
+    source="7.2",
+    text="Cache clean interval too big",
+)
+OVERLAP = guard(
+    "qcow2.overlap-conflict",
+    "The overlap check and its template do not contradict each other.",
+    source="7.2",
+    text="Conflicting values for qcow2 options 'overlap-check' ('{value}') and "
+    "'overlap-check.template' ('{template}')",
+)
+NOT_ENCRYPTED = guard(
+    "qcow2.not-encrypted",
+    "Encryption options are for encrypted images.",
+    source="7.2",
+    text="No encryption in image header, but options specified format '{format}'",
+)
+DATA_FILE = guard(
+    "qcow2.data-file",
+    "A data file is for images that have one.",
+    source="7.2",
+    text="'data-file' can only be set for images with an external data file",
+)
+RAW_OFFSET = guard(
+    "raw.offset",
+    "A raw image does not begin behind the end of its file.",
+    source="7.2",
+    text="Offset ({offset}) cannot be greater than size of the containing file ({real})",
+)
+RAW_SIZE = guard(
+    "raw.size",
+    "A raw image ends within its file.",
+    source="7.2",
+    text="The sum of offset ({offset}) and size ({size}) has to be smaller or equal to the "
+    " actual size of the containing file ({real})",
+)
+RAW_ALIGNED = guard(
+    "raw.size-aligned",
+    "The size of a raw image is a multiple of 512.",
+    source="7.2",
+    text="Specified size is not multiple of 512",
+)
+
+_FLAGS = (
+    "main-header",
+    "active-l1",
+    "active-l2",
+    "refcount-table",
+    "refcount-block",
+    "snapshot-table",
+    "inactive-l1",
+    "inactive-l2",
+    "bitmap-directory",
+)
+
+
+class Qcow2(Driver):
+    """QEMU's own format, with backing files."""
+
+    name = "qcow2"
+    is_format = True
+    supports_backing = True
+    can_reopen = True
+    can_compress = True
+    strong = ("encrypt.key-secret",)
+    kinds = {  # noqa: RUF012
+        "lazy-refcounts": "bool",
+        "pass-discard-request": "bool",
+        "pass-discard-snapshot": "bool",
+        "pass-discard-other": "bool",
+        "overlap-check": "string",
+        "overlap-check.template": "string",
+        **{f"overlap-check.{flag}": "bool" for flag in _FLAGS},  # type: ignore[dict-item]
+        "cache-size": "size",
+        "l2-cache-size": "size",
+        "l2-cache-entry-size": "size",
+        "refcount-cache-size": "size",
+        "cache-clean-interval": "number",
+    }
+    mutable = frozenset(kinds)
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Open the file, read the header, check the options, open a data file."""
+        t, ev = opening.t, opening.t.ev
+        opening.open_child(name, "file", options, Role.IMAGE)
+        image = t.content(t.primary_child(name))
+        if image is None or image.format != "qcow2":
+            ev.refuse(NOT_QCOW2)
+            return
+        ev.accepted.add(NOT_QCOW2.id)
+        t.change(name, size=image.size)
+        self._check(ev, t.nodes[name], options)
+        if opening.open_child(name, "data-file", options, Role.DATA, optional=True):
+            ev.refuse(DATA_FILE)
+        ev.accepted.add(DATA_FILE.id)
+        t.change(
+            name,
+            backing_file=image.backing or "",
+            auto_backing_file=image.backing or "",
+            backing_format=image.backing_format or "",
+        )
+
+    def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
+        """All run-time options may change; what is omitted takes its default."""
+        self._check(t.ev, node, options)
+        return node.private
+
+    def _check(self, ev: Evaluation, node: Node, options: FlatOptions) -> None:
+        rest, encryption = extract(options, "encrypt.")
+        if encryption:
+            options.clear()
+            options.update(rest)
+        own = absorb(ev, options, self.kinds)
+        self._check_caches(ev, node, own)
+        interval = own.get("cache-clean-interval", 600)
+        ev.check(CLEAN_INTERVAL, 0 <= interval <= _UINT_MAX)
+        template, value = own.get("overlap-check.template"), own.get("overlap-check")
+        ev.check(
+            OVERLAP,
+            template is None or value is None or template == value,
+            value=value,
+            template=template,
+        )
+        ev.check(NOT_ENCRYPTED, "format" not in encryption, format=encryption.get("format"))
+
+    def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> None:
+        total = own.get("cache-size")
+        l2_setting = own.get("l2-cache-size", _MAX_SETTING)
+        refcount = own.get("refcount-cache-size", 0)
+        max_l2 = -(-(-(-node.size // CLUSTER) * 8) // CLUSTER) * CLUSTER
+        l2 = min(max_l2, l2_setting)
+        if total is not None:
+            has_l2, has_refcount = "l2-cache-size" in own, "refcount-cache-size" in own
+            ev.check(CACHE_ALL, not (has_l2 and has_refcount))
+            ev.check(CACHE_L2, not has_l2 or l2_setting <= total)
+            ev.check(CACHE_REFCOUNT, refcount <= total)
+            if has_l2:
+                refcount = total - l2
+            elif has_refcount:
+                l2 = total - refcount
+            elif total >= max_l2 + _MIN_REFCOUNT_CLUSTERS * CLUSTER:
+                l2, refcount = max_l2, total - max_l2
+            else:
+                refcount = min(total, _MIN_REFCOUNT_CLUSTERS * CLUSTER)
+                l2 = total - refcount
+        entry = own.get("l2-cache-entry-size")
+        if entry is None:
+            entry = CLUSTER if l2 >= max_l2 else 4096
+        ev.check(CACHE_ENTRY, 512 <= entry <= CLUSTER and entry & (entry - 1) == 0)  # noqa: PLR2004
+        ev.check(L2_TOO_BIG, max(l2 // entry, _MIN_L2_ENTRIES) <= _INT_MAX)
+        ev.check(REFCOUNT_TOO_BIG, refcount // CLUSTER <= _INT_MAX)
+
+    def cluster_size(self, node: Node) -> int:
+        """That of the images that we make."""
+        return CLUSTER
+
+    def join(self, options: FlatOptions, old: FlatOptions) -> None:
+        """A new template or total replaces the finer settings that were there before."""
+        old = dict(old)
+        if "overlap-check" in options or "overlap-check.template" in options:
+            for key in ("overlap-check", "overlap-check.template"):
+                old.pop(key, None)
+            for flag in _FLAGS[:-1]:
+                old.pop(f"overlap-check.{flag}", None)
+        new_total = "cache-size" in options
+        if new_total:
+            old.pop("l2-cache-size", None)
+            old.pop("refcount-cache-size", None)
+        super().join(options, old)
+        if not new_total:
+            # Any cache size that is set at all overwrites an old total: QEMU asks for
+            # "one of them" where "all of them" is meant.
+            options.pop("cache-size", None)
+
+
+@attrs.frozen
+class RawState:
+    """The window of the file that the node shows; ``size`` None goes to its end."""
+
+    offset: int = 0
+    size: int | None = None
+
+
+class Raw(Driver):
+    """A file's bytes as they are, or a window of them."""
+
+    name = "raw"
+    is_format = True
+    can_reopen = True
+    variable_length = True
+    strong = ("offset", "size")
+    asks_below = True
+    kinds = {"offset": "size", "size": "size"}  # noqa: RUF012
+    mutable = frozenset(kinds)
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Without a window the node is much like a filter."""
+        t = opening.t
+        own = absorb(t.ev, options, self.kinds)
+        window = own.get("offset", 0) or "size" in own
+        role = Role.DATA | Role.PRIMARY if window else Role.FILTER
+        opening.open_child(name, "file", options, role)
+        t.change(name, private=self._window(t, t.nodes[name], own))
+
+    def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
+        """The window may change, within the file that the node has now."""
+        return self._window(t, node, absorb(t.ev, options, self.kinds))
+
+    def _window(self, t: Transition, node: Node, own: FlatOptions) -> RawState:
+        ev = t.ev
+        real = t.primary_length(node)
+        offset, size = own.get("offset", 0), own.get("size")
+        ev.check(RAW_OFFSET, offset <= real, offset=offset, real=real)
+        if size is not None:
+            ev.check(RAW_SIZE, real - offset >= size, offset=offset, size=size, real=real)
+            ev.check(RAW_ALIGNED, size % 512 == 0)
+        return RawState(offset, size)
+
+    def passes_through(self, node: Node) -> bool:
+        """From the beginning, if the window begins there."""
+        state: RawState = node.private
+        return state.offset == 0
+
+    def length(self, t: Transition, node: Node) -> int:
+        """What of the window lies within the file, in whole sectors."""
+        state: RawState = node.private
+        real = t.primary_length(node)
+        rest = max(0, real - state.offset)
+        length = rest if state.size is None else min(state.size, rest)
+        return -(-length // 512) * 512
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """Writes and resizes of the file are wanted only where a user of the node wants them."""
+        needed, granted = default_permissions(role, writable, perm, shared)
+        return needed & 5 | perm & 10, granted

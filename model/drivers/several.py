@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Drivers with several children that hold the same data: quorum and blkverify."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers.base import Driver, Filter, FlatOptions, absorb
+from model.qdict import array_entries
+from model.rules import guard
+from model.state import Link, Node, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.opening import Opening
+
+NO_CHILDREN = guard(
+    "quorum.no-children",
+    "A quorum has children.",
+    source="7.2",
+    text="Number of provided children must be 1 or more",
+)
+THRESHOLD_LOW = guard(
+    "quorum.threshold-low",
+    "A quorum needs at least one vote.",
+    source="7.2",
+    text="Parameter 'vote-threshold' expects a value >= 1",
+)
+THRESHOLD_HIGH = guard(
+    "quorum.threshold-high",
+    "A quorum needs no more votes than it has children.",
+    source="7.2",
+    text="threshold may not exceed children count",
+)
+BLKVERIFY_PAIR = guard(
+    "quorum.blkverify-pair",
+    "The blkverify mode is for exactly two children that must agree.",
+    source="7.2",
+    text="blkverify=on can only be set if there are exactly two files and vote-threshold is 2",
+)
+BLKVERIFY_REWRITE = guard(
+    "quorum.blkverify-rewrite",
+    "The blkverify mode does not rewrite.",
+    source="7.2",
+    text="rewrite-corrupted=on cannot be used with blkverify=on",
+)
+UNEQUAL = guard(
+    "quorum.unequal",
+    "The children of a quorum have one length.",
+    source="7.2",
+    text="Could not refresh total sector count: Input/output error",
+)
+
+
+@attrs.frozen
+class QuorumState:
+    """``members`` are the child names in the order of voting; ``next_index`` names the next."""
+
+    threshold: int
+    blkverify: bool
+    rewrite: bool
+    members: tuple[str, ...]
+    next_index: int
+
+
+class Quorum(Driver):
+    """Reads what most of its children say."""
+
+    name = "quorum"
+    can_add_child = True
+    strong = ("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern")
+    kinds = {  # noqa: RUF012
+        "vote-threshold": "number",
+        "blkverify": "bool",
+        "rewrite-corrupted": "bool",
+        "read-pattern": "string",
+    }
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """The children in order."""
+        t, ev = opening.t, opening.t.ev
+        count = max(0, array_entries(options, "children."))
+        # A list without members stays one key that nobody else would take.
+        options.pop("children", None)
+        ev.check(NO_CHILDREN, count >= 1)
+        own = absorb(ev, options, self.kinds)
+        threshold = own["vote-threshold"]
+        ev.check(THRESHOLD_LOW, threshold >= 1)
+        ev.check(THRESHOLD_HIGH, threshold <= count)
+        blkverify = rewrite = False
+        if own.get("read-pattern", "quorum") == "quorum":
+            blkverify = own.get("blkverify", False)
+            pair = count == 2 and threshold == 2  # noqa: PLR2004
+            ev.check(BLKVERIFY_PAIR, not blkverify or pair)
+            rewrite = own.get("rewrite-corrupted", False)
+            ev.check(BLKVERIFY_REWRITE, not (rewrite and blkverify))
+        members = tuple(f"children.{i}" for i in range(count))
+        t.change(name, private=QuorumState(threshold, blkverify, rewrite, members, count))
+        for member in members:
+            opening.open_child(name, member, options, Role.DATA)
+        lengths = {t.length(link.child) for link in t.nodes[name].children}
+        ev.check(UNEQUAL, len(lengths) <= 1)
+        t.change(name, size=t.length(t.nodes[name].children[-1].child))
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """Nobody else may make the children differ."""
+        state: QuorumState = node.private
+        return perm | (2 if state.rewrite else 0), shared & 5
+
+    def primary(self, node: Node) -> Link | None:
+        """No child is more than the others."""
+        return None
+
+
+class Blkverify(Filter):
+    """Compares a test image with a raw one."""
+
+    name = "blkverify"
+    is_protocol = True
+    makes_filename = True
+    child_name = "raw"
+    kinds = {"x-raw": "string", "x-image": "string"}  # noqa: RUF012
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """The raw image, then the one under test; the length is the latter's."""
+        t = opening.t
+        own = absorb(t.ev, options, self.kinds)
+        opening.open_child(name, "raw", options, Role.FILTER, "x-raw", own)
+        opening.open_child(name, "test", options, Role.DATA, "x-image", own)
+        t.change(name, size=self.measure(t, t.nodes[name]))
+
+    def measure(self, t: Transition, node: Node) -> int:
+        """That of the image under test."""
+        test = node.link("test")
+        return t.length(test.child) if test is not None else 0
+
+    def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
+        """``blkverify:RAW:TEST``."""
+        raw, test = child_names.get("raw", ""), child_names.get("test", "")
+        return f"blkverify:{raw}:{test}" if raw and test else ""

@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A transition: one command at work on a private copy of the graph.
+
+A command reads and changes a :class:`Transition`; only what it makes of it becomes
+the next state. Changes of links are undone the way QEMU undoes them, step by step
+and newest first, because that leaves traces that a client can see: a link that was
+moved and moved back is the newest of its node afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from model.drivers import Driver, driver_of
+from model.naming import Names
+from model.permissions import (
+    ALL,
+    Grant,
+    Permissions,
+    User,
+    links_to,
+    permission_names,
+    reaches,
+    topological,
+)
+from model.rules import Evaluation, effect, guard
+from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, Perm, Role
+
+CYCLE = guard(
+    "graph.cycle",
+    "No node may become a child of itself, directly or through others.",
+    source="patch 8/13 (changing the backing file); 7.2 words it for any child",
+    text="Making '{child}' a {name} child of '{parent}' would create a cycle",
+)
+CONFLICT = guard(
+    "permissions.conflict",
+    "What one user of a node requires, every other user must share; the first pair that "
+    "disagrees is reported, users newest first.",
+    source="7.2: permissions are refreshed over one topological list",
+    text="Permission conflict on node '{node}': permissions '{perms}' are both required by "
+    "{user} (uses node '{node}' as '{name}' child) and unshared by {other} (uses node "
+    "'{node}' as '{other_name}' child).",
+)
+READ_ONLY = guard(
+    "permissions.read-only",
+    "A node that is read-only has no users that write.",
+    source="7.2",
+    text="Block node is read-only",
+)
+READ_ONLY_REOPEN = guard(
+    "permissions.read-only-reopen",
+    "A node cannot become read-only while it has users that write.",
+    source="7.2; 5.2 says it otherwise",
+    text="Read-only block node '{node}' cannot support read-write users",
+)
+ALIGNMENT = guard(
+    "permissions.alignment",
+    "Who may write but not resize needs an image whose size is a multiple of the request "
+    "alignment.",
+    source="7.2",
+    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
+    "request alignment",
+)
+LOCK = guard(
+    "file.lock",
+    "A file node locks what its users require against other nodes on the same file that "
+    "do not share it.",
+    source="7.2: file locking",
+    text='Failed to get "{perm}" lock',
+)
+SHARED_LOCK = guard(
+    "file.shared-lock",
+    "A file node locks what its users do not share against other nodes on the same file "
+    "that require it.",
+    source="7.2: file locking",
+    text='Failed to get shared "{perm}" lock',
+)
+OFF_CHAIN = guard(
+    "freeze.off-chain",
+    "A chain is frozen down to a node that it contains.",
+    source="our own: 7.2 looks for the end of the chain for ever (known issue)",
+    text="Node '{base}' is not in the backing chain of '{top}'",
+)
+FROZEN_REPLACE = guard(
+    "graph.frozen-replace",
+    "A node cannot be replaced under a parent whose link to it is frozen.",
+    source="patch 1/13 (freezing links)",
+    text="Cannot change '{name}' link to '{node}'",
+)
+ABORT_REORDERS = effect(
+    "graph.abort-reorders",
+    "A link that was changed and changed back by a refused command becomes its node's newest.",
+    source="7.2, seen by x-debug-query-block-graph",
+)
+
+
+_WRITES = int(Perm.WRITE | Perm.WRITE_UNCHANGED)
+_BITS = (1, 2, 4, 8)
+
+
+class Undo:
+    """What was done to the graph, to be undone or settled together, newest first."""
+
+    __slots__ = ("_backward", "_forward")
+
+    def __init__(self) -> None:
+        self._backward: list[Callable[[], None]] = []
+        self._forward: list[Callable[[], None]] = []
+
+    def add(
+        self, backward: Callable[[], None], forward: Callable[[], None] | None = None
+    ) -> None:
+        """Remember how to take a step back, and what settles it."""
+        self._backward.append(backward)
+        if forward is not None:
+            self._forward.append(forward)
+
+    def abort(self) -> None:
+        """Take every step back."""
+        while self._backward:
+            self._backward.pop()()
+
+    def commit(self) -> None:
+        """Settle every step."""
+        self._backward.clear()
+        while self._forward:
+            self._forward.pop()()
+
+
+class Transition:
+    """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely."""
+
+    __slots__ = ("_before", "_held", "_pending", "ev", "images", "nodes", "objects", "serial")
+
+    def __init__(self, state: BlockState, ev: Evaluation) -> None:
+        self._before = state
+        self.ev = ev
+        self.nodes: dict[str, Node] = dict(state.nodes)
+        self.objects: dict[str, Object] = dict(state.objects)
+        self.images: dict[str, Image] = dict(state.images)
+        self.serial = state.serial
+        self._held: dict[str, Grant] = {}
+        self._pending: dict[str, dict[str, Any]] = {}
+
+    def result(self) -> BlockState:
+        """The state as it is now; the very same object if nothing has changed."""
+        before = self._before
+        nodes = before.nodes if _same(before.nodes, self.nodes) else FrozenDict(self.nodes)
+        objects = before.objects if before.objects == self.objects else FrozenDict(self.objects)
+        images = before.images if before.images == self.images else FrozenDict(self.images)
+        if (
+            nodes is before.nodes
+            and objects is before.objects
+            and images is before.images
+            and self.serial == before.serial
+        ):
+            return before
+        return BlockState(nodes, objects, images, self.serial)
+
+    def restore(self) -> None:
+        """Forget everything that was done, order included: nothing that existed was moved."""
+        self.nodes = dict(self._before.nodes)
+        self._held = {}
+
+    def undo(self) -> Undo:
+        """A fresh list of steps to take back."""
+        return Undo()
+
+    # Nodes that are being opened: their file is open before they have a name
+
+    def begin_node(self, options: dict[str, Any]) -> str:
+        """A stand-in for the name of a node under way, with the options its children inherit."""
+        token = f"\0{len(self._pending)}"
+        self._pending[token] = options
+        return token
+
+    def pending_options(self, parent: str) -> Mapping[str, Any]:
+        """The options that children of a node, open or under way, inherit from."""
+        pending = self._pending.get(parent)
+        return self.nodes[parent].options if pending is None else pending
+
+    def name_node(self, token: str, node: Node) -> None:
+        """Put a node under its name into the graph."""
+        del self._pending[token]
+        for name, other in self.nodes.items():
+            if other.inherits_from == token:
+                self.change(name, inherits_from=node.name)
+        self.nodes[node.name] = node
+
+    # Looking around
+
+    def driver(self, name: str) -> Driver:
+        """The driver of a node."""
+        return driver_of(self.nodes[name].driver)
+
+    def length(self, name: str) -> int:
+        """The length of a node in bytes."""
+        node = self.nodes[name]
+        return driver_of(node.driver).length(self, node)
+
+    def primary_child(self, name: str) -> str:
+        """The child that holds a node's data."""
+        link = self.driver(name).primary(self.nodes[name])
+        if link is None:
+            raise LookupError(f"node {name!r} has no primary child")
+        return link.child
+
+    def primary_length(self, node: Node) -> int:
+        """The length of the child that holds a node's data."""
+        return self.length(self.primary_child(node.name))
+
+    def filename(self, name: str) -> str:
+        """The file name of a node as queries show it."""
+        return Names(self.nodes).text(name)
+
+    def below(self, name: str) -> Link | None:
+        """The link to what a node filters or overlays, if there is one."""
+        node = self.nodes[name]
+        driver = driver_of(node.driver)
+        return driver.primary(node) if driver.is_filter else node.link("backing")
+
+    def chain(self, top: str, base: str) -> list[Link]:
+        """The links from ``top`` down to ``base``, through filters and backing files."""
+        links: list[Link] = []
+        name = top
+        while name != base:
+            link = self.below(name)
+            if link is None:
+                self.ev.refuse(OFF_CHAIN, top=top, base=base)
+                break
+            links.append(link)
+            name = link.child
+        return links
+
+    def freeze(self, key: LinkKey, *, frozen: bool) -> None:
+        """Set or clear the flag of a link."""
+        parent = self.nodes[key[0]]
+        children = tuple(
+            attrs.evolve(link, frozen=frozen) if link.key == key else link
+            for link in parent.children
+        )
+        self.change(key[0], children=children)
+
+    def content(self, name: str) -> Image | None:
+        """The image file whose bytes a node shows unchanged from the beginning, if any."""
+        node = self.nodes[name]
+        driver = driver_of(node.driver)
+        if node.filename:
+            return self.images.get(node.filename)
+        if driver.can_add_child:
+            seen = {self.content(link.child) for link in node.children}
+            return seen.pop() if len(seen) == 1 else None
+        primary = driver.primary(node)
+        if primary is None or not driver.passes_through(node):
+            return None
+        return self.content(primary.child)
+
+    def cluster_size(self, name: str) -> int | None:
+        """Bytes per cluster; 0 where a node knows but has none, None where nobody knows."""
+        node = self.nodes[name]
+        driver = driver_of(node.driver)
+        own = driver.cluster_size(node)
+        if own is not None:
+            return own
+        primary = driver.primary(node)
+        if primary is not None and driver.asks_below:
+            return self.cluster_size(primary.child)
+        return None
+
+    # Nodes
+
+    def change(self, name: str, **changes: Any) -> Node:
+        """Replace fields of a node."""
+        node = self.nodes[name] = attrs.evolve(self.nodes[name], **changes)
+        return node
+
+    def references(self, name: str) -> int:
+        """How many hold on to a node: the monitor, its parents, a copy-on-read that ends there."""
+        node = self.nodes[name]
+        count = len(node.parents) + node.monitor_owned
+        for other in self.nodes.values():
+            if other.private is not None and driver_of(other.driver).holds(other, name):
+                count += 1
+        return count
+
+    def release(self, name: str) -> None:
+        """Delete a node, and what only it held on to, unless somebody still uses it."""
+        if name not in self.nodes or self.references(name):
+            return
+        node = self.nodes[name]
+        held = driver_of(node.driver).held_by(node)
+        for link in node.children:
+            self.unset_inherits(name, link.name, None)
+            self.detach(link.key)
+            self.release(link.child)
+        del self.nodes[name]
+        self._held.pop(name, None)
+        if held is not None:
+            self.release(held)
+
+    # Links
+
+    def detach(self, key: LinkKey) -> Link:
+        """Take a link out of its parent's and its child's lists."""
+        parent, name = key
+        node = self.nodes[parent]
+        link = node.link(name)
+        if link is None:
+            raise LookupError(f"node {parent!r} has no child {name!r}")
+        self.change(parent, children=tuple(x for x in node.children if x is not link))
+        child = self.nodes[link.child]
+        self.change(link.child, parents=tuple(k for k in child.parents if k != key))
+        return link
+
+    def attach(self, link: Link) -> None:
+        """Put a link at the head of its parent's and its child's lists."""
+        self.change(link.parent, children=(link, *self.nodes[link.parent].children))
+        self.change(link.child, parents=(link.key, *self.nodes[link.child].parents))
+
+    def attach_child(self, parent: str, name: str, child: str, role: Role, undo: Undo) -> None:
+        """Make ``child`` a child of ``parent``; permissions are the caller's business."""
+        if reaches(self.nodes, child, parent):
+            self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
+        else:
+            self.ev.accepted.add(CYCLE.id)
+        link = Link(parent, name, child, int(role))
+        self.attach(link)
+        undo.add(lambda: self._drop(link.key))
+
+    def _drop(self, key: LinkKey) -> None:
+        self.detach(key)
+
+    def remove_child(self, key: LinkKey, undo: Undo) -> None:
+        """Take a child away; the child is released when the change is settled."""
+        before = self._lists(key)
+        link = self.detach(key)
+        undo.add(lambda: self._put_back(link, before), lambda: self.release(link.child))
+
+    def replace_child(self, key: LinkKey, child: str, undo: Undo) -> None:
+        """Let a link lead to another child; the old one is released when this is settled."""
+        before = self._lists(key)
+        old = self.detach(key)
+        self.attach(attrs.evolve(old, child=child))
+
+        def backward() -> None:
+            self.detach(key)
+            self._put_back(old, before)
+
+        undo.add(backward, lambda: self.release(old.child))
+
+    def _lists(self, key: LinkKey) -> tuple[tuple[Link, ...], tuple[LinkKey, ...], str]:
+        link = self.nodes[key[0]].link(key[1])
+        if link is None:
+            raise LookupError(f"node {key[0]!r} has no child {key[1]!r}")
+        return self.nodes[key[0]].children, self.nodes[link.child].parents, link.child
+
+    def _put_back(
+        self, link: Link, before: tuple[tuple[Link, ...], tuple[LinkKey, ...], str]
+    ) -> None:
+        if self.ev.holds(ABORT_REORDERS):
+            self.attach(link)
+        else:
+            children, parents, child = before
+            self.change(link.parent, children=children)
+            self.change(child, parents=parents)
+
+    def set_inherits(self, name: str, parent: str | None, undo: Undo | None) -> None:
+        """Let a node inherit its options from ``parent`` from now on."""
+        old = self.nodes[name].inherits_from
+        self.change(name, inherits_from=parent)
+        if undo is not None:
+            undo.add(lambda: self._inherit(name, old))
+
+    def _inherit(self, name: str, parent: str | None) -> None:
+        self.change(name, inherits_from=parent)
+
+    def unset_inherits(self, root: str, child_name: str, undo: Undo | None) -> None:
+        """Below a child that ``root`` is about to lose, nobody inherits from ``root`` any more.
+
+        A child that ``root`` also has under another name goes on inheriting.
+        """
+        link = self.nodes[root].link(child_name)
+        if link is not None:
+            self._unset_inherits(root, link, undo)
+
+    def _unset_inherits(self, root: str, link: Link, undo: Undo | None) -> None:
+        child = self.nodes[link.child]
+        if child.inherits_from == root and not any(
+            other.child == link.child and other.key != link.key
+            for other in self.nodes[root].children
+        ):
+            self.set_inherits(link.child, None, undo)
+        for below in child.children:
+            self._unset_inherits(root, below, undo)
+
+    def replace_node(self, old: str, new: str, undo: Undo) -> None:
+        """Let every parent of ``old`` lead to ``new``, but those that lie below ``new`` itself."""
+        below = set(topological(self.nodes, [new]))
+        for link in links_to(self.nodes, old):
+            if link.parent in below:
+                continue
+            self.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=old)
+            self.replace_child(link.key, new, undo)
+
+    # Permissions
+
+    def refresh(
+        self,
+        roots: list[str],
+        writable: dict[str, bool] | None = None,
+        user: User | None = None,
+    ) -> None:
+        """Check the permissions of the subtrees of ``roots``; refuse at the first that is wrong.
+
+        ``writable`` is what a reopen under way makes of its nodes.
+        """
+        derived = Permissions(self.nodes, writable or {}, user)
+        ev = self.ev
+        locks: dict[str, Grant] = {}
+        for name in topological(self.nodes, roots):
+            node = self.nodes[name]
+            self._check_users(derived, name)
+            perm, shared = derived.cumulative(name)
+            driver = driver_of(node.driver)
+            if perm & _WRITES:
+                if derived.writable(name):
+                    ev.accepted.add(READ_ONLY.id)
+                elif node.read_only:
+                    ev.refuse(READ_ONLY)
+                else:
+                    ev.refuse(READ_ONLY_REOPEN, node=name)
+                if not perm & Perm.RESIZE:
+                    alignment = driver.alignment(self, node)
+                    if alignment > 1:
+                        ev.check(ALIGNMENT, self.length(name) % alignment == 0)
+            if driver.locks(node):
+                self._check_locks(node, perm, shared, locks)
+        self._held.update(locks)
+
+    def _check_users(self, derived: Permissions, name: str) -> None:
+        users = derived.users(name)
+        if len(users) < 2:  # noqa: PLR2004  # a conflict takes two
+            return
+        for i, (other, other_name, _, shared) in enumerate(users):
+            for j, (user, user_name, perm, _) in enumerate(users):
+                if i != j and perm & ~shared:
+                    self.ev.refuse(
+                        CONFLICT,
+                        node=name,
+                        perms=permission_names(perm & ~shared),
+                        user=user,
+                        name=user_name,
+                        other=other,
+                        other_name=other_name,
+                    )
+        self.ev.accepted.add(CONFLICT.id)
+
+    # File locks
+
+    def _locked(self, name: str) -> Grant:
+        """What a file node has locked since the last change of permissions was settled."""
+        if name in self._held:
+            return self._held[name]
+        if name in self._before.nodes:
+            return Permissions(self._before.nodes, {}).cumulative(name)
+        return (0, ALL)
+
+    def _check_locks(self, node: Node, perm: int, shared: int, locks: dict[str, Grant]) -> None:
+        """Compare with the other nodes on the file; ``locks`` is what this change holds so far.
+
+        Until the change is settled a node keeps what it had locked and adds what it will need.
+        """
+        others = [
+            n.name
+            for n in self.nodes.values()
+            if n.filename == node.filename and n is not node and driver_of(n.driver).locks(n)
+        ]
+        if others:
+            held = [locks.get(other) or self._locked(other) for other in others]
+            own_perm, own_shared = self._locked(node.name)
+            if perm & ~own_perm or own_shared & ~shared:
+                for bit in _BITS:
+                    if perm & bit and any(not unshared & bit for _, unshared in held):
+                        self.ev.refuse(LOCK, perm=permission_names(bit))
+                for bit in _BITS:
+                    if not shared & bit and any(taken & bit for taken, _ in held):
+                        self.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
+                self.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
+        locks[node.name] = (perm, shared)
+
+
+def _same(before: FrozenDict[str, Node], now: dict[str, Node]) -> bool:
+    return before.keys() == now.keys() and all(
+        before[name] is node or before[name] == node for name, node in now.items()
+    )

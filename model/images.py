@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Image files on disk: making them, and the runs of bytes that they hold."""
+
+from __future__ import annotations
+
+import re
+
+from model.state import Image
+
+Extents = tuple[tuple[int, int, int], ...]
+"""Sorted, disjoint ``(start, end, value)`` runs of one byte value."""
+
+FORMATS = ("qcow2", "raw")
+CLUSTER = 65536
+_L2_COVERS = CLUSTER // 8 * CLUSTER
+_SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
+
+
+class ImageError(ValueError):
+    """An image file that cannot be made, read or written as asked."""
+
+
+def parse_size(size: int | str) -> int:
+    """A size in bytes, given as a number or as qemu-img reads it ("64K", "1M")."""
+    if isinstance(size, int):
+        if size < 0:
+            raise ImageError(f"a size is not negative: {size}")
+        return size
+    match = _SIZE.match(size)
+    if match is None:
+        raise ImageError(f"not a size: {size!r}; give bytes, or a number and K, M, G or T")
+    return int(match[1]) * _SUFFIX[match[2]]
+
+
+def make(
+    name: str,
+    *,
+    format: str,  # noqa: A002  # the word of qemu-img and of QMP
+    size: int,
+    backing: str | None = None,
+    backing_format: str | None = None,
+) -> Image:
+    """A fresh image file as qemu-img makes it, of ``size`` bytes."""
+    if format not in FORMATS:
+        raise ImageError(f"no format is called {format!r}; there are: {', '.join(FORMATS)}")
+    if format == "raw":
+        if backing is not None:
+            raise ImageError("a raw image has no backing file")
+        return Image(name, format, size, length=size)
+    size = -(-size // 512) * 512
+    l1_entries = -(-size // _L2_COVERS)
+    length = 3 * CLUSTER + l1_entries * 8
+    return Image(name, format, size, length, backing, backing_format)
+
+
+def overlay(extents: Extents, start: int, end: int, value: int) -> Extents:
+    """``extents`` after ``value`` was written from ``start`` to ``end``."""
+    kept = []
+    for s, e, v in extents:
+        if s < start:
+            kept.append((s, min(e, start), v))
+        if e > end:
+            kept.append((max(s, end), e, v))
+    merged: list[tuple[int, int, int]] = []
+    for run in sorted([r for r in kept if r[0] < r[1]] + [(start, end, value)]):
+        if merged and merged[-1][1] == run[0] and merged[-1][2] == run[2]:
+            merged[-1] = (merged[-1][0], run[1], run[2])
+        else:
+            merged.append(run)
+    return tuple(merged)
+
+
+def cut(extents: Extents, end: int) -> Extents:
+    """``extents`` up to ``end``."""
+    return tuple((s, min(e, end), v) for s, e, v in extents if s < end)

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The spec's face: commands in, replies out, as a QMP monitor does.
+
+:func:`step` is the spec itself, a pure function. :class:`Monitor` keeps a state for
+those who want to talk to it as they would to QEMU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from model import guest, images
+from model.commands import COMMANDS
+from model.dialect import Dialect, find_dialect
+from model.graph import Transition
+from model.reopening import keep_options
+from model.rules import Evaluation, Refusal, guard
+from model.schema import SchemaError, UnmodelledCommandError, answer, check_envelope
+from model.state import BlockState, FrozenDict, Image
+from model.trace import Command, ImageSpec, Json, Observation, Reply
+
+ENVELOPE = guard(
+    "qapi.envelope",
+    "A request is an object with a command, its arguments and an id, and nothing else.",
+    source="7.2 (QMP)",
+    text="{text}",
+)
+COMMAND = guard(
+    "qapi.command",
+    "The release has the command.",
+    source="7.2 (QMP)",
+    text="{text}",
+)
+UNMODELLED = guard(
+    "qapi.unmodelled",
+    "The release has the command, and so has the spec.",
+    source="our own: the other commands have no part in a reopen",
+    text="The command {name} is not modelled",
+)
+INPUT = {
+    kind: guard(f"qapi.{kind}", sentence, source="7.2 (QAPI schema)", text="{text}")
+    for kind, sentence in {
+        "type": "Every value has the type that the schema gives it.",
+        "missing": "No member that the schema requires is missing.",
+        "unexpected": "Every member is one that the schema knows.",
+        "enum": "The values of an enumeration are those that the schema lists.",
+        "range": "Integers fit their type.",
+        "unsigned": "Unsigned integers are numbers.",
+        "alternate": "A value that may be of several types is of one of them.",
+    }.items()
+}
+
+
+@attrs.frozen
+class Outcome:
+    """What a command did. ``accepted`` and ``refused`` are identifiers of rules."""
+
+    state: BlockState
+    reply: Reply
+    events: tuple[dict[str, Json], ...] = ()
+    accepted: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command was accepted."""
+        return "return" in self.reply
+
+
+def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
+    """Carry out one command. A refused one returns the same state, as far as a client can see."""
+    ev = dialect.evaluation()
+    t = Transition(state, ev)
+    try:
+        value = _run(t, command, dialect)
+    except Refusal as refusal:
+        reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
+    else:
+        reply = {"return": {} if value is None else value}
+    return Outcome(
+        t.result(), answer(command, reply), (), frozenset(ev.accepted), frozenset(ev.refused)
+    )
+
+
+def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
+    ev = t.ev
+    try:
+        envelope = check_envelope(command)
+    except SchemaError as error:
+        ev.refuse(ENVELOPE, text=error.text)
+        return None
+    ev.accepted.add(ENVELOPE.id)
+    try:
+        arguments = dialect.schema.check(envelope.name, envelope.arguments)
+    except UnmodelledCommandError:
+        ev.refuse(UNMODELLED, name=envelope.name)
+        return None
+    except SchemaError as error:
+        rule = COMMAND if error.kind == "command" else INPUT[error.kind]
+        ev.refuse(rule, cls=error.cls, text=error.text)
+        return None
+    ev.accepted.add(COMMAND.id)
+    ev.accepted.update(rule.id for rule in INPUT.values())
+    return COMMANDS[envelope.name](t, arguments)
+
+
+def reopen_keeping(
+    state: BlockState, node: str, changes: Mapping[str, Any], dialect: Dialect
+) -> Outcome:
+    """Reopen ``node`` as QEMU does for itself (``keep_old_opts``): other options stay.
+
+    ``changes`` are flat options (``{"read-only": True}``). No QMP command does this.
+    """
+    ev = dialect.evaluation()
+    t = Transition(state, ev)
+    try:
+        keep_options(t, node, dict(changes))
+    except Refusal as refusal:
+        reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
+    else:
+        reply = {"return": {}}
+    return Outcome(t.result(), reply, (), frozenset(ev.accepted), frozenset(ev.refused))
+
+
+class Images:
+    """The image files of a monitor."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def __getitem__(self, name: str) -> Image:
+        return self._monitor.state.images[name]
+
+    def create(
+        self,
+        name: str,
+        *,
+        format: str,  # noqa: A002  # the word of qemu-img and of QMP
+        size: int | str | None = None,
+        backing: str | None = None,
+        backing_format: str | None = None,
+    ) -> None:
+        """Make an image file, as qemu-img does; an existing one is overwritten.
+
+        Without a ``size`` (bytes, or text such as "1M") it is that of the backing file.
+        Raises :class:`model.images.ImageError`.
+        """
+        known = self._monitor.state.images
+        if size is None:
+            if backing is None or backing not in known:
+                raise images.ImageError(f"the size of {name!r} is not given")
+            size = known[backing].size
+        image = images.make(
+            name,
+            format=format,
+            size=images.parse_size(size),
+            backing=backing,
+            backing_format=backing_format,
+        )
+        self._put(image)
+
+    def from_spec(self, spec: ImageSpec) -> None:
+        """Make the image file that a trace asks for."""
+        self.create(**attrs.asdict(spec))
+
+    def write(self, name: str, offset: int, length: int, pattern: int) -> None:
+        """Write ``length`` bytes of the value ``pattern`` to the virtual disk of an image file.
+
+        Raises :class:`model.images.ImageError`.
+        """
+        image = self._monitor.state.images.get(name)
+        if image is None:
+            raise images.ImageError(f"no image file is called {name!r}")
+        if offset < 0 or length <= 0 or offset + length > image.size:
+            raise images.ImageError(f"{length} bytes from {offset} do not lie within {name!r}")
+        first, last = offset, offset + length
+        extents = image.extents
+        if image.format == "qcow2":
+            for start in range(first // images.CLUSTER * images.CLUSTER, last, images.CLUSTER):
+                end = min(start + images.CLUSTER, image.size)
+                if not any(s < end and e > start for s, e, _ in extents):
+                    extents = images.overlay(extents, start, end, 0)
+        self._put(attrs.evolve(image, extents=images.overlay(extents, first, last, pattern)))
+
+    def _put(self, image: Image) -> None:
+        state = self._monitor.state
+        self._monitor.state = attrs.evolve(
+            state, images=FrozenDict({**state.images, image.name: image})
+        )
+
+
+class Monitor:
+    """A QMP monitor that has a spec behind it instead of a QEMU.
+
+    ``dialect`` is a value or the name of one; an unknown name raises
+    :class:`model.dialect.NoSuchDialectError`.
+    """
+
+    def __init__(self, dialect: str | Dialect = "qemu-7.2") -> None:
+        self.dialect = find_dialect(dialect) if isinstance(dialect, str) else dialect
+        self.state = BlockState()
+        self.images = Images(self)
+        self.outcome: Outcome | None = None
+        self._events: list[dict[str, Json]] = []
+
+    def execute(self, command: Command) -> Reply:
+        """Carry out a QMP command and return its reply."""
+        self.outcome = outcome = step(self.state, command, self.dialect)
+        self.state = outcome.state
+        self._events.extend(outcome.events)
+        return outcome.reply
+
+    def events(self) -> list[dict[str, Json]]:
+        """The events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def observe(self) -> Observation:
+        """The last reply, and what the two queries of the graph return now."""
+        quiet = Evaluation(frozenset(), {})
+        t = Transition(self.state, quiet)
+        return Observation(
+            self.outcome.reply if self.outcome is not None else {"return": {}},
+            COMMANDS["query-named-block-nodes"](t, {"flat": True}),
+            COMMANDS["x-debug-query-block-graph"](t, {}),
+            self.outcome.events if self.outcome is not None else (),
+        )
+
+    def read(self, node: str, offset: int, length: int) -> bytes:
+        """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
+        return guest.read(self._transition(), node, offset, length)
+
+    def write(self, node: str, offset: int, length: int, pattern: int) -> None:
+        """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""
+        t = self._transition()
+        guest.write(t, node, offset, length, pattern)
+        self.state = t.result()
+
+    def _transition(self) -> Transition:
+        return Transition(self.state, self.dialect.evaluation())

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The file names that QEMU makes up for nodes.
+
+A node has a plain ("exact") file name where opening that name would give the same
+tree again; otherwise its name is ``json:`` and the options that would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from model.drivers import driver_of
+from model.qdict import in_order, to_json
+from model.state import Node, Role
+
+NO_DIRECTORY = frozenset({"quorum", "blkverify"})
+"""Drivers whose nodes lie in no directory, since their children may lie in several."""
+
+
+@attrs.frozen
+class Name:
+    """``exact`` is "" where there is no plain name; ``full`` are the options that reopen the tree."""
+
+    exact: str
+    full: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The name that queries show."""
+        return self.exact or "json:" + to_json(self.full)
+
+
+class Names:
+    """The names of all nodes of one graph, computed when they are asked for."""
+
+    __slots__ = ("_names", "_nodes")
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        self._names: dict[str, Name] = {}
+
+    def text(self, name: str) -> str:
+        """The file name of a node as queries show it."""
+        return self.name(name).text
+
+    def name(self, name: str) -> Name:
+        """The name of a node, from the names of its children."""
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = self._make(self._nodes[name])
+        return known
+
+    def _overridden(self, node: Node) -> bool:
+        backing = node.link("backing")
+        if backing is None:
+            return bool(node.auto_backing_file)
+        return node.auto_backing_file != self.text(backing.child)
+
+    def _make(self, node: Node) -> Name:
+        driver = driver_of(node.driver)
+        overridden = self._overridden(node)
+        full: dict[str, Any] = {}
+        options = node.options
+        for key in ("driver", "filename"):
+            if key in options:
+                full[key] = options[key]
+        strong = False
+        for key in driver.strong:
+            if key.endswith("."):
+                for name in in_order(options):
+                    if name.startswith(key):
+                        full[name] = options[name]
+                        strong = True
+            elif key in options:
+                full[key] = options[key]
+                strong = True
+        full.setdefault("driver", driver.name)
+        if driver.can_add_child:
+            full["children"] = [
+                self.name(link.child).full
+                for member in node.private.members
+                if (link := node.link(member)) is not None
+            ]
+        else:
+            for link in node.children:
+                if link.name != "backing" or overridden:
+                    full[link.name] = self.name(link.child).full
+            if overridden and node.link("backing") is None:
+                full["backing"] = None
+        return Name(self._exact(node, full, strong or overridden), full)
+
+    def _exact(self, node: Node, full: dict[str, Any], changed: bool) -> str:  # noqa: FBT001
+        driver = driver_of(node.driver)
+        if driver.makes_filename:
+            children = {link.name: self.name(link.child).exact for link in node.children}
+            return driver.exact_filename(node, full, children)
+        primary = driver.primary(node)
+        if primary is None:
+            return node.filename
+        child = self.name(primary.child)
+        plain = (
+            driver_of(self._nodes[primary.child].driver).is_protocol
+            and not driver.is_filter
+            and not changed
+        )
+        return child.exact if plain else ""
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a file name needs no directory: it has one, or a protocol."""
+    if path.startswith("/"):
+        return True
+    colon = path.find(":")
+    return colon >= 0 and "/" not in path[:colon]
+
+
+@attrs.frozen
+class Directory:
+    """``path`` ends with a slash or is empty; ``refused_by`` names a driver that has none."""
+
+    path: str
+    refused_by: str | None = None
+
+
+def dirname(nodes: Mapping[str, Node], name: str) -> Directory:
+    """The directory that relative names in a node's image are relative to."""
+    node = nodes[name]
+    if node.driver in NO_DIRECTORY:
+        return Directory("", node.driver)
+    for link in node.children:
+        if link.role & Role.PRIMARY:
+            return dirname(nodes, link.child)
+    exact = Names(nodes).name(name).exact
+    if not exact:
+        return Directory("", node.driver)
+    return Directory(exact[: exact.rfind("/") + 1])

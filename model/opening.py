@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Opening a node with its children, as blockdev-add does.
+
+Options reach a node on three ways: given by the client, inherited from the parent
+that opens the node inline, or by default. They stay in the node's ``options``; what
+a later reopen may leave out is decided against these.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers import DRIVERS, driver_of
+from model.drivers.base import FlatOptions, as_bool, as_string
+from model.naming import dirname, is_absolute
+from model.qdict import extract, flatten, in_order
+from model.rules import Refusal, effect, guard
+from model.state import FrozenDict, Node, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+NAME_FORM = guard(
+    "node-name.form",
+    "A node name begins with a letter and has letters, digits, '-', '.' and '_'.",
+    source="7.2; 5.2 words it otherwise",
+    text="Invalid node-name: '{name}'",
+)
+NAME_TAKEN = guard(
+    "node-name.taken",
+    "Node names are unique.",
+    source="7.2; 5.2 words it otherwise",
+    text="Duplicate nodes with node-name='{name}'",
+)
+NAME_LONG = guard(
+    "node-name.long",
+    "A node name has at most 31 characters.",
+    source="7.2",
+    text="Node name too long",
+)
+NO_NODE = guard(
+    "node.unknown-reference",
+    "A child that is given by reference exists.",
+    source="7.2; 5.2 words it otherwise",
+    text="Cannot find device='{device}' nor node-name='{node}'",
+)
+REFERENCE_OPTIONS = guard(
+    "open.reference-with-options",
+    "A reference comes without a file name or options.",
+    source="7.2: a backing file name in the image meets an inline node with a referenced file",
+    text="Cannot reference an existing block device with additional options or a new filename",
+)
+TWO_NAMES = guard(
+    "open.two-filenames",
+    "A file is named once.",
+    source="7.2: a backing file name in the image meets an inline file",
+    text="Can't specify 'file' and 'filename' options at the same time",
+)
+UNKNOWN_OPTION = guard(
+    "open.unknown-option",
+    "Every option is used up when a node has been opened.",
+    source="7.2",
+    text="Block {kind} '{driver}' does not support the option '{key}'",
+)
+FORCE_SHARE = guard(
+    "open.force-share",
+    "Only read-only nodes are shared by force.",
+    source="7.2",
+    text="force-share=on can only be used with read-only images",
+)
+NEEDS_FILENAME = guard(
+    "open.needs-filename",
+    "A file has a name.",
+    source="7.2",
+    text="The '{driver}' block driver requires a file name",
+)
+DETECT_ZEROES = guard(
+    "open.detect-zeroes-unmap",
+    "Zeroes are only unmapped where discard is unmap, too.",
+    source="7.2; series-v1 checks it on reopen as well",
+    text="setting detect-zeroes to unmap is not allowed without setting discard operation to "
+    "unmap",
+)
+CHILD_MISSING = guard(
+    "open.child-missing",
+    "A required child is given.",
+    source="7.2",
+    text='A block device must be specified for "{name}"',
+)
+TOO_LARGE = guard(
+    "open.too-large",
+    "A node's length fits QEMU's limit.",
+    source="7.2",
+    text="Could not refresh total sector count: File too large",
+)
+NO_DIRECTORY = guard(
+    "open.relative-backing",
+    "A relative backing file name needs a directory to be relative to.",
+    source="7.2",
+    text="Cannot generate a base directory for {driver} nodes",
+)
+INHERIT_READ_ONLY = effect(
+    "inherit.read-only",
+    "A child that is opened inline is as read-only as its parent.",
+    source="7.2",
+)
+INHERIT_COW_READ_ONLY = effect(
+    "inherit.backing-read-only",
+    "A backing file is opened read-only.",
+    source="7.2",
+)
+INHERIT_CACHE = effect(
+    "inherit.cache",
+    "A child that is opened inline has its parent's cache mode.",
+    source="7.2",
+)
+INHERIT_FORCE_SHARE = effect(
+    "inherit.force-share",
+    "A child that is opened inline is shared by force if its parent is.",
+    source="7.2",
+)
+INHERIT_DISCARD = effect(
+    "inherit.discard",
+    "A child that is opened inline passes discards on, whatever its parent does.",
+    source="7.2",
+)
+DEFAULT_BACKING = effect(
+    "open.default-backing",
+    "The backing file that the image names is opened unless the client says otherwise.",
+    source="7.2; the letter calls it the default of 'backing'",
+)
+INHERITS_FROM = effect(
+    "open.inherits-from",
+    "A child that is opened inline inherits from its parent.",
+    source="patch 6/13 (child references); 7.2",
+)
+
+MAX_LENGTH = (1 << 63) - (1 << 30)
+"""The longest node in bytes; a little less than what 63 bits hold."""
+
+_WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+_NAME_SIZE = 32
+
+
+@attrs.frozen
+class Flags:
+    """The generic options as a node holds them once they are parsed."""
+
+    read_only: bool
+    auto_read_only: bool
+    no_cache: bool
+    no_flush: bool
+
+    @classmethod
+    def of(cls, options: FlatOptions) -> Flags:
+        """What ``options`` say; what they do not say is off."""
+        return cls(
+            as_bool(options.get("read-only", False)),
+            as_bool(options.get("auto-read-only", False)),
+            as_bool(options.get("cache.direct", False)),
+            as_bool(options.get("cache.no-flush", False)),
+        )
+
+
+def inherit_options(
+    t: Transition, role: int, options: FlatOptions, parent_options: FrozenDict[str, Any] | FlatOptions
+) -> None:
+    """Fill in what a child that is opened inline gets from its parent."""
+    ev = t.ev
+
+    def copy(key: str) -> None:
+        if key not in options and key in parent_options:
+            options[key] = parent_options[key]
+
+    if ev.holds(INHERIT_CACHE):
+        copy("cache.direct")
+        copy("cache.no-flush")
+    if "force-share" in parent_options and ev.holds(INHERIT_FORCE_SHARE):
+        copy("force-share")
+    if role & Role.COW:
+        if ev.holds(INHERIT_COW_READ_ONLY):
+            options.setdefault("read-only", "on")
+            options.setdefault("auto-read-only", "off")
+    elif ev.holds(INHERIT_READ_ONLY):
+        copy("read-only")
+        copy("auto-read-only")
+    if ev.holds(INHERIT_DISCARD):
+        options.setdefault("discard", "unmap")
+
+
+class Opening:
+    """Opens nodes within one transition."""
+
+    __slots__ = ("t",)
+
+    def __init__(self, t: Transition) -> None:
+        self.t = t
+
+    def open_root(self, options: FlatOptions) -> str:
+        """Open a node that no other node opens; returns its name."""
+        for key in ("cache.direct", "cache.no-flush", "read-only"):
+            options.setdefault(key, "off")
+        return self._open(None, None, options, None, 0)
+
+    def open_child(
+        self,
+        parent: str,
+        name: str,
+        options: FlatOptions,
+        role: Role,
+        filename_key: str | None = None,
+        parsed: FlatOptions | None = None,
+        *,
+        optional: bool = False,
+    ) -> bool:
+        """Open the child that ``options`` describe under ``name`` and attach it.
+
+        ``filename_key`` names an option in ``parsed`` that gives the child's file name.
+        Returns False where an optional child was not given.
+        """
+        filename = parsed.get(filename_key) if parsed and filename_key else None
+        child = self._open_child_node(parent, name, options, role, filename)
+        if child is None:
+            if not optional:
+                self.t.ev.refuse(CHILD_MISSING, name=name)
+            return False
+        self._attach(parent, name, child, role)
+        return True
+
+    def _attach(self, parent: str, name: str, child: str, role: Role) -> None:
+        t = self.t
+        t.attach_child(parent, name, child, role, t.undo())
+        t.refresh([parent])
+
+    def _open_child_node(
+        self, parent: str, name: str, options: FlatOptions, role: Role, filename: str | None
+    ) -> str | None:
+        rest, sub = extract(options, f"{name}.")
+        if sub:
+            options.clear()
+            options.update(rest)
+        reference = options.pop(name, None)
+        if not filename and reference is None and not sub:
+            return None
+        return self._open(filename, reference, sub, parent, role)
+
+    def _open(
+        self,
+        filename: str | None,
+        reference: str | None,
+        options: FlatOptions,
+        parent: str | None,
+        role: int,
+    ) -> str:
+        t, ev = self.t, self.t.ev
+        if reference is not None:
+            ev.check(REFERENCE_OPTIONS, not filename and not options)
+            ev.check(NO_NODE, reference in t.nodes, device=reference, node=reference)
+            return reference
+        if parent is not None and filename and filename.startswith("json:"):
+            for key, value in flatten(json.loads(filename[len("json:") :])).items():
+                options.setdefault(key, value)
+            filename = None
+        explicit = dict(options)
+        unmap = False
+        if parent is not None:
+            inherit_options(t, role, options, t.pending_options(parent))
+        probing = "driver" not in options
+        protocol = not probing and driver_of(options["driver"]).is_protocol
+        if probing and filename and role & Role.IMAGE and not role & Role.COW:
+            protocol = True
+        self._fill(options, Flags.of(options))
+        if protocol and filename:
+            ev.check(TWO_NAMES, "filename" not in options)
+            options["filename"] = filename
+            if probing:
+                options["driver"] = "file"
+            driver_of(options["driver"]).parse_filename(self, filename, options)
+            if not driver_of(options["driver"]).needs_filename:
+                options.pop("filename", None)
+        flags = Flags.of(options)
+        effective = dict(options)
+        pending = t.begin_node(effective)
+        no_backing = "backing" in options and options["backing"] in (None, "")
+        if no_backing:
+            for each in (explicit, effective, options):
+                each.pop("backing", None)
+        if not protocol:
+            file = self._open_child_node(pending, "file", options, Role.IMAGE, filename)
+            if file is not None:
+                options["file"] = file
+                if probing:
+                    effective["driver"] = options["driver"] = self._probe(file)
+        driver = DRIVERS[options["driver"]]
+        force_share = as_bool(options.pop("force-share", False))
+        ev.check(FORCE_SHARE, not force_share or flags.read_only)
+        if driver.needs_filename:
+            ev.check(NEEDS_FILENAME, options.get("filename"), driver=driver.name)
+        discard = options.pop("discard", None)
+        if discard is not None:
+            unmap = discard in ("unmap", "on")
+        detect_zeroes = str(options.pop("detect-zeroes", "off"))
+        ev.check(DETECT_ZEROES, detect_zeroes != "unmap" or unmap)
+        for key in ("driver", "cache.direct", "cache.no-flush", "read-only", "auto-read-only"):
+            options.pop(key, None)
+        name = self._name(options.pop("node-name", None))
+        t.name_node(
+            pending,
+            Node(
+                name,
+                driver.name,
+                options=FrozenDict(effective),
+                read_only=flags.read_only,
+                auto_read_only=flags.auto_read_only,
+                no_cache=flags.no_cache,
+                no_flush=flags.no_flush,
+                unmap=unmap,
+                detect_zeroes=detect_zeroes,
+                force_share=force_share,
+                inherits_from=(
+                    parent if parent is not None and ev.holds(INHERITS_FROM) else None
+                ),
+            ),
+        )
+        driver.open(self, name, options)
+        ev.check(TOO_LARGE, t.length(name) <= MAX_LENGTH)
+        if not no_backing:
+            self._open_backing(name, options)
+        node = t.nodes[name]
+        self._settle(node, explicit, effective)
+        if options:
+            kind = "protocol" if protocol else "format"
+            ev.refuse(
+                UNKNOWN_OPTION, kind=kind, driver=driver.name, key=in_order(options)[0]
+            )
+        return name
+
+    def _settle(self, node: Node, explicit: FlatOptions, effective: FlatOptions) -> None:
+        """Children are links, not options, once the node is open."""
+        names = [link.name for link in node.children]
+        if names:
+            prefixes = tuple(f"{name}." for name in names)
+            for options in (explicit, effective):
+                for key in [k for k in options if k in names or k.startswith(prefixes)]:
+                    del options[key]
+        self.t.change(
+            node.name, options=FrozenDict(effective), explicit=FrozenDict(explicit)
+        )
+
+    def _fill(self, options: FlatOptions, flags: Flags) -> None:
+        """Name the generic options that nobody gave."""
+        options.setdefault("cache.direct", flags.no_cache)
+        options.setdefault("cache.no-flush", flags.no_flush)
+        options.setdefault("read-only", flags.read_only)
+        options.setdefault("auto-read-only", flags.auto_read_only)
+
+    def _probe(self, file: str) -> str:
+        image = self.t.content(file)
+        return image.format if image is not None else "raw"
+
+    def _name(self, given: Any) -> str:
+        t, ev = self.t, self.t.ev
+        if given is None:
+            t.serial += 1
+            return f"#block{t.serial}"
+        name = as_string(given)
+        ev.check(NAME_FORM, _WELL_FORMED.match(name), name=name)
+        ev.check(NAME_TAKEN, name not in t.nodes, name=name)
+        ev.check(NAME_LONG, len(name) < _NAME_SIZE)
+        return name
+
+    def _open_backing(self, name: str, options: FlatOptions) -> None:
+        t, ev = self.t, self.t.ev
+        node = t.nodes[name]
+        driver = driver_of(node.driver)
+        rest, sub = extract(options, "backing.")
+        reference = options.get("backing")
+        filename = None
+        implicit = False
+        if reference is None and "file.filename" not in sub:
+            if not node.backing_file and not sub:
+                return
+            if not sub:
+                if not ev.holds(DEFAULT_BACKING):
+                    return
+                implicit = True
+            filename = self._full_backing(node)
+        if sub:
+            options.clear()
+            options.update(rest)
+        if reference is None and node.backing_format:
+            sub.setdefault("driver", node.backing_format)
+        role = Role.FILTER if driver.is_filter else Role.COW
+        try:
+            child = self._open(filename, reference, sub, name, role)
+        except Refusal as refusal:
+            raise refusal.prefixed("Could not open backing file: ") from None
+        if implicit:
+            t.change(name, auto_backing_file=t.filename(child))
+        self._attach(name, "backing", child, role)
+        options.pop("backing", None)
+
+    def _full_backing(self, node: Node) -> str | None:
+        name = node.backing_file
+        if not name or is_absolute(name):
+            return name or None
+        directory = dirname(self.t.nodes, node.name)
+        if directory.refused_by is not None:
+            self.t.ev.refuse(NO_DIRECTORY, driver=directory.refused_by)
+        return directory.path + name

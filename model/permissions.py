@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Permissions, derived from the graph.
+
+Each user of a node says what it requires and what it shares. What a parent
+requires of its child follows from what is required of the parent itself, so the
+permissions of every link are a function of the graph, the drivers and which nodes
+are writable. Nothing of this is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from model.drivers import driver_of
+from model.state import BlockState, Link, LinkKey, Node, Perm
+
+ALL = int(Perm.ALL)
+Grant = tuple[int, int]
+"""``(required, shared)`` as sums of :class:`Perm`."""
+
+_NAMES = ((1, "consistent read"), (2, "write"), (4, "write unchanged"), (8, "resize"))
+
+
+def permission_names(perm: int) -> str:
+    """The names of a set of permissions as QEMU's messages list them."""
+    return ", ".join(name for bit, name in _NAMES if perm & bit)
+
+
+@attrs.frozen
+class User:
+    """Somebody outside of the graph who uses a node for the time of one command."""
+
+    description: str
+    link_name: str
+    node: str
+    perm: int
+    shared: int
+
+
+class Permissions:
+    """Grants of every link of a graph, computed when they are asked for.
+
+    ``writable`` overrides, by node name, whether a node may be written: what a
+    reopen is about to make of it. ``user`` is one more, newest user.
+    """
+
+    __slots__ = ("_cumulative", "_grants", "_nodes", "_user", "_writable")
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        writable: Mapping[str, bool],
+        user: User | None = None,
+    ) -> None:
+        self._nodes = nodes
+        self._writable = writable
+        self._user = user
+        self._cumulative: dict[str, Grant] = {}
+        self._grants: dict[LinkKey, Grant] = {}
+
+    def writable(self, name: str) -> bool:
+        """Whether the node may be written once the reopen under way is done."""
+        return self._writable[name] if name in self._writable else not self._nodes[name].read_only
+
+    def grant(self, key: LinkKey) -> Grant:
+        """What the parent of a link requires of its child, and what it shares."""
+        grant = self._grants.get(key)
+        if grant is None:
+            self._grant_children(key[0])
+            grant = self._grants[key]
+        return grant
+
+    def _grant_children(self, name: str) -> None:
+        node = self._nodes[name]
+        perm, shared = self.cumulative(name)
+        driver = driver_of(node.driver)
+        writable = self.writable(name)
+        for link in node.children:
+            needed, granted = driver.child_permissions(node, link.role, writable, perm, shared)
+            if self._nodes[link.child].force_share:
+                granted = ALL
+            self._grants[name, link.name] = (needed, granted)
+
+    def cumulative(self, name: str) -> Grant:
+        """What all users of a node together require of it, and what all of them share."""
+        known = self._cumulative.get(name)
+        if known is not None:
+            return known
+        perm, shared = 0, ALL
+        user = self._user
+        if user is not None and user.node == name:
+            perm, shared = user.perm, user.shared
+        for key in self._nodes[name].parents:
+            needed, granted = self.grant(key)
+            perm |= needed
+            shared &= granted
+        self._cumulative[name] = (perm, shared)
+        return perm, shared
+
+    def users(self, name: str) -> list[tuple[str, str, int, int]]:
+        """``(description, child name, required, shared)`` of each user, newest first."""
+        users = []
+        user = self._user
+        if user is not None and user.node == name:
+            users.append((user.description, user.link_name, user.perm, user.shared))
+        for key in self._nodes[name].parents:
+            needed, granted = self.grant(key)
+            users.append((f"node '{key[0]}'", key[1], needed, granted))
+        return users
+
+
+def permissions(state: BlockState) -> dict[LinkKey, Grant]:
+    """The grants of every link of a state."""
+    derived = Permissions(state.nodes, {})
+    return {link.key: derived.grant(link.key) for link in state.links()}
+
+
+def topological(
+    nodes: Mapping[str, Node], roots: list[str]
+) -> list[str]:
+    """The subtrees of ``roots``, parents before children, in the order that QEMU visits them.
+
+    The order decides which of several conflicts is reported.
+    """
+    order: list[str] = []
+    found: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in found:
+            return
+        found.add(name)
+        for link in nodes[name].children:
+            visit(link.child)
+        order.append(name)
+
+    for root in roots:
+        visit(root)
+    order.reverse()
+    return order
+
+
+def reaches(nodes: Mapping[str, Node], start: str, goal: str) -> bool:
+    """Whether ``goal`` is ``start`` or somewhere below it."""
+    if start == goal:
+        return True
+    stack = [start]
+    seen = {start}
+    while stack:
+        for link in nodes[stack.pop()].children:
+            if link.child == goal:
+                return True
+            if link.child not in seen:
+                seen.add(link.child)
+                stack.append(link.child)
+    return False
+
+
+def links_to(nodes: Mapping[str, Node], name: str) -> list[Link]:
+    """The links that lead to a node, newest first."""
+    found = []
+    for parent, child_name in nodes[name].parents:
+        link = nodes[parent].link(child_name)
+        if link is not None:
+            found.append(link)
+    return found

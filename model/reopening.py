@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The reopen transaction: queue, prepare, commit or abort, over one or many nodes.
+
+*Queue*: each node that a client names, then the children that inherited their options
+from it, newest first. *Prepare*, per node: generic options, the driver's own, the links
+to `backing` and `file`, and at last everything that must not have changed. Then the
+permissions of all nodes at once, and either everything or nothing.
+
+Source: patches 5 to 10 of the 2019 series; 6.1 for the list of nodes and for `file`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers import driver_of
+from model.drivers.base import FlatOptions, as_string
+from model.graph import CYCLE, Undo
+from model.opening import DETECT_ZEROES, Flags, inherit_options
+from model.permissions import reaches
+from model.qdict import extract, in_order
+from model.rules import Refusal, effect, guard
+from model.state import FrozenDict, Node, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+RESET = guard(
+    "reopen.reset",
+    "An option that is set and cannot change at run time must not be omitted.",
+    source="patch 10/13 (bdrv_reset_options_allowed)",
+    text="Option '{key}' cannot be reset to its default value",
+)
+UNCHANGED = guard(
+    "reopen.unchanged",
+    "What neither the block layer nor the driver can change must be given as it was.",
+    source="before the series; 9/13 says which options may change",
+    text="Cannot change the option '{key}'",
+)
+UNSUPPORTED = guard(
+    "reopen.unsupported",
+    "Not every driver can be reopened.",
+    source="before the series",
+    text="Block format '{driver}' used by node '{node}' does not support reopening files",
+)
+BACKING_MISSING = guard(
+    "reopen.backing-missing",
+    "The backing file is given unless there is none, neither open nor in the image.",
+    source="patch 7/13 (allow omitting 'backing' in certain cases)",
+    text="backing is missing for '{node}'",
+)
+NO_CHILD = guard(
+    "reopen.unknown-child",
+    "The new child is a node that exists.",
+    source="patch 8/13; 7.2",
+    text="Cannot find device='' nor node-name='{node}'",
+)
+IMPLICIT = guard(
+    "reopen.implicit-child",
+    "A child that a job put there is not replaced by a client.",
+    source="patch 8/13",
+    text="Cannot replace implicit {name} child of {node}",
+)
+FROZEN = guard(
+    "reopen.frozen",
+    "A frozen link is not changed.",
+    source="patch 1/13",
+    text="Cannot change frozen '{name}' link from '{parent}' to '{child}'",
+)
+COW_INHERITED_FIRST = effect(
+    "reopen.children-newest-first",
+    "The children of a node are queued newest first.",
+    source="7.2",
+)
+QUEUE_CHILDREN = effect(
+    "reopen.queue-children",
+    "Children that inherit their options are reopened with their parent.",
+    source="before the series; patch 6/13",
+)
+REFERENCE_KEEPS = effect(
+    "reopen.reference-keeps",
+    "A reference to the present child keeps the child's own options.",
+    source="patch 6/13 (handle child references)",
+)
+OTHER_CHILD_SKIPPED = effect(
+    "reopen.other-child-skipped",
+    "A child that is to be removed or replaced is not reopened.",
+    source="patch 6/13",
+)
+LAST_WINS = effect(
+    "reopen.same-node-twice",
+    "A node that is named twice is reopened once, the later options over the earlier.",
+    source="7.2; qemu-facts: accepted on 7.2, 10.0 and 11.1",
+)
+DISCARD_STAYS = effect(
+    "reopen.discard-stays",
+    "A root node whose discard option is omitted goes on discarding as before.",
+    source="7.2: seen by what detect-zeroes=unmap accepts",
+)
+ABSORBED_STRING = effect(
+    "reopen.absorbed-string",
+    "Generic options that stay become strings on their way and then differ from what was given.",
+    source="7.2: an unchanged force-share: true is refused",
+)
+SAME_CHILD = effect(
+    "reopen.same-child",
+    "Naming the present child again changes nothing.",
+    source="patch 8/13",
+)
+REFRESH_ONCE = effect(
+    "reopen.refresh-all",
+    "The permissions of all nodes of a transaction, and of the children they lose, are checked "
+    "together.",
+    source="7.2; 5.2 checks each entry",
+)
+TAKE_OPTIONS = effect(
+    "reopen.take-options",
+    "After a reopen a node's options are those that were given or inherited, and no others.",
+    source="the letter, point b: a missing option goes back to its default",
+)
+DETECT_ZEROES_DEFAULT = effect(
+    "reopen.detect-zeroes-default",
+    "An omitted detect-zeroes goes back to off.",
+    source="the letter, point b",
+)
+RELEASE_CHILD = effect(
+    "reopen.release-child",
+    "A child that lost its last user is closed.",
+    source="patch 8/13",
+)
+INHERIT_AGAIN = effect(
+    "reopen.inherit",
+    "A child that is reopened with its parent inherits what it is not given.",
+    source="before the series",
+)
+ROOT_INHERITS_NOTHING = effect(
+    "reopen.unset-inherits",
+    "A child that is taken away no longer inherits from its old parent.",
+    source="patch 8/13",
+)
+
+COMMON = frozenset(
+    {
+        "node-name",
+        "discard",
+        "cache.direct",
+        "cache.no-flush",
+        "read-only",
+        "auto-read-only",
+        "detect-zeroes",
+    }
+)
+"""Options that every node has, so that a reopen may leave them out."""
+
+_GENERIC = (
+    "cache.direct",
+    "cache.no-flush",
+    "read-only",
+    "auto-read-only",
+    "discard",
+    "detect-zeroes",
+)
+_STAYING = ("node-name", "driver", "force-share")
+
+
+@attrs.define
+class Entry:
+    """A node in the queue and what is to become of it."""
+
+    node: str
+    options: FlatOptions
+    explicit: FlatOptions
+    flags: Flags
+    unmap: bool
+    backing_missing: bool = False
+    detect_zeroes: str = "off"
+    private: Any = None
+    old_children: list[str] = attrs.Factory(list)
+
+
+class Reopening:
+    """One transaction."""
+
+    __slots__ = ("queue", "t")
+
+    def __init__(self, t: Transition) -> None:
+        self.t = t
+        self.queue: dict[str, Entry] = {}
+
+    # Queue
+
+    def add(self, name: str, options: FlatOptions, *, keep_old: bool) -> None:
+        """Queue a node and the children that inherit from it.
+
+        With ``keep_old``, options that are not given keep their values: QEMU's own
+        way of reopening a node, for a job or a snapshot.
+        """
+        self._add(name, options, keep_old=keep_old, parent=None, role=0)
+
+    def _add(
+        self, name: str, options: FlatOptions, *, keep_old: bool, parent: Entry | None, role: int
+    ) -> None:
+        t, ev = self.t, self.t.ev
+        node = t.nodes[name]
+        driver = driver_of(node.driver)
+        queued = self.queue.get(name)
+        if queued is not None:
+            if ev.holds(LAST_WINS):
+                driver.join(options, queued.explicit)
+        elif keep_old:
+            driver.join(options, dict(node.explicit))
+        explicit = dict(options)
+        unmap = node.unmap if ev.holds(DISCARD_STAYS) else False
+        if parent is not None:
+            unmap = parent.unmap
+            if ev.holds(INHERIT_AGAIN):
+                inherit_options(t, role, options, parent.options)
+        if keep_old:
+            driver.join(options, dict(node.options))
+        entry = Entry(name, options, explicit, Flags.of(options), unmap)
+        self.queue[name] = entry
+        if not keep_old:
+            entry.backing_missing = "backing" not in options and "backing.driver" not in options
+        if not ev.holds(QUEUE_CHILDREN):
+            return
+        children = node.children
+        if not ev.holds(COW_INHERITED_FIRST):
+            children = children[::-1]
+        for link in children:
+            if t.nodes[link.child].inherits_from != name:
+                continue
+            child_options: FlatOptions = {}
+            child_keeps = keep_old
+            if link.name in options:
+                if options[link.name] != link.child and ev.holds(OTHER_CHILD_SKIPPED):
+                    continue
+                child_keeps = ev.holds(REFERENCE_KEEPS)
+            else:
+                entry.explicit, _ = extract(entry.explicit, f"{link.name}.")
+                entry.options, child_options = extract(entry.options, f"{link.name}.")
+                options = entry.options
+            self._add(
+                link.child, child_options, keep_old=child_keeps, parent=entry, role=link.role
+            )
+
+    # Prepare, commit, abort
+
+    def run(self) -> None:
+        """Reopen everything that is queued, or nothing.
+
+        Raises :class:`Refusal`; the graph is then as it was, but for the order of links.
+        """
+        t = self.t
+        undo = t.undo()
+        try:
+            for entry in self.queue.values():
+                self._prepare(entry, undo)
+            writable = {name: not e.flags.read_only for name, e in self.queue.items()}
+            roots: list[str] = []
+            for entry in self.queue.values():
+                roots += [entry.node, *entry.old_children]
+            if t.ev.holds(REFRESH_ONCE):
+                t.refresh(roots, writable)
+        except Refusal:
+            undo.abort()
+            raise
+        for entry in reversed(self.queue.values()):
+            self._commit(entry)
+        if t.ev.holds(RELEASE_CHILD):
+            undo.commit()
+
+    def _prepare(self, entry: Entry, undo: Undo) -> None:
+        t, ev = self.t, self.t.ev
+        node = t.nodes[entry.node]
+        driver = driver_of(node.driver)
+        rest = dict(entry.options)
+        self._prepare_generic(entry, rest)
+        ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
+        for key in in_order(node.options):
+            if key not in rest and key not in COMMON and key not in driver.mutable:
+                ev.refuse(RESET, key=key)
+        ev.accepted.add(RESET.id)
+        entry.private = driver.prepare(t, node, rest)
+        if driver.supports_backing and entry.backing_missing:
+            has_backing = node.link("backing") is not None or node.backing_file
+            ev.check(BACKING_MISSING, not has_backing, node=node.name)
+        for name in ("backing", "file"):
+            self._change_child(entry, rest, name, undo)
+            rest.pop(name, None)
+        self._check_unchanged(t.nodes[entry.node], rest)
+
+    def _prepare_generic(self, entry: Entry, rest: FlatOptions) -> None:
+        ev = self.t.ev
+        taken = {key: rest.pop(key) for key in _GENERIC if key in rest}
+        if "discard" in taken:
+            entry.unmap = taken["discard"] in ("unmap", "on")
+        entry.detect_zeroes = str(taken.get("detect-zeroes", "off"))
+        ev.check(DETECT_ZEROES, entry.detect_zeroes != "unmap" or entry.unmap)
+        if "force-share" in rest and not ev.holds(ABSORBED_STRING):
+            return
+        staying = {key: rest.pop(key) for key in _STAYING if key in rest}
+        for key, value in staying.items():
+            rest[key] = as_string(value)
+
+    def _change_child(self, entry: Entry, rest: FlatOptions, name: str, undo: Undo) -> None:
+        if name not in rest:
+            return
+        t, ev = self.t, self.t.ev
+        node = t.nodes[entry.node]
+        driver = driver_of(node.driver)
+        new: str | None = rest[name]
+        if new is not None:
+            ev.check(NO_CHILD, new in t.nodes, node=new)
+            ev.check(
+                CYCLE, not reaches(t.nodes, new, node.name), child=new, name=name, parent=node.name
+            )
+        old = node.link("backing") if name == "backing" else driver.primary(node)
+        if (old.child if old else None) == new and ev.holds(SAME_CHILD):
+            return
+        if old is not None:
+            if self._skip_implicit(old.child) == new:
+                return
+            implicit = t.nodes[old.child].implicit
+            ev.check(IMPLICIT, not implicit, name=name, node=node.name)
+            entry.old_children.append(old.child)
+        role = self._check_link(node, name, new)
+        inherits = new is not None and self._inherits(new, node.name)
+        if old is not None:
+            if ev.holds(ROOT_INHERITS_NOTHING):
+                t.unset_inherits(node.name, old.name, undo)
+            t.remove_child(old.key, undo)
+        if new is not None:
+            t.attach_child(node.name, name, new, role, undo)
+            if inherits:
+                t.set_inherits(new, node.name, undo)
+
+    def _check_link(self, node: Node, name: str, new: str | None) -> Role:
+        """The rules on the link itself; returns the role of the new child."""
+        ev = self.t.ev
+        driver = driver_of(node.driver)
+        old = node.link("backing") if name == "backing" else driver.primary(node)
+        if old is not None:
+            ev.check(
+                FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child
+            )
+        if name == "backing":
+            return Role.COW
+        if driver.is_filter or old is None:
+            return Role.FILTER
+        return Role(old.role)
+
+    def _skip_implicit(self, name: str) -> str:
+        node = self.t.nodes[name]
+        while node.implicit:
+            below = self.t.below(node.name)
+            if below is None:
+                break
+            node = self.t.nodes[below.child]
+        return node.name
+
+    def _inherits(self, name: str, ancestor: str) -> bool:
+        current: str | None = name
+        while current is not None and current != ancestor:
+            node = self.t.nodes.get(current)
+            current = node.inherits_from if node else None
+        return current is not None
+
+    def _check_unchanged(self, node: Node, rest: FlatOptions) -> None:
+        ev = self.t.ev
+        for key in in_order(rest):
+            value = rest[key]
+            if isinstance(value, str):
+                link = node.link(key)
+                if link is not None and link.child == value:
+                    continue
+            old = node.options.get(key)
+            if type(old) is not type(value) or old != value:
+                ev.refuse(UNCHANGED, key=key)
+        ev.accepted.add(UNCHANGED.id)
+
+    def _commit(self, entry: Entry) -> None:
+        t = self.t
+        node = t.nodes[entry.node]
+        gone = {link.name for link in node.children} | {"backing"}
+        options = {k: v for k, v in entry.options.items() if k not in gone}
+        explicit = {k: v for k, v in entry.explicit.items() if k not in gone}
+        if not t.ev.holds(TAKE_OPTIONS):
+            options = {**node.options, **options}
+        zeroes = t.ev.holds(DETECT_ZEROES_DEFAULT) or "detect-zeroes" in entry.options
+        t.change(
+            entry.node,
+            options=FrozenDict(options),
+            explicit=FrozenDict(explicit),
+            read_only=entry.flags.read_only,
+            auto_read_only=entry.flags.auto_read_only,
+            no_cache=entry.flags.no_cache,
+            no_flush=entry.flags.no_flush,
+            unmap=entry.unmap,
+            detect_zeroes=entry.detect_zeroes if zeroes else node.detect_zeroes,
+            private=entry.private,
+        )
+
+
+def keep_options(t: Transition, name: str, changes: FlatOptions) -> None:
+    """Reopen a node as QEMU does for itself: what ``changes`` do not name stays as it is.
+
+    Raises :class:`Refusal`.
+    """
+    reopening = Reopening(t)
+    reopening.add(name, dict(changes), keep_old=True)
+    reopening.run()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules: every decision of the spec, with a name, a sentence and a source.
+
+There are two kinds. A *guard* may refuse a command with an error; an *effect*
+says what happens (a default, an order, a step that is taken or not). Both are
+evaluated through a :class:`Evaluation`, which records which rules accepted and which
+one refused. Spec coverage, the list for readers and the mutants (a rule dropped)
+all come from this one registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import attrs
+
+Kind = Literal["guard", "effect"]
+
+
+@attrs.frozen
+class Rule:
+    """One decision. ``text`` is a guard's error, a format string over named fields."""
+
+    id: str
+    sentence: str
+    source: str
+    kind: Kind
+    text: str = ""
+    unreachable: str = ""
+    """Why no client can get there, for the few rules that only other code reaches."""
+
+
+class Refusal(Exception):  # noqa: N818  # a refusal is an answer, not a fault
+    """A guard said no. ``rule`` says which, ``fields`` what its text speaks of."""
+
+    def __init__(self, rule: Rule, text: str, cls: str, fields: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.rule = rule
+        self.text = text
+        self.cls = cls
+        self.fields = fields
+
+    def prefixed(self, prefix: str) -> Refusal:
+        """The same refusal, its text put in the context of what was being done."""
+        return Refusal(self.rule, prefix + self.text, self.cls, self.fields)
+
+
+_REGISTRY: dict[str, Rule] = {}
+
+
+def _register(rule: Rule) -> Rule:
+    if rule.id in _REGISTRY:
+        raise ValueError(f"two rules are called {rule.id!r}")
+    _REGISTRY[rule.id] = rule
+    return rule
+
+
+def guard(rule_id: str, sentence: str, *, source: str, text: str, unreachable: str = "") -> Rule:
+    """Register a rule that may refuse with ``text`` (fields in braces)."""
+    return _register(Rule(rule_id, sentence, source, "guard", text, unreachable))
+
+
+def effect(rule_id: str, sentence: str, *, source: str) -> Rule:
+    """Register a rule that shapes what an accepted command does."""
+    return _register(Rule(rule_id, sentence, source, "effect"))
+
+
+def all_rules() -> Iterator[Rule]:
+    """Every registered rule, by identifier."""
+    for rule_id in sorted(_REGISTRY):
+        yield _REGISTRY[rule_id]
+
+
+class Evaluation:
+    """One command under evaluation: what its dialect says, and what was decided so far.
+
+    ``accepted`` and ``refused`` collect rule identifiers. A rule that the dialect
+    lacks decides nothing and is not recorded.
+    """
+
+    __slots__ = ("_absent", "_texts", "accepted", "refused")
+
+    def __init__(self, absent: frozenset[str], texts: dict[str, str]) -> None:
+        self._absent = absent
+        self._texts = texts
+        self.accepted: set[str] = set()
+        self.refused: set[str] = set()
+
+    def check(self, rule: Rule, allowed: object, **fields: object) -> None:
+        """Raise :class:`Refusal` unless ``allowed`` is true.
+
+        Call :meth:`refuse` instead where the fields are dear to compute.
+        """
+        if allowed:
+            self.accepted.add(rule.id)
+        else:
+            self.refuse(rule, **fields)
+
+    def refuse(self, rule: Rule, *, cls: str = "GenericError", **fields: object) -> None:
+        """Refuse by ``rule``, unless the dialect lacks it."""
+        if rule.id in self._absent:
+            return
+        self.refused.add(rule.id)
+        text = self._texts.get(rule.id, rule.text).format(**fields)
+        raise Refusal(rule, text, cls, fields)
+
+    def holds(self, rule: Rule) -> bool:
+        """Whether an effect is to happen; recorded when it is."""
+        if rule.id in self._absent:
+            return False
+        self.accepted.add(rule.id)
+        return True

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The block graph as a value.
+
+A :class:`BlockState` holds what a storage daemon holds between two commands:
+nodes with their child links, objects, and the image files that lie on disk.
+Everything that follows from these (permissions, blocked operations, file names,
+reference counts) is derived by pure functions elsewhere and is not stored twice.
+
+Order is state too. QEMU keeps the children of a node and its parents in lists
+with the newest first, a failed command may leave them in another order, and the
+order decides which of several errors a client reads.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+import networkx as nx
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V]):
+    """A dictionary that can be hashed and not changed; equal whatever its insertion order."""
+
+    __slots__ = ("_hash",)
+
+    def __hash__(self) -> int:  # type: ignore[override]  # dict sets it to None
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash = hash(frozenset(self.items()))
+            return self._hash
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError("a block state is immutable; make a new one")
+
+    __setitem__ = __delitem__ = _refuse
+    clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FrozenDict, (dict(self),))
+
+
+Options = FrozenDict[str, Any]
+"""Flat options as QEMU's dictionary has them: ``{"cache.direct": False, "l2-cache-size": 4096}``."""
+
+EMPTY: FrozenDict[Any, Any] = FrozenDict()
+
+
+class Role(enum.IntFlag):
+    """What a child is to its parent (``BdrvChildRole``)."""
+
+    DATA = 1
+    METADATA = 2
+    FILTERED = 4
+    COW = 8
+    PRIMARY = 16
+    IMAGE = DATA | METADATA | PRIMARY
+    FILTER = FILTERED | PRIMARY
+
+
+class Perm(enum.IntFlag):
+    """Permissions on a node (``BLK_PERM_*``)."""
+
+    CONSISTENT_READ = 1
+    WRITE = 2
+    WRITE_UNCHANGED = 4
+    RESIZE = 8
+    ALL = 15
+
+
+LinkKey = tuple[str, str]
+"""A link is known by its parent's node name and the name of the child."""
+
+
+@attrs.frozen
+class Link:
+    """An edge of the graph, held in its parent's ``children``."""
+
+    parent: str
+    name: str
+    child: str
+    role: int
+    frozen: bool = False
+
+    @property
+    def key(self) -> LinkKey:
+        """The pair that names this link in its child's ``parents``."""
+        return (self.parent, self.name)
+
+
+@attrs.frozen
+class Node:
+    """An open block node.
+
+    ``options`` are the effective options and ``explicit`` those that a client
+    gave; both are flat and without children. ``children`` and ``parents`` have
+    the newest first. ``size`` is the length in bytes that the driver last
+    reported; drivers of variable length ask their file instead. ``private`` is
+    the driver's own state.
+    """
+
+    name: str
+    driver: str
+    options: Options = EMPTY
+    explicit: Options = EMPTY
+    read_only: bool = False
+    auto_read_only: bool = False
+    no_cache: bool = False
+    no_flush: bool = False
+    unmap: bool = False
+    detect_zeroes: str = "off"
+    force_share: bool = False
+    inherits_from: str | None = None
+    implicit: bool = False
+    monitor_owned: bool = False
+    children: tuple[Link, ...] = ()
+    parents: tuple[LinkKey, ...] = ()
+    size: int = 0
+    filename: str = ""
+    backing_file: str = ""
+    backing_format: str = ""
+    auto_backing_file: str = ""
+    private: Any = None
+
+    def link(self, name: str) -> Link | None:
+        """The child link called ``name``, or None."""
+        for link in self.children:
+            if link.name == name:
+                return link
+        return None
+
+
+@attrs.frozen
+class Image:
+    """An image file on disk, coarsely: enough for what a guest reads through any chain.
+
+    ``size`` is the virtual size and ``length`` that of the file itself, both in bytes.
+    ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
+    what they leave out was never written (and reads from the backing file).
+    """
+
+    name: str
+    format: str
+    size: int
+    length: int
+    backing: str | None = None
+    backing_format: str | None = None
+    extents: tuple[tuple[int, int, int], ...] = ()
+
+
+@attrs.frozen
+class ThrottleGroup:
+    """A ``throttle-group`` object with its limits as given."""
+
+    id: str
+    limits: FrozenDict[str, Any] = EMPTY
+
+
+@attrs.frozen
+class IOThread:
+    """An ``iothread`` object."""
+
+    id: str
+
+
+Object = ThrottleGroup | IOThread
+
+
+@attrs.frozen
+class BlockState:
+    """Everything a storage daemon and its disk hold between two commands.
+
+    ``nodes`` are in the order of their creation. ``serial`` counts the names that
+    were generated; a real QEMU adds two random digits to it, so generated names
+    compare equal up to renaming only.
+    """
+
+    nodes: FrozenDict[str, Node] = EMPTY
+    objects: FrozenDict[str, Object] = EMPTY
+    images: FrozenDict[str, Image] = EMPTY
+    serial: int = 0
+
+    def links(self) -> Iterator[Link]:
+        """Every link of the graph, parents in the order of the nodes."""
+        for node in self.nodes.values():
+            yield from node.children
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """The graph as a read-only view: nodes carry ``node``, edges ``link`` (key: child name)."""
+        graph = nx.MultiDiGraph()
+        for node in self.nodes.values():
+            graph.add_node(node.name, node=node)
+        for link in self.links():
+            graph.add_edge(link.parent, link.child, key=link.name, link=link)
+        return nx.freeze(graph)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is replayed: image files and QMP commands, and what was seen of each step.
+
+These values are plain data on purpose. A trace is finished before any process
+sees it, and the same trace drives the model and every real target.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import attrs
+
+Json: TypeAlias = Any
+"""A decoded JSON value. QMP is untyped at this boundary; the schema types it."""
+
+Command: TypeAlias = dict[str, Any]
+"""One QMP command: ``{"execute": str, "arguments": {...}}``."""
+
+Reply: TypeAlias = dict[str, Any]
+"""``{"return": ...}`` or ``{"error": {"class": str, "desc": str}}``."""
+
+
+@attrs.frozen
+class ImageSpec:
+    """An image file to create before the first command.
+
+    ``size`` is in bytes. ``name`` and ``backing`` are file names relative to the
+    directory that the target runs in.
+    """
+
+    name: str
+    format: str
+    size: int
+    backing: str | None = None
+    backing_format: str | None = None
+
+
+@attrs.frozen
+class Trace:
+    """Image files and the commands to send, in order."""
+
+    images: tuple[ImageSpec, ...]
+    commands: tuple[Command, ...]
+
+
+@attrs.frozen
+class Observation:
+    """What one step showed: the reply, the events that came with it, the graph after it.
+
+    ``nodes`` is the return value of ``query-named-block-nodes`` (flat) and
+    ``graph`` that of ``x-debug-query-block-graph``; both are None where the
+    target could not be asked any more.
+    """
+
+    reply: Reply
+    nodes: list[dict[str, Json]] | None
+    graph: dict[str, Json] | None
+    events: tuple[dict[str, Json], ...] = ()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run as a Markdown page: what ran, which rules were reached, and each finding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import attrs
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from model.trace import Json, Observation
+from reports import mermaid
+from reports.values import Finding, Summary
+
+
+@attrs.frozen
+class _Drawn:
+    """A finding with its graphs: before the step that shows it, and after it on both sides."""
+
+    finding: Finding
+    before: str
+    expected: str
+    got: str
+    script: str
+
+
+def render(summary: Summary, scripts: Mapping[str, str] | None = None) -> str:
+    """The page; ``scripts`` maps signatures to the names of the scripts that show them."""
+    # Markdown, not HTML: names and texts stand in code spans, where nothing is a tag.
+    environment = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = code
+    environment.filters["reply"] = reply
+    environment.filters["compact"] = json.dumps
+    found = [_drawn(finding, scripts or {}) for finding in summary.findings]
+    return environment.get_template("summary.md.jinja").render(summary=summary, found=found)
+
+
+def _drawn(finding: Finding, scripts: Mapping[str, str]) -> _Drawn:
+    number = len(finding.steps) - 1
+    if finding.difference is not None:
+        number = min(finding.difference.step, number)
+    before = None
+    if number > 0:
+        # Until that step both sides agreed; names that were generated are the target's.
+        step = finding.steps[number - 1]
+        before = step.got or step.expected
+    empty = Observation({}, [], {"nodes": [], "edges": []})
+    last = finding.steps[number] if number >= 0 else None
+    return _Drawn(
+        finding,
+        mermaid.of_observation(before if number > 0 else empty),
+        mermaid.of_observation(last.expected if last else None),
+        mermaid.of_observation(last.got if last else None),
+        scripts.get(finding.signature, ""),
+    )
+
+
+def code(text: object) -> str:
+    """Text as a Markdown code span, whatever backquotes it holds."""
+    told = " ".join(str(text).split()) or " "
+    ticks = "`"
+    while ticks in told:
+        ticks += "`"
+    pad = " " if told.startswith("`") or told.endswith("`") else ""
+    return f"{ticks}{pad}{told}{pad}{ticks}"
+
+
+def reply(observation: Observation | None) -> str:
+    """A reply in one line: the error's text, or ``success``."""
+    if observation is None:
+        return "no reply"
+    answer: Json = observation.reply
+    if isinstance(answer.get("error"), dict):
+        error = answer["error"]
+        return f"{error.get('class')}: {error.get('desc')}"
+    if answer.get("return") in ({}, None):
+        return "success"
+    return json.dumps(answer.get("return"))

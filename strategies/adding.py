@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builders of blockdev-add: inline chains, references, filters, quorum and blkverify.
+
+A builder returns the options of one node (a ``BlockdevOptions`` dictionary). They are
+right as far as the state tells; :mod:`strategies.spoiling` makes one thing wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model.state import Image, Node
+from strategies.catalogue import CHILD, FILTERS, PROTOCOLS, options_of
+from strategies.mix import NAMED, OPTION_SET, READ_ONLY
+from strategies.scene import Scene, generated, idle
+
+Options = dict[str, Any]
+Child = str | Options | None
+
+_MOST_OPTIONS = 3
+_WRAPPED = 12
+_DEEPEST = 2
+
+
+def settle(options: Options) -> Options:
+    """Take back combinations that no driver accepts, so that each option was worth giving."""
+    if options.get("detect-zeroes") == "unmap":
+        options["discard"] = "unmap"
+    if options.get("force-share"):
+        options["read-only"] = True
+    if options.get("aio") == "native":
+        options["cache"] = {**options.get("cache", {}), "direct": True}
+    if options["driver"] == "qcow2":
+        _settle_caches(options)
+    if options["driver"] == "quorum":
+        _settle_quorum(options)
+    return options
+
+
+def _settle_caches(options: Options) -> None:
+    total = options.get("cache-size")
+    if total is None:
+        return
+    for name in ("l2-cache-size", "refcount-cache-size"):
+        if options.get(name, 0) > total:
+            del options[name]
+    if "l2-cache-size" in options and "refcount-cache-size" in options:
+        del options["cache-size"]
+
+
+def _settle_quorum(options: Options) -> None:
+    children = options.get("children", [])
+    if isinstance(children, list):
+        threshold = options.get("vote-threshold", 1)
+        options["vote-threshold"] = max(1, min(threshold, len(children)))
+        if options.get("blkverify") and (len(children) != 2 or options["vote-threshold"] != 2):  # noqa: PLR2004  # its own rule
+            del options["blkverify"]
+    if options.get("read-pattern") == "fifo":
+        options.pop("rewrite-corrupted", None)
+
+
+def sprinkle(scene: Scene, options: Options, *, read_only: bool = False) -> Options:
+    """Give a new node some options; ``read_only`` where its children require it."""
+    choose = scene.choose
+    if choose.chance(OPTION_SET):
+        for option in choose.some(options_of(options["driver"]), _MOST_OPTIONS):
+            if option.good and option.name != "read-only":
+                options[option.name] = choose.one_of(option.good)
+    if read_only or choose.chance(READ_ONLY):
+        options["read-only"] = True
+    return settle(options)
+
+
+def name_root(scene: Scene, options: Options) -> Options:
+    """Name the node that the monitor is to own."""
+    return {"node-name": scene.fresh_name(), **options}
+
+
+def name_child(scene: Scene, options: Options) -> Options:
+    """Name a node below it, mostly."""
+    return name_root(scene, options) if scene.choose.chance(NAMED) else options
+
+
+# Nodes without children
+
+
+def file_over(scene: Scene, image: Image) -> Options:
+    """A file node over an image; without locks where another node has the image open."""
+    options: Options = {"driver": "file", "filename": image.name}
+    if scene.is_open(image) and scene.choose.chance(60):
+        options["locking"] = "off"
+    scene.mark_open(image)
+    return options
+
+
+def protocol(scene: Scene) -> Options:
+    """A node without children: mostly over an image, else a null driver."""
+    if scene.choose.chance(70):
+        return sprinkle(scene, file_over(scene, scene.take_image()))
+    options: Options = {"driver": scene.choose.one_of(("null-co", "null-aio"))}
+    # Unset, what a null node reads as is undefined, which blkverify and quorum do not like.
+    options["read-zeroes"] = True
+    return sprinkle(scene, options)
+
+
+# Chains
+
+
+def backing(scene: Scene, options: Options, image: Image | None, depth: int) -> None:
+    """Decide on the backing file of a qcow2 node: from the image, none, a node, or inline."""
+    choose = scene.choose
+    if image is not None and image.backing is not None:
+        kind = choose.one_of(("image", "null", "null", "node", "node", "inline"))
+    else:
+        kind = choose.one_of(("image", "image", "null", "null", "node", "node", "inline"))
+    if kind == "null":
+        options["backing"] = None
+    elif kind == "inline" and depth < _DEEPEST:
+        options["backing"] = name_child(scene, chain(scene, depth + 1))
+    elif kind == "node":
+        node = scene.pick(scene.nodes, lambda each: idle(each) and each.driver not in PROTOCOLS)
+        if node is not None:
+            options["backing"] = node.name
+
+
+def chain(scene: Scene, depth: int = 0) -> Options:
+    """A format node over its file, all inline, now and then with a filter in between."""
+    choose = scene.choose
+    image = scene.take_image()
+    below = sprinkle(scene, file_over(scene, image))
+    if choose.chance(_WRAPPED):
+        below = wrap(scene, choose.one_of(("preallocate", "throttle", "blkdebug")), below)
+    driver = image.format if choose.chance(90) else "raw"
+    options: Options = {"driver": driver, "file": name_child(scene, below)}
+    if driver == "qcow2":
+        backing(scene, options, image, depth)
+    return sprinkle(scene, options, read_only=read_only_child(scene, below))
+
+
+def wrap(scene: Scene, driver: str, child: Child) -> Options:
+    """A filter or blkdebug over a child."""
+    if isinstance(child, dict):
+        child = name_child(scene, child)
+    if driver == "throttle":
+        groups = scene.groups()
+        if not groups:
+            driver = "preallocate"
+        else:
+            return {
+                "driver": driver,
+                "throttle-group": scene.choose.one_of(groups),
+                "file": child,
+            }
+    return {"driver": driver, CHILD[driver]: child}
+
+
+def read_only_child(scene: Scene, child: Child) -> bool:
+    """Whether a child will be read-only, as far as one sees: then its parent had better be, too."""
+    if isinstance(child, dict):
+        return bool(child.get("read-only"))
+    node = scene.state.nodes.get(child) if child else None
+    if node is None:
+        return False
+    return node.read_only or (not idle(node) and scene.choose.chance(50))
+
+
+# Nodes over nodes that exist
+
+
+def format_by_reference(scene: Scene) -> Options:
+    """qcow2 or raw over an existing node, mostly an idle one that shows a fitting image."""
+    choose = scene.choose
+    node = scene.pick(scene.nodes, lambda each: idle(each) and scene.image_of(each) is not None)
+    if node is None:
+        return chain(scene)
+    image = scene.image_of(node)
+    driver = image.format if image is not None and choose.chance(85) else "raw"
+    options: Options = {"driver": driver, "file": node.name}
+    if driver == "qcow2":
+        backing(scene, options, image, depth=1)
+    return sprinkle(scene, options, read_only=read_only_child(scene, node.name))
+
+
+def filter_by_reference(scene: Scene) -> Options:
+    """A filter or blkdebug over an existing node."""
+    choose = scene.choose
+    driver = choose.one_of((*FILTERS, "blkdebug", "throttle"))
+    fits = idle if driver != "compress" else _compresses
+    node = scene.pick(scene.nodes, fits)
+    if node is None:
+        return wrap(scene, "preallocate", protocol(scene))
+    options = wrap(scene, driver, node.name)
+    if driver == "copy-on-read":
+        bottoms = _bottoms(scene, node)
+        if bottoms and choose.chance(60):
+            options["bottom"] = choose.one_of(bottoms).name
+    return sprinkle(
+        scene, options, read_only=node.read_only and (driver != "copy-on-read" or choose.chance(80))
+    )
+
+
+def _compresses(node: Node) -> bool:
+    return idle(node) and node.driver == "qcow2"
+
+
+def _bottoms(scene: Scene, top: Node) -> list[Node]:
+    """Where the chain that a copy-on-read works on may end: below ``top``, no filter.
+
+    Anything beside this chain makes the real daemon search forever.
+    """
+    found: list[Node] = []
+    seen: Node | None = top
+    while seen is not None:
+        if not generated(seen.name) and seen.driver not in FILTERS:
+            found.append(seen)
+        link = seen.link("file" if seen.driver in FILTERS else "backing")
+        seen = scene.state.nodes.get(link.child) if link else None
+    return found
+
+
+def _several(scene: Scene, least: int, most: int) -> list[Child]:
+    """Children for a node that reads from several: idle nodes, else null nodes inline."""
+    choose = scene.choose
+    free = [node.name for node in scene.nodes if idle(node)]
+    children: list[Child] = []
+    for _ in range(choose.integer(least, most)):
+        if free and choose.chance(55):
+            children.append(free.pop(choose.integer(0, len(free) - 1)))
+        elif choose.chance(25):
+            children.append(name_child(scene, chain(scene, depth=_DEEPEST)))
+        else:
+            children.append(name_child(scene, {"driver": "null-co", "read-zeroes": True}))
+    return children
+
+
+def quorum(scene: Scene) -> Options:
+    """A quorum over one to three children."""
+    children = _several(scene, 1, 3)
+    options: Options = {"driver": "quorum", "children": children, "vote-threshold": 1}
+    if len(children) == 2 and scene.choose.chance(30):  # noqa: PLR2004  # what blkverify takes
+        options.update({"vote-threshold": 2, "blkverify": True})
+    return sprinkle(scene, options, read_only=any(read_only_child(scene, x) for x in children))
+
+
+def blkverify(scene: Scene) -> Options:
+    """A blkverify over two children."""
+    test, raw = _several(scene, 2, 2)
+    options: Options = {"driver": "blkverify", "test": test, "raw": raw}
+    return sprinkle(
+        scene, options, read_only=read_only_child(scene, test) or read_only_child(scene, raw)
+    )

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From builders to commands: the mix of right, near-valid and invalid ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from model.trace import Command
+from strategies import adding, changing, reopening
+from strategies.malforming import malformed
+from strategies.mix import NEAR_VALID
+from strategies.scene import Scene
+from strategies.spoiling import spoil
+
+T = TypeVar("T")
+Build = Callable[[Scene], dict[str, Any]]
+
+
+def _new(build: Callable[[Scene], dict[str, Any]]) -> Build:
+    def arguments(scene: Scene) -> dict[str, Any]:
+        name = scene.fresh_name()
+        return {**build(scene), "node-name": name}
+
+    return arguments
+
+
+def _reopen(build: Callable[[Scene], list[dict[str, Any]]]) -> Build:
+    return lambda scene: {"options": build(scene)}
+
+
+BUILDERS: Final[dict[str, tuple[str, Build]]] = {
+    "add_protocol": ("blockdev-add", _new(adding.protocol)),
+    "add_chain": ("blockdev-add", _new(adding.chain)),
+    "add_format": ("blockdev-add", _new(adding.format_by_reference)),
+    "add_filter": ("blockdev-add", _new(adding.filter_by_reference)),
+    "add_quorum": ("blockdev-add", _new(adding.quorum)),
+    "add_blkverify": ("blockdev-add", _new(adding.blkverify)),
+    "delete": ("blockdev-del", changing.deletion),
+    "reopen_options": ("blockdev-reopen", _reopen(reopening.one)),
+    "reopen_as_it_is": ("blockdev-reopen", _reopen(reopening.as_it_is)),
+    "reopen_less": ("blockdev-reopen", _reopen(reopening.less)),
+    "reopen_backing": ("blockdev-reopen", _reopen(reopening.backing)),
+    "reopen_file": ("blockdev-reopen", _reopen(reopening.file)),
+    "reopen_several": ("blockdev-reopen", _reopen(reopening.several)),
+    "reopen_swap": ("blockdev-reopen", _reopen(reopening.swap_backing)),
+    "reopen_children": ("blockdev-reopen", _reopen(reopening.children)),
+    "reopen_new_child": ("blockdev-reopen", _reopen(reopening.new_child)),
+    "snapshot": ("blockdev-snapshot", changing.snapshot),
+    "change_quorum": ("x-blockdev-change", changing.quorum_child),
+    "add_throttle_group": ("object-add", changing.throttle_group),
+    "add_iothread": ("object-add", changing.iothread),
+    "delete_object": ("object-del", changing.object_deletion),
+    "resize": ("block_resize", changing.resize),
+    "query_nodes": ("query-named-block-nodes", changing.query_nodes),
+    "query_graph": ("x-debug-query-block-graph", lambda _: {}),
+}
+"""What each rule of the machine sends: its command and the builder of its arguments."""
+
+_TO_MALFORM: Final = (
+    "add_chain",
+    "add_filter",
+    "add_quorum",
+    "add_protocol",
+    "delete",
+    "add_throttle_group",
+    "add_iothread",
+    "delete_object",
+    "query_nodes",
+)
+_TO_MALFORM_WITH_NODES: Final = (
+    "reopen_options",
+    "reopen_children",
+    "reopen_several",
+    "snapshot",
+    "change_quorum",
+    "resize",
+)
+
+
+def build(scene: Scene, kind: str) -> Command:
+    """The next command of one kind: right as far as the state tells, or one thing wrong in it."""
+    command, make = BUILDERS[kind]
+    arguments = make(scene)
+    if scene.choose.chance(NEAR_VALID):
+        spoil(scene, command, arguments)
+    return {"execute": command, "arguments": _owned(arguments)} if arguments else {"execute": command}
+
+
+def build_malformed(scene: Scene) -> Command:
+    """An invalid command."""
+    kinds = _TO_MALFORM + _TO_MALFORM_WITH_NODES if scene.nodes else _TO_MALFORM
+    command, make = BUILDERS[scene.choose.one_of(kinds)]
+    right: Command = {"execute": command, "arguments": _owned(make(scene))}
+    return _owned(malformed(scene.choose, right))
+
+
+def _owned(value: T) -> T:
+    """A copy: builders put values of their tables into commands, and a trace owns what it holds."""
+    if isinstance(value, dict):
+        return {key: _owned(each) for key, each in value.items()}  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [_owned(each) for each in value]  # type: ignore[return-value]
+    return value

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The full current options of a node, as a client would give them to blockdev-reopen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model.qdict import crumple
+from model.state import Link, Node
+from strategies.mix import INLINE
+from strategies.scene import Scene, generated
+
+Options = dict[str, Any]
+
+
+def described(scene: Scene, node: Node, *, inline: int = INLINE) -> Options:
+    """What was given for ``node``, with its children as references or inline dictionaries.
+
+    ``inline`` is the percentage of the children that inherit their options and are
+    described anew though they could be referred to.
+    """
+    options: Options = {"driver": node.driver, **own_options(node)}
+    if not generated(node.name):
+        options["node-name"] = node.name
+    listed: list[tuple[int, Any]] = []
+    for link in node.children:
+        value = child_value(scene, node, link, inline)
+        name, _, index = link.name.partition(".")
+        if name == "children":
+            listed.append((int(index), value))
+        else:
+            options[link.name] = value
+    if listed:
+        options["children"] = [value for _, value in sorted(listed, key=lambda each: each[0])]
+    return options
+
+
+def own_options(node: Node) -> Options:
+    """The options given for the node itself, nested as QMP has them."""
+    nested = crumple(node.explicit)
+    return dict(nested) if isinstance(nested, dict) else {}
+
+
+def child_value(scene: Scene, node: Node, link: Link, inline: int) -> str | Options:
+    """A child as a reference or, where it inherits from ``node``, perhaps described anew."""
+    child = scene.state.nodes[link.child]
+    inherits = child.inherits_from == node.name
+    if generated(child.name) or (inherits and scene.choose.chance(inline)):
+        return described(scene, child, inline=inline)
+    return child.name

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The state machine: one rule per kind of QMP command, run on the model alone.
+
+Hypothesis picks rules (and leaves some out of an example altogether, which is what makes
+rare combinations happen), the builders fill in the details from the model's state, and
+the command is executed on the model and appended to the trace. No process is touched:
+targets see a trace when it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from model import BlockState, Dialect, Monitor, Outcome
+from model.state import Node
+from model.trace import Command, ImageSpec, Trace
+from strategies.choosing import DrawChooser, RandomChooser
+from strategies.commands import build, build_malformed
+from strategies.images import choose_images
+from strategies.mix import MOST_NODES, MOST_OBJECTS
+from strategies.scene import Scene, generated
+
+OnStep = Callable[[BlockState, Command, Outcome], None]
+"""Called after every command: the state before, the command, what came of it."""
+
+OnTrace = Callable[[Trace, tuple[Outcome, ...]], None]
+"""Called when an example is complete: the trace, and the outcome of each of its commands."""
+
+
+def _ignore_step(_before: BlockState, _command: Command, _outcome: Outcome) -> None:
+    """Look at nothing."""
+
+
+def _ignore_trace(_trace: Trace, _outcomes: tuple[Outcome, ...]) -> None:
+    """Look at nothing."""
+
+
+@st.composite
+def _images(draw: st.DrawFn) -> tuple[ImageSpec, ...]:
+    return choose_images(DrawChooser(draw))
+
+
+@st.composite
+def _command(draw: st.DrawFn, kind: str) -> Command:
+    machine: ReopenMachine = draw(st.runner())
+    scene = Scene(machine.state, machine.chooser(draw))
+    return build_malformed(scene) if kind == "malformed" else build(scene, kind)
+
+
+def _has_node(*drivers: str) -> Callable[[Any], bool]:
+    """Precondition: there is a node to refer to, of one of ``drivers`` if any are given."""
+
+    def there_is(machine: ReopenMachine) -> bool:
+        return any(not drivers or node.driver in drivers for node in machine.named)
+
+    return there_is
+
+
+def _has_room(machine: ReopenMachine) -> bool:
+    """Precondition: the graph is small enough to add to."""
+    return len(machine.state.nodes) <= MOST_NODES
+
+
+def _has_room_for_objects(machine: ReopenMachine) -> bool:
+    """Precondition: there are few enough objects."""
+    return len(machine.state.objects) <= MOST_OBJECTS
+
+
+def _has_objects(machine: ReopenMachine) -> bool:
+    """Precondition: there is an object."""
+    return bool(machine.state.objects)
+
+
+class ReopenMachine(RuleBasedStateMachine):
+    """Writes one trace. `machine_for` makes the class for a dialect."""
+
+    dialect: ClassVar[Dialect]
+    on_step: ClassVar[OnStep] = staticmethod(_ignore_step)
+    on_trace: ClassVar[OnTrace] = staticmethod(_ignore_trace)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.monitor = Monitor(self.dialect)
+        self.images: tuple[ImageSpec, ...] = ()
+        self.commands: list[Command] = []
+        self.outcomes: list[Outcome] = []
+        self.named: tuple[Node, ...] = ()
+
+    @property
+    def state(self) -> BlockState:
+        """The state of the model now."""
+        return self.monitor.state
+
+    @property
+    def trace(self) -> Trace:
+        """The images, and the commands so far."""
+        return Trace(self.images, tuple(self.commands))
+
+    @staticmethod
+    def chooser(draw: st.DrawFn) -> DrawChooser | RandomChooser:
+        """Where the details of a command come from."""
+        return DrawChooser(draw)
+
+    def perform(self, command: Command) -> None:
+        """Execute a command on the model and remember it."""
+        before = self.monitor.state
+        self.commands.append(command)
+        self.monitor.execute(command)
+        outcome = self.monitor.outcome
+        assert outcome is not None, "a command has an outcome"  # noqa: S101  # the model's promise
+        self.outcomes.append(outcome)
+        self.named = tuple(
+            node for node in outcome.state.nodes.values() if not generated(node.name)
+        )
+        type(self).on_step(before, command, outcome)
+
+    def teardown(self) -> None:
+        """Hand over the finished trace."""
+        if self.commands:
+            type(self).on_trace(self.trace, tuple(self.outcomes))
+
+    @initialize(images=_images())
+    def create_images(self, images: tuple[ImageSpec, ...]) -> None:
+        """Lay the image files on the model's disk."""
+        self.images = images
+        for image in images:
+            self.monitor.images.from_spec(image)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_protocol"))
+    def add_protocol(self, command: Command) -> None:
+        """blockdev-add: a node without children."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_chain"))
+    def add_chain(self, command: Command) -> None:
+        """blockdev-add: a format node with everything below it inline."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_format"))
+    def add_format(self, command: Command) -> None:
+        """blockdev-add: a format node over an existing one."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_filter"))
+    def add_filter(self, command: Command) -> None:
+        """blockdev-add: a filter or blkdebug over an existing node."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_quorum"))
+    def add_quorum(self, command: Command) -> None:
+        """blockdev-add: a quorum."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_blkverify"))
+    def add_blkverify(self, command: Command) -> None:
+        """blockdev-add: a blkverify."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("delete"))
+    def delete(self, command: Command) -> None:
+        """blockdev-del."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("reopen_options"))
+    def reopen_options(self, command: Command) -> None:
+        """blockdev-reopen: other options of one node."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("reopen_as_it_is"))
+    def reopen_as_it_is(self, command: Command) -> None:
+        """blockdev-reopen: one node, unchanged."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("reopen_less"))
+    def reopen_less(self, command: Command) -> None:
+        """blockdev-reopen: options left out."""
+        self.perform(command)
+
+    @precondition(_has_node("qcow2"))
+    @rule(command=_command("reopen_backing"))
+    def reopen_backing(self, command: Command) -> None:
+        """blockdev-reopen: another backing file."""
+        self.perform(command)
+
+    @precondition(_has_node("qcow2", "raw", "throttle", "preallocate", "copy-on-read", "compress"))
+    @rule(command=_command("reopen_file"))
+    def reopen_file(self, command: Command) -> None:
+        """blockdev-reopen: another file."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("reopen_several"))
+    def reopen_several(self, command: Command) -> None:
+        """blockdev-reopen: several nodes in one transaction."""
+        self.perform(command)
+
+    @precondition(_has_node("qcow2"))
+    @rule(command=_command("reopen_swap"))
+    def reopen_swap(self, command: Command) -> None:
+        """blockdev-reopen: the backing files of two nodes."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("reopen_children"))
+    def reopen_children(self, command: Command) -> None:
+        """blockdev-reopen: children described inline."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("reopen_new_child"))
+    def reopen_new_child(self, command: Command) -> None:
+        """blockdev-reopen: a child described as another node."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("snapshot"))
+    def snapshot(self, command: Command) -> None:
+        """blockdev-snapshot."""
+        self.perform(command)
+
+    @precondition(_has_node("quorum"))
+    @rule(command=_command("change_quorum"))
+    def change_quorum(self, command: Command) -> None:
+        """x-blockdev-change."""
+        self.perform(command)
+
+    @precondition(_has_room_for_objects)
+    @rule(command=_command("add_throttle_group"))
+    def add_throttle_group(self, command: Command) -> None:
+        """object-add of a throttle group."""
+        self.perform(command)
+
+    @precondition(_has_room_for_objects)
+    @rule(command=_command("add_iothread"))
+    def add_iothread(self, command: Command) -> None:
+        """object-add of an iothread."""
+        self.perform(command)
+
+    @precondition(_has_objects)
+    @rule(command=_command("delete_object"))
+    def delete_object(self, command: Command) -> None:
+        """object-del."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("resize"))
+    def resize(self, command: Command) -> None:
+        """block_resize."""
+        self.perform(command)
+
+    @rule(command=_command("query_nodes"))
+    def query_nodes(self, command: Command) -> None:
+        """query-named-block-nodes."""
+        self.perform(command)
+
+    @rule(command=_command("query_graph"))
+    def query_graph(self, command: Command) -> None:
+        """x-debug-query-block-graph."""
+        self.perform(command)
+
+    @rule(command=_command("malformed"))
+    def malformed(self, command: Command) -> None:
+        """Any command, broken so that the input check is asked."""
+        self.perform(command)
+
+
+def machine_for(
+    dialect: Dialect, on_step: OnStep = _ignore_step, on_trace: OnTrace = _ignore_trace
+) -> type[ReopenMachine]:
+    """The machine for a dialect.
+
+    What ``on_step`` raises makes the example fail in Hypothesis' sense; raise
+    `strategies.running.Enough` from either to end a run early.
+    """
+    return type(
+        "ReopenMachine",
+        (ReopenMachine,),
+        {
+            "dialect": dialect,
+            "on_step": staticmethod(on_step),
+            "on_trace": staticmethod(on_trace),
+        },
+    )

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The mix: how many commands are meant to be right, and in which way the others are wrong.
+
+The share of accepted commands (35 to 75 per cent, about 55 meant) follows from these
+numbers and from what the graph itself refuses; the tests hold it in that band.
+All are percentages.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+NEAR_VALID: Final = 15
+"""Of the commands of each rule: exactly one thing is wrong that only the block layer can tell."""
+
+OPTION_SET: Final = 60
+"""Of the new nodes: some options beside the required ones are given."""
+
+READ_ONLY: Final = 20
+"""Of the new nodes: read-only is asked for although nothing requires it."""
+
+FIT: Final = 92
+"""Of the choices with a known fit (an idle child, an unused file): the fitting one is taken."""
+
+NAMED: Final = 75
+"""Of the children opened inline: they get a node name, so that later commands can refer to them."""
+
+INLINE: Final = 40
+"""Of the children that inherit from the node reopened: described anew instead of referred to."""
+
+ENVELOPE: Final = 15
+"""Of the malformed commands: the request itself is wrong, not its arguments."""
+
+MOST_NODES: Final = 10
+"""No rule adds to a graph that has more nodes (a chain may add four)."""
+
+MOST_OBJECTS: Final = 5
+"""No rule makes objects beside so many."""

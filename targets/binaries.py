@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Finding and describing builds of ``qemu-storage-daemon`` and ``qemu-img``."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import attrs
+
+from targets.errors import TargetError
+
+DAEMON = "qemu-storage-daemon"
+QEMU_IMG = "qemu-img"
+
+_ANSWER_WITHIN = 20.0
+"""Seconds that a binary may take to print its version, from a cold disk on a busy machine."""
+
+_VERSION = re.compile(r"^(?P<tool>\S+) version (?P<version>(?P<release>\d+\.\d+)[^\s,]*)")
+
+
+@attrs.frozen
+class Build:
+    """One binary that was found and asked for its version.
+
+    ``argv`` starts it (more than one word where a foreign release runs through its
+    own loader), ``version`` is complete ("7.2.22"), ``release`` is major.minor
+    ("7.2"), ``text`` is the first line of its ``--version``.
+    """
+
+    argv: tuple[str, ...]
+    version: str
+    release: str
+    text: str
+
+
+def find_daemon(name_or_path: str = DAEMON) -> Build:
+    """Return the storage daemon that a name, a path or a whole command line stands for.
+
+    A command line (``ld.so --library-path DIR BINARY``) is split as a shell would.
+    Raises TargetError when there is no such program, when it may not be executed, or
+    when it does not call itself a qemu-storage-daemon.
+    """
+    return _describe(_split(name_or_path), DAEMON, "a storage daemon")
+
+
+def find_qemu_img(name_or_path: str = QEMU_IMG) -> Build:
+    """Return the ``qemu-img`` that a name, a path or a command line stands for.
+
+    Raises TargetError as `find_daemon` does.
+    """
+    return _describe(_split(name_or_path), QEMU_IMG, "qemu-img")
+
+
+def _split(name_or_path: str) -> tuple[str, ...]:
+    """Return the words of a command line; an existing path is one word, spaces or not."""
+    if Path(name_or_path).exists():
+        return (name_or_path,)
+    try:
+        words = tuple(shlex.split(name_or_path))
+    except ValueError as error:
+        raise TargetError(f"cannot read the command line {name_or_path!r}: {error}") from error
+    if not words:
+        raise TargetError("the name of the binary is empty")
+    return words
+
+
+def _resolve(word: str) -> str:
+    """Return the absolute path of a program named by path or found through PATH."""
+    found = shutil.which(word)
+    if found is not None:
+        # The daemon starts in another directory, so a relative path must not stay one.
+        return str(Path(found).absolute())
+    if os.sep not in word:
+        raise TargetError(f"no such binary in PATH: {word}")
+    path = Path(word)
+    if path.is_dir():
+        raise TargetError(f"a directory, not a binary: {word}")
+    if path.exists():
+        raise TargetError(f"not executable: {word}")
+    raise TargetError(f"no such binary: {word}")
+
+
+def _describe(words: tuple[str, ...], tool: str, what: str) -> Build:
+    argv = (_resolve(words[0]), *words[1:])
+    shown = shlex.join(words)
+    try:
+        done = subprocess.run(
+            [*argv, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TargetError(
+            f"not {what}: {shown} does not answer --version within {_ANSWER_WITHIN:.0f} s"
+        ) from error
+    except OSError as error:
+        raise TargetError(f"cannot run {shown}: {error.strerror or error}") from error
+    first = (done.stdout or done.stderr).strip().partition("\n")[0].strip()
+    match = _VERSION.match(first)
+    if done.returncode != 0 or match is None or match["tool"] != tool:
+        raise TargetError(f"not {what}: {shown} --version says {first[:200]!r}")
+    return Build(argv=argv, version=match["version"], release=match["release"], text=first)

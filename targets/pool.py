@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Targets that run one trace after the other, and pools that keep several of them busy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import attrs
+
+from model.trace import Trace
+from targets.binaries import Build
+from targets.daemon import TIMEOUT, Death, StorageDaemon
+from targets.errors import TargetError
+from targets.images import ImageStore
+from targets.replay import Exchange, Replay
+from targets.reset import needs_restart, removals, remove_rest
+
+Token = TypeVar("Token")
+
+
+class Target:
+    """Runs traces on one build, each as if the daemon had just been started.
+
+    The daemon is kept between traces when all that a trace made can be removed, and
+    replaced when not, or when it died. A context manager.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        *,
+        parent: str | os.PathLike[str] | None = None,
+        images: ImageStore | None = None,
+        arguments: tuple[str, ...] = (),
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """Describe the target; the daemon starts with the first trace.
+
+        `parent` is where scratch directories go, `images` a store to share, `arguments` are
+        added to the daemon's command line, `timeout` is in seconds of silence.
+        """
+        self.build = build
+        self.starts = 0
+        """How many processes were started so far."""
+        self._parent = parent
+        self._images = images or ImageStore()
+        self._arguments = arguments
+        self._timeout = timeout
+        self._daemon: StorageDaemon | None = None
+        self._running: tuple[Trace, Exchange] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def daemon(self) -> StorageDaemon:
+        """The daemon that the next trace will use; started if there is none."""
+        if self._daemon is not None and not self._daemon.alive:
+            self._discard()
+        if self._daemon is None:
+            self._daemon = StorageDaemon(self.build, self._parent, self._arguments)
+            self.starts += 1
+        return self._daemon
+
+    def begin(self, trace: Trace, *, observe: bool = True, lockstep: bool = False) -> None:
+        """Make a trace's images and send all of its commands; returns before they are done.
+
+        `finish` must follow. Raises TargetError when an image cannot be made or no daemon starts.
+        """
+        if self._running is not None:
+            raise TargetError("the target still runs another trace")
+        daemon = self.daemon
+        try:
+            daemon.clear_directory()
+            self._images.create(daemon.directory, trace.images)
+            daemon.connection.drain()
+            daemon.mark()
+            # What removes the trace's nodes goes along: usually it is all that is needed.
+            exchange = Exchange(
+                daemon,
+                (*trace.commands, *removals(trace)),
+                observed=len(trace.commands) if observe else 0,
+                lockstep=lockstep,
+            )
+        except BaseException:
+            self._discard()
+            raise
+        self._running = trace, exchange
+
+    def finish(self) -> Replay:
+        """Return what the begun trace showed, and make the target ready for the next one.
+
+        Whatever the daemon did is in the result. Raises TargetError only if none was begun.
+        """
+        if self._running is None or self._daemon is None:
+            raise TargetError("the target runs no trace")
+        trace, exchange = self._running
+        self._running = None
+        count = len(trace.commands)
+        try:
+            death = exchange.finish(self._timeout)
+            seen = exchange.observations()
+            if death is None:
+                clean: Death | bool = False
+                if not needs_restart(trace, (each.reply for each in seen)):
+                    replies = [each.reply for each in seen[count:]]
+                    clean = remove_rest(self._daemon, trace, replies, self._timeout)
+                if isinstance(clean, Death):
+                    death = attrs.evolve(clean, step=count)
+                if clean is not True:
+                    self._discard()
+            else:
+                death = attrs.evolve(death, step=min(death.step, count))
+                self._discard()
+        except BaseException:
+            # Interrupted half way: the connection holds answers that nobody will ask for.
+            self._discard()
+            raise
+        return Replay(seen[:count], death)
+
+    def run(self, trace: Trace, *, observe: bool = True, lockstep: bool = False) -> Replay:
+        """Return what a trace shows on this target. Raises TargetError as `begin` does."""
+        self.begin(trace, observe=observe, lockstep=lockstep)
+        return self.finish()
+
+    def confirm(self, trace: Trace, *, observe: bool = True) -> Replay:
+        """Return what a trace shows on a fresh process.
+
+        If that dies, the trace is run once more with one command at a time: replies that a dying
+        process did not get rid of then no longer blur which command it was.
+        """
+        self._discard()
+        replay = self.run(trace, observe=observe)
+        if replay.death is None:
+            return replay
+        exact = self.run(trace, observe=observe, lockstep=True)
+        return replay if exact.death is None else exact
+
+    def close(self) -> None:
+        """End the daemon and remove its directory; may be called again."""
+        self._running = None
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._daemon is not None:
+            self._daemon.close()
+            self._daemon = None
+
+
+@attrs.frozen
+class Finished(Generic[Token]):
+    """A trace that a pool has run, with what its owner calls it."""
+
+    token: Token
+    trace: Trace
+    replay: Replay
+
+
+class Pool(Generic[Token]):
+    """Several targets of one build that work while the caller prepares the next trace.
+
+    Without threads: the daemons are processes, and a trace is sent as a whole and read when
+    its turn comes, so a busy caller and its lock never slow them down. Results come in the
+    order in which the traces were submitted.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        size: int = 2,
+        *,
+        parent: str | os.PathLike[str] | None = None,
+        arguments: tuple[str, ...] = (),
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """Describe a pool of `size` daemons; the other parameters are those of `Target`."""
+        if size < 1:
+            raise TargetError(f"a pool of {size} daemons cannot run anything")
+        images = ImageStore()
+        self._idle = deque(
+            Target(build, parent=parent, images=images, arguments=arguments, timeout=timeout)
+            for _ in range(size)
+        )
+        self._busy: deque[tuple[Target, Token, Trace]] = deque()
+        self._finished: deque[Finished[Token]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def starts(self) -> int:
+        """How many processes all targets have started so far."""
+        return sum(target.starts for target in self._targets())
+
+    def submit(
+        self, trace: Trace, token: Token, *, observe: bool = True
+    ) -> tuple[Finished[Token], ...]:
+        """Start a trace and return the results that were waited for to make room: none or one.
+
+        Raises TargetError as `Target.begin` does; that trace is then not submitted, and the
+        results of others come with the next call.
+        """
+        if not self._idle:
+            self._finish_oldest()
+        self._idle[0].begin(trace, observe=observe)
+        self._busy.append((self._idle.popleft(), token, trace))
+        return tuple(self._take())
+
+    def drain(self) -> Iterator[Finished[Token]]:
+        """Yield the results of everything submitted, oldest first."""
+        yield from self._take()
+        while self._busy:
+            self._finish_oldest()
+            yield from self._take()
+
+    def close(self) -> None:
+        """End all daemons and remove their directories; unread results are lost."""
+        for target in self._targets():
+            with contextlib.suppress(OSError):
+                target.close()
+
+    def _finish_oldest(self) -> None:
+        target, token, trace = self._busy.popleft()
+        self._idle.append(target)
+        self._finished.append(Finished(token, trace, target.finish()))
+
+    def _take(self) -> Iterator[Finished[Token]]:
+        while self._finished:
+            yield self._finished.popleft()
+
+    def _targets(self) -> list[Target]:
+        return [*self._idle, *(target for target, _, _ in self._busy)]

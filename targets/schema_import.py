@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Make a schema document from a storage daemon: what it says, and what it only shows.
+
+``query-qmp-schema`` lists the members of every type in the order in which the
+daemon visits them, but it hides three things that its error texts depend on:
+the width of integers, the names of alternates, and the wording itself. Those
+are found by experiment. Every experiment carries a member that no release
+knows, so that no command is ever executed.
+
+Use: ``python -m targets.schema_import ARGV... > model/schemas/qemu-X.Y.json``,
+where ARGV starts a storage daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import attrs
+
+from model.trace import Json
+
+Build: TypeAlias = Callable[[Json], tuple[str, dict[str, Json]]]
+"""Puts a value of some type where a command takes it: (command, arguments)."""
+
+COMMANDS = (
+    "block_resize",
+    "blockdev-add",
+    "blockdev-del",
+    "blockdev-reopen",
+    "blockdev-snapshot",
+    "object-add",
+    "object-del",
+    "query-named-block-nodes",
+    "x-blockdev-change",
+    "x-blockdev-reopen",
+    "x-debug-query-block-graph",
+)
+"""The commands whose arguments are imported with all their types."""
+
+FORMAT = 1
+"""The version of the document's layout."""
+
+PROBE = "zz-probe"
+"""A member, and a value, that no release knows."""
+
+_REPLY_SECONDS = 20.0
+_PIPELINED = 50
+_VALUES_ON_A_LINE = 6
+
+
+class SchemaImportError(Exception):
+    """The daemon could not be asked, or answered what cannot be interpreted."""
+
+
+class BareMonitor:
+    """A connection that sends any request and drops events. ``release`` is like "7.2.22"."""
+
+    def __init__(self, connection: socket.socket, program: str) -> None:
+        connection.settimeout(_REPLY_SECONDS)
+        self._stream = connection.makefile("rwb")
+        self._program = program
+        try:
+            version = self._receive()["QMP"]["version"]["qemu"]
+            self.release = "{major}.{minor}.{micro}".format(**version)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SchemaImportError(f"{program} does not speak QMP") from error
+        self.send({"execute": "qmp_capabilities"})
+
+    def send(self, request: Json) -> dict[str, Json]:
+        """The reply to one request, whatever that is. Raises `SchemaImportError`."""
+        return self.send_all([request])[0]
+
+    def send_all(self, requests: Sequence[Json]) -> list[dict[str, Json]]:
+        """The replies to requests that are sent without waiting for each other's."""
+        replies: list[dict[str, Json]] = []
+        for start in range(0, len(requests), _PIPELINED):
+            chunk = requests[start : start + _PIPELINED]
+            lines = b"".join(
+                json.dumps(request, separators=(",", ":")).encode() + b"\n" for request in chunk
+            )
+            try:
+                self._stream.write(lines)
+                self._stream.flush()
+            except OSError as error:
+                raise SchemaImportError(f"{self._program} does not listen: {error}") from error
+            while len(replies) < start + len(chunk):
+                message = self._receive()
+                if "event" not in message:
+                    replies.append(message)
+        return replies
+
+    def _receive(self) -> dict[str, Json]:
+        try:
+            line = self._stream.readline()
+        except OSError as error:
+            raise SchemaImportError(f"{self._program} does not answer: {error}") from error
+        if not line:
+            raise SchemaImportError(f"{self._program} closed the connection")
+        message: dict[str, Json] = json.loads(line)
+        return message
+
+
+@contextmanager
+def bare_monitor(argv: Sequence[str]) -> Iterator[BareMonitor]:
+    """Start the storage daemon of ``argv`` in an empty scratch directory, and end it after use.
+
+    Raises `SchemaImportError` when it cannot be started or asked.
+    """
+    ours, theirs = socket.socketpair()
+    with tempfile.TemporaryDirectory() as scratch, ours, theirs:
+        try:
+            process = subprocess.Popen(
+                [*argv, "--chardev", f"socket,id=m,fd={theirs.fileno()}", "--monitor", "chardev=m"],
+                pass_fds=[theirs.fileno()],
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise SchemaImportError(f"cannot start {argv[0]}: {error.strerror}") from error
+        try:
+            theirs.close()
+            yield BareMonitor(ours, argv[0])
+        finally:
+            process.kill()
+            process.wait()
+
+
+@attrs.define
+class _Site:
+    """A place where a command takes an object: how to get there, and its name in texts."""
+
+    build: Build
+    path: str
+
+
+class _Importer:
+    """One import: the daemon's own types, their stable names, and where to reach them."""
+
+    def __init__(self, entries: list[dict[str, Json]], monitor: BareMonitor) -> None:
+        self.monitor = monitor
+        self.entries = {entry["name"]: entry for entry in entries}
+        self.names: dict[str, str] = {}
+        self.types: dict[str, dict[str, Json]] = {}
+        self.sites: dict[str, _Site] = {}
+        self.queue: list[tuple[str, _Site]] = []
+        self.alternates: set[str] = set()
+        self.narrow: tuple[_Site, str, str] | None = None
+
+    # Values that a visitor accepts
+
+    def minimal(self, name: str) -> Json:
+        """The smallest value that the type of this (masked) name accepts."""
+        entry = self.entries[name]
+        kind = entry["meta-type"]
+        if kind == "array":
+            return []
+        if kind == "enum":
+            return _values(entry)[0]
+        if kind == "object":
+            return self.fill(name, {})
+        if kind == "alternate":
+            branches = [member["type"] for member in entry["members"]]
+            plain = [branch for branch in branches if self.json_type(branch) != "object"]
+            return self.minimal((plain or branches)[0])
+        return {"str": "", "bool": False, "int": 0, "number": 0, "null": None, "any": None}[name]
+
+    def fill(self, name: str, given: dict[str, Json]) -> dict[str, Json]:
+        """``given`` with what the object type of this (masked) name requires besides."""
+        entry = self.entries[name]
+        value = dict(given)
+        for member in entry["members"]:
+            if "default" not in member and member["name"] not in value:
+                value[member["name"]] = self.minimal(member["type"])
+        for variant in entry.get("variants", ()):
+            if variant["case"] == value[entry["tag"]]:
+                return self.fill(variant["type"], value)
+        return value
+
+    def json_type(self, name: str) -> str:
+        """The kind of JSON value that the type of this (masked) name takes."""
+        entry = self.entries[name]
+        kinds = {"object": "object", "array": "array", "enum": "string", "builtin": ""}
+        return kinds[entry["meta-type"]] or entry["json-type"]
+
+    # Experiments
+
+    def refusal(self, site: _Site, value: Json) -> str:
+        """The text with which the daemon refuses ``value`` there."""
+        command, arguments = site.build(value)
+        reply = self.monitor.send({"execute": command, "arguments": arguments})
+        if "error" not in reply:
+            raise SchemaImportError(f"{command} accepted {json.dumps(arguments)}")
+        text: str = reply["error"]["desc"]
+        return text
+
+    def integer(self, site: _Site, member: str, wrap: Callable[[Json], Json]) -> str:
+        """The width of an integer: "int64", "uint64", "uint32" and so on."""
+
+        def tried(value: Json) -> str:
+            return self.refusal(site, {member: wrap(value), PROBE: 1})
+
+        text = tried(1.5)
+        if text.endswith("expected: integer"):
+            sign = "int"
+        elif text.endswith("expects uint64"):
+            sign = "uint"
+        else:
+            raise SchemaImportError(f"no integer text for {member}: {text}")
+        text = tried(-(2**62))
+        if PROBE in text:
+            return sign + "64"
+        word = text.rsplit(" ", 1)[1].removesuffix("_t")
+        if not word.startswith(sign):
+            raise SchemaImportError(f"no integer range text for {member}: {text}")
+        if wrap(0) == 0 and self.narrow is None:
+            self.narrow = (site, member, word)
+        return word
+
+    def alternate(self, site: _Site, member: str, wrap: Callable[[Json], Json], name: str) -> str:
+        """The daemon's own name of an alternate, which only its error text tells."""
+        taken = {self.json_type(branch["type"]) for branch in self.entries[name]["members"]}
+        wrong = {"array": [], "boolean": True, "object": {}, "null": None}
+        value = next(value for kind, value in wrong.items() if kind not in taken)
+        text = self.refusal(site, {member: wrap(value), PROBE: 1})
+        if "expected: " not in text:
+            raise SchemaImportError(f"no alternate text for {member}: {text}")
+        return text.rsplit(" ", 1)[1]
+
+    # Naming, breadth first, so that each type is named after its shortest path
+
+    def use(self, name: str, site: _Site, owner: str, member: str) -> str:
+        """The stable name of a member's type, importing the type when it is new."""
+
+        def same(value: Json) -> Json:
+            return value
+
+        def listed(value: Json) -> Json:
+            return [value]
+
+        entry = self.entries[name]
+        if entry["meta-type"] == "array":
+            return f"[{self.element(entry['element-type'], site, owner, member, listed)}]"
+        return self.element(name, site, owner, member, same)
+
+    def element(
+        self, name: str, site: _Site, owner: str, member: str, wrap: Callable[[Json], Json]
+    ) -> str:
+        """As `use`, for a type that is no list; ``wrap`` makes the member's value of one."""
+        entry = self.entries[name]
+        kind = entry["meta-type"]
+        if kind == "array":
+            raise SchemaImportError(f"{owner}.{member} is a list of lists")
+        if kind == "builtin":
+            return self.integer(site, member, wrap) if name == "int" else name
+        if name in self.names:
+            return self.names[name]
+        if kind == "alternate":
+            stable = self.alternate(site, member, wrap, name)
+            self.names[name] = stable
+            self.alternates.add(stable)
+            self.types[stable] = {
+                "alternate": [
+                    self.element(branch["type"], site, stable, member, wrap)
+                    for branch in entry["members"]
+                ]
+            }
+            return stable
+        # A branch of an alternate has no name of its own; its kind will do.
+        stable = self.names[name] = f"{owner}.{kind if owner in self.alternates else member}"
+        if kind == "enum":
+            self.types[stable] = {"enum": _values(entry)}
+        else:
+            self.queue.append((name, self.inner(site, member, wrap)))
+        return stable
+
+    def inner(self, site: _Site, member: str, wrap: Callable[[Json], Json]) -> _Site:
+        """The place of a member that takes an object."""
+        suffix = member if wrap(0) == 0 else f"{member}[0]"
+        path = f"{site.path}.{suffix}" if site.path else suffix
+        return _Site(lambda value: site.build({member: wrap(value)}), path)
+
+    def objects(self) -> None:
+        """Import every object type in the queue, and those that it leads to."""
+        while self.queue:
+            name, outer = self.queue.pop(0)
+            entry = self.entries[name]
+            stable = self.names[name]
+
+            def build(
+                value: Json, outer: _Site = outer, name: str = name
+            ) -> tuple[str, dict[str, Json]]:
+                return outer.build(self.fill(name, value))
+
+            site = self.sites[stable] = _Site(build, outer.path)
+            document: dict[str, Json] = {"members": []}
+            self.types[stable] = document
+            for member in entry["members"]:
+                described = {
+                    "name": member["name"],
+                    "type": self.use(member["type"], site, stable, member["name"]),
+                }
+                if "default" in member:
+                    described["optional"] = True
+                if "features" in member:
+                    described["features"] = member["features"]
+                document["members"].append(described)
+            if "tag" not in entry:
+                continue
+            tag = document["tag"] = entry["tag"]
+            cases = document["variants"] = {}
+            for variant in sorted(entry["variants"], key=lambda variant: str(variant["case"])):
+                kind = variant["type"]
+                if not self.entries[kind]["members"]:
+                    continue
+                if kind not in self.names:
+                    self.names[kind] = f"{stable}/{variant['case']}"
+                    self.queue.append((kind, self.variant(site, tag, variant["case"])))
+                cases[variant["case"]] = self.names[kind]
+
+    def command(self, command: str) -> _Site:
+        """The place of a command's arguments."""
+        return _Site(lambda value: (command, value), "")
+
+    def variant(self, site: _Site, tag: str, case: str) -> _Site:
+        """The place of one variant's members: the union's own, with the tag set."""
+        return _Site(lambda value: site.build({tag: case, **value}), site.path)
+
+    def commands(self, offered: set[str]) -> dict[str, str]:
+        """Import the arguments of the commands of interest; command -> stable type name.
+
+        ``offered`` are those that the daemon executes: its schema may list more.
+        """
+        found: dict[str, str] = {}
+        for command in COMMANDS:
+            if command not in offered:
+                continue
+            kind = self.entries[command]["arg-type"]
+            if kind not in self.names:
+                empty = not self.entries[kind]["members"]
+                self.names[kind] = "empty" if empty else f"{command}.arg"
+                self.queue.append((kind, self.command(command)))
+            found[command] = self.names[kind]
+        self.objects()
+        return found
+
+    def texts(self) -> dict[str, str]:
+        """The wording of each refusal, as a template over path, name, value and type."""
+        outer = _Site(
+            lambda file: ("blockdev-add", {"driver": "raw", "file": file, PROBE: 1}), "file"
+        )
+        good = {"driver": "null-co"}
+        tries: dict[str, tuple[_Site, Json, str, str, str]] = {
+            "missing": (outer, {}, "driver", "", ""),
+            "unexpected": (outer, {**good, PROBE: 1}, PROBE, "", ""),
+            "type": (outer, {**good, "read-only": 1}, "read-only", "", "boolean"),
+            "alternate": (outer, {"driver": "raw", "file": 1}, "file", "", "BlockdevRef"),
+            "enum": (outer, {**good, "discard": PROBE}, "discard", PROBE, ""),
+            "unsigned": (outer, {**good, "latency-ns": 1.5}, "latency-ns", "", "uint64"),
+        }
+        if self.narrow is None or self.narrow[0].path:
+            raise SchemaImportError("blockdev-add has no integer below 64 bits")
+        site, member, word = self.narrow
+        _, deep = site.build({member: -(2**62)})
+        tries["range"] = (outer, deep, member, "", f"{word}_t")
+        wording: dict[str, str] = {}
+        for kind, (place, value, member, refused, expected) in sorted(tries.items()):
+            text = self.refusal(place, value)
+            text = text.replace(f"'{place.path}.{member}'", "'{path}'")
+            text = text.replace(f"'{member}'", "'{name}'")
+            if refused:
+                text = text.replace(f"'{refused}'", "'{value}'")
+            if expected:
+                text = text.replace(expected, "{expected}")
+            wording[kind] = text
+        return wording
+
+
+def _values(entry: dict[str, Json]) -> list[str]:
+    """The values of an enum; the older key is still there in every release."""
+    values: list[str] = entry["values"]
+    return values
+
+
+def import_schema(argv: Sequence[str]) -> dict[str, Any]:
+    """Ask the storage daemon that ``argv`` starts for its schema.
+
+    The result has ``release``, ``commands`` (name to the name of the type of its
+    arguments), ``other_commands`` (names only), ``texts`` (templates) and
+    ``types``: a type is ``{"members": [...]}`` with an optional ``tag`` and
+    ``variants``, ``{"enum": [...]}`` or ``{"alternate": [...]}``; ``[T]`` is a
+    list of T. Members stand in the order in which they are visited. Raises
+    `SchemaImportError`.
+    """
+    with bare_monitor(argv) as monitor:
+        names = ["query-qmp-schema", "query-commands"]
+        replies = monitor.send_all([{"execute": name} for name in names])
+        for reply in replies:
+            if "error" in reply:
+                raise SchemaImportError(f"no schema: {reply['error']['desc']}")
+        entries, listed = (reply["return"] for reply in replies)
+        offered = {each["name"] for each in listed}
+        importer = _Importer(entries, monitor)
+        commands = importer.commands(offered)
+        return {
+            "format": FORMAT,
+            "release": monitor.release,
+            "commands": commands,
+            "other_commands": sorted(offered - set(commands)),
+            "texts": importer.texts(),
+            "types": dict(sorted(importer.types.items())),
+        }
+
+
+def render(document: dict[str, Any]) -> str:
+    """The document as JSON text with one command, text or member on a line."""
+
+    def lines(value: dict[str, Json]) -> str:
+        return ",\n".join(f"  {json.dumps(key)}: {json.dumps(each)}" for key, each in value.items())
+
+    def one_type(name: str, description: dict[str, Json]) -> str:
+        parts = []
+        for key, value in description.items():
+            long = key == "members" or (key == "enum" and len(value) > _VALUES_ON_A_LINE)
+            if long and value:
+                body = ",\n".join(f"   {json.dumps(each)}" for each in value)
+                parts.append(f'"{key}": [\n{body}\n  ]')
+            elif key == "variants":
+                cases = ",\n".join(f"   {json.dumps(c)}: {json.dumps(t)}" for c, t in value.items())
+                parts.append(f'"variants": {{\n{cases}\n  }}')
+            else:
+                parts.append(f'"{key}": {json.dumps(value)}')
+        return f"  {json.dumps(name)}: {{{', '.join(parts)}}}"
+
+    others = ",\n".join(f"  {json.dumps(name)}" for name in document["other_commands"])
+    types = ",\n".join(one_type(name, each) for name, each in document["types"].items())
+    return (
+        f'{{\n "format": {document["format"]},\n "release": {json.dumps(document["release"])},\n'
+        f' "commands": {{\n{lines(document["commands"])}\n }},\n'
+        f' "other_commands": [\n{others}\n ],\n'
+        f' "texts": {{\n{lines(document["texts"])}\n }},\n'
+        f' "types": {{\n{types}\n }}\n}}\n'
+    )
+
+
+def main() -> int:
+    """Print the schema document of the daemon that the command line starts."""
+    try:
+        sys.stdout.write(render(import_schema(sys.argv[1:] or ["qemu-storage-daemon"])))
+    except SchemaImportError as error:
+        sys.stderr.write(f"schema import: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Case files: what is written can be read, and what strangers send is checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checker.case import (
+    Case,
+    decode,
+    encode,
+    file_name,
+    from_finding,
+    load,
+    load_known,
+    schema,
+    write,
+)
+from checker.errors import CaseError
+from model.trace import ImageSpec, Observation
+from reports.values import Difference, Finding, Step
+
+ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}
+FINDING = Finding(
+    kind="divergence",
+    signature="blockdev-add | reply",
+    title="they differ",
+    images=(
+        ImageSpec("hd0.qcow2", "qcow2", 1024, "hd1.raw", "raw"),
+        ImageSpec("hd1.raw", "raw", 9),
+    ),
+    steps=(
+        Step(
+            ADD,
+            Observation({"return": {}}, [], {"nodes": [], "edges": []}),
+            Observation(
+                {"error": {"class": "GenericError", "desc": "no"}}, None, None, ({"e": 1},)
+            ),
+        ),
+    ),
+    difference=Difference(0, "reply", {"return": {}}, None),
+    release="7.2.22",
+    dialect="qemu-7.2",
+    seed=3,
+    stderr=("last words",),
+)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A valid case with some members replaced; None removes one."""
+    whole: dict[str, Any] = json.loads(encode(from_finding(FINDING)))
+    whole.update(changes)
+    return {k: v for k, v in whole.items() if v is not None}
+
+
+def test_a_finding_survives_the_file(tmp_path: Path) -> None:
+    path = write(from_finding(FINDING, {"found-by": "a test"}), tmp_path / "deep" / "cases")
+    case = load(path)
+    assert case.finding() == FINDING
+    assert case.provenance == {"found-by": "a test"}
+    assert case.trace().commands == (ADD,)
+    assert path.name == file_name("divergence", "qemu-7.2", FINDING.signature)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_qmp_lets_pass_survives_too() -> None:
+    odd = {
+        "execute": "blockdev-add",
+        "arguments": {"size": 2**90, "node-name": "\ud800", "x": 1e300},
+    }
+    case = decode(json.dumps(document(steps=[{"command": odd}])).encode())
+    assert case.trace().commands == (odd,)
+    assert decode(encode(case)) == case
+
+
+def test_published_schema_is_the_code_s() -> None:
+    published = json.loads(
+        (Path(__file__).parents[2] / "docs/case.schema.json").read_text(encoding="utf-8")
+    )
+    assert published == json.loads(json.dumps(schema()))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"{", "not JSON"),
+        (b"\xff\xfe\xfd", "not JSON"),
+        (b'{"reopencheck-case": NaN}', "not JSON: NaN is no JSON number"),
+        (b"[" * 100000, "not JSON"),
+        (b"[]", "not a case"),
+        (b"{}", "not a case"),
+        (b'{"reopencheck-case": 2}', "case format 2 is not supported; this release reads 1"),
+        (b'{"reopencheck-case": true}', "case format true is not supported"),
+        (b'{"reopencheck-case": "1"}', 'case format "1" is not supported'),
+        (b'{"reopencheck-case": 1}', "not a valid case: Object missing required field"),
+    ],
+)
+def test_what_is_no_case(data: bytes, says: str) -> None:
+    with pytest.raises(CaseError, match=r"^" + says.replace("(", r"\(")) as caught:
+        decode(data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "worse"}, "Invalid enum value 'worse'"),
+        ({"extra": 1}, "unknown field `extra`"),
+        ({"steps": None}, "missing required field `steps`"),
+        ({"steps": {}}, "Expected `array`"),
+        ({"steps": [{"command": []}]}, "Expected `object`"),
+        ({"images": [{"name": "a", "format": "raw", "size": -1}]}, ">= 0"),
+        ({"images": [{"name": "a", "format": "raw", "size": "1"}]}, "Expected `int`"),
+        (
+            {"images": [{"name": "a", "format": "raw", "size": 1}] * 2},
+            "two images are called 'a'",
+        ),
+        ({"difference": {"step": 7, "path": "x", "expected": 1, "got": 2}}, "does not have"),
+        ({"reopencheck-case": 0}, "case format 0 is not supported"),
+    ],
+)
+def test_what_is_no_valid_case(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        decode(json.dumps(document(**changes)).encode())
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../hd0", "a/b", "..", ".", "", "nbd:x", "a\n", "-f", "a\0b"]
+)
+def test_image_names_stay_inside(name: str) -> None:
+    for image in (
+        {"name": name, "format": "raw", "size": 1},
+        {"name": "a", "format": "raw", "size": 1, "backing": name},
+    ):
+        with pytest.raises(CaseError, match=r"is not a plain file name"):
+            decode(json.dumps(document(images=[image])).encode())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"driver": "file", "filename": "/dev/sda"},
+        {"driver": "file", "filename": "../x"},
+        {"driver": "file", "filename": "a/../../x"},
+        {"driver": "file", "filename": "file:/etc/passwd"},
+        {"driver": "file", "filename": "nbd://host/x"},
+        {"driver": "qcow2", "file": {"driver": "file", "filename": "/x"}},
+        {"driver": "qcow2", "file.filename": "/x"},
+        {"driver": "raw", "file": {"filename": 'json:{"file.filename": "/x"}'}},
+        {"options": [{"driver": "blkdebug", "config": "/x"}]},
+    ],
+)
+def test_commands_stay_inside(arguments: dict[str, Any]) -> None:
+    steps = [{"command": {"execute": "blockdev-add", "arguments": arguments}}]
+    changed = json.dumps(document(steps=steps)).encode()
+    with pytest.raises(CaseError, match=r"step 1 names the file .* outside its directory"):
+        decode(changed)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"node-name": "/not/a/file"},
+        {"filename": "hd0.qcow2"},
+        {"filename": "sub/hd0.qcow2"},
+        {"filename": "json:{"},
+        {"filename": 'json:{"driver": "null-co", "node-name": "/x"}'},
+    ],
+)
+def test_names_that_are_no_files_pass(arguments: dict[str, Any]) -> None:
+    steps = [{"command": {"execute": "blockdev-add", "arguments": arguments}}]
+    decode(json.dumps(document(steps=steps)).encode())
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"cannot read .*nothing: No such file or directory"):
+        load(tmp_path / "nothing")
+    with pytest.raises(CaseError, match=r"Is a directory"):
+        load(tmp_path)
+    bad = tmp_path / "bad.json"
+    bad.write_text("{", encoding="utf-8")
+    with pytest.raises(CaseError, match=r"bad.json: not JSON"):
+        load(bad)
+
+
+def test_writing_below_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CaseError, match=r"cannot write .*: File exists"):
+        write(from_finding(FINDING), tmp_path / "file")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("checker.case.os.fsync", full)
+    with pytest.raises(CaseError, match=r"cannot write .*: No space left on device"):
+        write(from_finding(FINDING), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_known_issues(tmp_path: Path) -> None:
+    assert load_known(tmp_path / "none") == {}
+    path = write(from_finding(FINDING), tmp_path)
+    assert load_known(tmp_path) == {FINDING.signature: path.name}
+
+
+def test_a_case_without_steps_has_no_difference() -> None:
+    case = decode(json.dumps(document(steps=[], difference=None)).encode())
+    assert isinstance(case, Case)
+    assert case.finding().steps == ()

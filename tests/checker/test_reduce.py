@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Delta debugging against predicates that are known exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checker.reduce import ddmin, reduce_trace
+from model.trace import ImageSpec, Trace
+
+
+def command(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"execute": name, "arguments": arguments}
+
+
+@given(st.sets(st.integers(0, 59), max_size=6))
+def test_ddmin_finds_exactly_what_is_needed(needed: set[int]) -> None:
+    assert set(ddmin(range(60), lambda kept: needed <= set(kept))) == needed
+
+
+def test_reduces_commands_images_and_members() -> None:
+    commands = [command(f"c{n}", x=n) for n in range(30)]
+    commands[7] = command("open", node="n0", options={"cache": {"direct": True}, "discard": "off"})
+    commands[21] = command("break", nodes=["n0", "n1", "n2"], force=True)
+    images = tuple(ImageSpec(f"hd{n}.raw", "raw", 1024) for n in range(4))
+
+    def fails(trace: Trace) -> bool:
+        by_name = {c["execute"]: c["arguments"] for c in trace.commands}
+        return (
+            by_name.get("open", {}).get("options", {}).get("cache", {}).get("direct") is True
+            and "n1" in by_name.get("break", {}).get("nodes", ())
+            and any(image.name == "hd2.raw" for image in trace.images)
+        )
+
+    found = reduce_trace(Trace(images, tuple(commands)), fails, 500)
+    assert found.finished
+    assert found.trace == Trace(
+        (images[2],),
+        (command("open", options={"cache": {"direct": True}}), command("break", nodes=["n1"])),
+    )
+    assert found.replays < 80
+
+
+def test_a_backing_file_stays_with_its_overlay() -> None:
+    images = (
+        ImageSpec("base.raw", "raw", 1),
+        ImageSpec("top.qcow2", "qcow2", 1, "base.raw", "raw"),
+        ImageSpec("other.raw", "raw", 1),
+    )
+
+    def fails(trace: Trace) -> bool:
+        names = {image.name for image in trace.images}
+        assert "top.qcow2" not in names or "base.raw" in names
+        return "top.qcow2" in names
+
+    assert reduce_trace(Trace(images, ()), fails).trace.images == images[:2]
+
+
+def test_is_bounded_and_keeps_the_best() -> None:
+    asked = 0
+
+    def fails(trace: Trace) -> bool:
+        nonlocal asked
+        asked += 1
+        return len(trace.commands) >= 3
+
+    trace = Trace((), tuple(command(f"c{n}") for n in range(64)))
+    found = reduce_trace(trace, fails, 5)
+    assert asked == found.replays == 5
+    assert not found.finished
+    assert 3 <= len(found.trace.commands) < 64
+
+
+def test_stops_when_told() -> None:
+    trace = Trace((), tuple(command(f"c{n}") for n in range(8)))
+    found = reduce_trace(trace, lambda _: True, stopped=lambda: True)
+    assert (found.trace, found.replays, found.finished) == (trace, 0, False)
+
+
+def test_never_asks_twice() -> None:
+    asked: list[str] = []
+
+    def fails(trace: Trace) -> bool:
+        asked.append(repr(trace))
+        return sum(c["execute"] == "keep" for c in trace.commands) >= 2
+
+    commands = tuple(command("keep" if n % 3 == 0 else "drop", a=1, b=[1]) for n in range(12))
+    reduce_trace(Trace((), commands), fails, 1000)
+    assert len(asked) == len(set(asked))
+
+
+def test_commands_without_arguments_are_left_alone() -> None:
+    trace = Trace((), ({"execute": "a"},))
+    assert reduce_trace(trace, lambda t: len(t.commands) == 1).trace == trace
