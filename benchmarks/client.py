@@ -11,17 +11,18 @@ Use: ``python -m benchmarks.client [DAEMON] [TRACES]``
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
-from qemu.qmp import QMPClient
+from qemu.qmp import ExecuteError, QMPClient
 
 from model.trace import Command, ImageSpec, Trace
 from targets.binaries import Build, find_daemon
@@ -29,6 +30,9 @@ from targets.daemon import StorageDaemon
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.replay import GRAPH, NODES, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STEPS = 30
 IMAGES = 3
@@ -124,15 +128,15 @@ async def _through_client(sock: socket.socket, pid: int, trace: Trace, *, pipeli
     messages = [each for command in trace.commands for each in (command, NODES, GRAPH)]
     daemon, ours, clock = processor_time(pid), time.process_time(), time.perf_counter()
     if pipelined:
-        await asyncio.gather(
-            *(
-                client.execute_msg(client.make_execute_msg(each["execute"], each.get("arguments")))
-                for each in messages
-            )
-        )
+        requests = [
+            client.execute_msg(client.make_execute_msg(each["execute"], each.get("arguments")))
+            for each in messages
+        ]
+        await asyncio.gather(*requests, return_exceptions=True)
     else:
         for each in messages:
-            await client.execute(each["execute"], each.get("arguments"))
+            with contextlib.suppress(ExecuteError):  # releases before 6.1 have no reopen
+                await client.execute(each["execute"], each.get("arguments"))
     clock, ours = time.perf_counter() - clock, time.process_time() - ours
     cost = Cost(clock, ours, processor_time(pid) - daemon)
     await client.disconnect()

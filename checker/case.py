@@ -14,9 +14,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +23,9 @@ from msgspec import Meta
 from checker.errors import CaseError
 from model.trace import ImageSpec, Json, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
@@ -156,7 +158,7 @@ def from_finding(finding: Finding, provenance: dict[str, str] | None = None) -> 
         d = finding.difference
         difference = DifferenceEntry(d.step, d.path, d.expected, d.got)
     return Case(
-        format=VERSION,
+        format=1,
         kind=finding.kind,
         signature=finding.signature,
         title=finding.title,

@@ -15,7 +15,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 import click
@@ -30,11 +30,13 @@ from checker.judge import as_json
 from checker.output import check_directory, write_report
 from checker.tally import Tally
 from model.dialect import Dialect, NoSuchDialectError, find_dialect
-from model.trace import Json
 from reports.markdown import reply as reply_line
-from reports.values import Summary
 from targets.binaries import DAEMON, Build, find_daemon
 from targets.errors import TargetError
+
+if TYPE_CHECKING:
+    from model.trace import Json
+    from reports.values import Summary
 
 HELD, FAILED, WRONG, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 """Exit statuses; the last two are what a shell reports for SIGINT and SIGPIPE."""
@@ -50,20 +52,15 @@ _SEEDS = 2**32
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Duration(click.ParamType[float]):
-    """A time such as ``90``, ``90s``, ``5m`` or ``1h``, in seconds."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Seconds, more than none."""
-        match = _DURATION.fullmatch(str(value))
-        seconds = float(match["number"]) * _UNITS[match["unit"]] if match else 0.0
-        if seconds <= 0:
-            self.fail(f"{value!r} is not a time such as 90, 90s, 5m or 1h", param, ctx)
-        return seconds
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time such as ``90``, ``90s``, ``5m`` or ``1h`` in seconds, more than none."""
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value)
+    seconds = float(match["number"]) * _UNITS[match["unit"]] if match else 0.0
+    if seconds <= 0:
+        raise click.BadParameter(f"{value!r} is not a time such as 90, 90s, 5m or 1h", ctx, param)
+    return seconds
 
 
 @attrs.frozen
@@ -110,7 +107,10 @@ def _run_options(examples: int) -> Callable[[F], F]:
                     help="Repeats a run; otherwise one is chosen and told.",
                 ),
                 click.option(
-                    "--budget", type=Duration(), metavar="T", help="End after this time (90s, 5m)."
+                    "--budget",
+                    callback=_seconds,
+                    metavar="T",
+                    help="End after this time (90s, 5m).",
                 ),
                 click.option(
                     "--report",
@@ -293,13 +293,13 @@ def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
 @click.option("--seed", type=click.IntRange(min=0), metavar="S")
 @_json_option
 def mutants(
+    *,
     qemu: str,
     dialect: str | None,
     wanted: tuple[str, ...],
     examples: int,
     steps: int,
     seed: int | None,
-    *,
     as_json: bool,
 ) -> NoReturn:
     """Drop one rule of the model after the other; each must be told from the real daemon."""
@@ -407,6 +407,8 @@ def rules(dialect: str, *, as_json: bool) -> None:
         _say(f"    {rule.sentence}")
         if rule.text:
             _say(f"    says: {chosen.texts.get(rule.id, rule.text)}")
+        if rule.unreachable:
+            _say(f"    no client gets there: {rule.unreachable}")
         _say(f"    from: {rule.source}")
     guards = sum(rule.kind == "guard" for rule in every)
     _say(f"{len(every)} rules of {chosen.name}, {guards} of them can refuse")
@@ -480,10 +482,17 @@ def main() -> NoReturn:
 def _main() -> int:
     try:
         try:
-            cli.main(prog_name="reopencheck", standalone_mode=False)
+            # Not cli.main(): that one answers a closed pipe with status 1, which is taken.
+            with cli.make_context("reopencheck", sys.argv[1:]) as context:
+                cli.invoke(context)
         finally:
             # A closed pipe shows here at the latest, not when the interpreter ends.
             sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return WRONG
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "reopencheck"
         return _fail(f"{error.format_message()} (see {path} --help)")

@@ -8,14 +8,17 @@ results only.
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from checker.tally import Tally
-from reports.values import Finding, Summary
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+
+    from checker.tally import Tally
+    from reports.values import Finding, Summary
 
 _PLAIN_EVERY = 10.0
 """Seconds between two plain lines."""

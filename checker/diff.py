@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from checker.judge import Example, Oracle, Replayer, Verdict, finding, judge
 from checker.reduce import reduce_trace
-from checker.tally import Tally
-from model.trace import Trace
-from reports.values import Finding, Summary
-from targets.pool import Finished
-from targets.replay import Replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from checker.tally import Tally
+    from model.trace import Trace
+    from reports.values import Finding, Summary
+    from targets.pool import Finished
+    from targets.replay import Replay
 
 _REDUCE_SECONDS = 20.0
 

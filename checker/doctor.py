@@ -6,15 +6,19 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
 from checker.compare import MASKS
 from model.dialect import DIALECTS, Dialect, nearest_dialect
-from model.trace import Json
 from targets.binaries import DAEMON, QEMU_IMG, Build, find_daemon, find_qemu_img
 from targets.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from model.trace import Json
 
 PACKAGES = ("attrs", "networkx", "hypothesis", "click", "rich", "msgspec", "jinja2", "junitparser")
 """What the checker imports at run time."""

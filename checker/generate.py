@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from checker.diff import Generator, StopRun
 from checker.judge import Example
-from checker.oracle import expect
-from model import Outcome
-from model.dialect import Dialect
-from model.trace import Trace
+from checker.oracle import observe
 from strategies import machine_for, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model import Outcome
+    from model.dialect import Dialect
+    from model.trace import Trace
 
 
 def examples(dialect: Dialect, count: int, steps: int, seed: int) -> Generator:
@@ -20,9 +24,9 @@ def examples(dialect: Dialect, count: int, steps: int, seed: int) -> Generator:
     def generate(sink: Callable[[Example], None]) -> None:
         made = 0
 
-        def on_trace(trace: Trace, _outcomes: tuple[Outcome, ...]) -> None:
+        def on_trace(trace: Trace, outcomes: tuple[Outcome, ...]) -> None:
             nonlocal made
-            sink(Example(trace, expect(trace, dialect)))
+            sink(Example(trace, observe(outcomes, dialect)))
             made += 1
             if made >= count:
                 # The engine also hands over examples that it cut short and does not count.

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from checker.compare import ABSENT, StepMismatch, compare_trace
 from checker.signature import command_name, of_death, of_divergence
-from model.trace import Json, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
-from targets.daemon import Death
-from targets.replay import Replay
+
+if TYPE_CHECKING:
+    from model.trace import Json, Observation, Trace
+    from targets.daemon import Death
+    from targets.replay import Replay
 
 
 @attrs.frozen

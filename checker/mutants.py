@@ -9,16 +9,20 @@ the machine does depends on that rule, or that the comparison does not see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
 from checker.diff import DiffOptions, Generator, Sides, run_diff
 from checker.errors import CheckerError
 from checker.tally import Tally
-from model.dialect import Dialect
-from model.rules import Rule
-from model.trace import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from model.dialect import Dialect
+    from model.rules import Rule
+    from model.trace import Json
 
 
 @attrs.frozen
@@ -71,10 +75,10 @@ class MutantRun:
 
 
 def choose_rules(dialect: Dialect, wanted: Sequence[str]) -> tuple[Rule, ...]:
-    """The rules to drop: all of the dialect, or those named (``reopen.*`` names a family)."""
+    """The rules to drop: all that a client can reach, or those named (``reopen.*``: a family)."""
     rules = dialect.rules()
     if not wanted:
-        return rules
+        return tuple(rule for rule in rules if not rule.unreachable)
     chosen: dict[str, Rule] = {}
     for name in wanted:
         if name.endswith("*"):

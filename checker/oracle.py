@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from checker.judge import Expectation, Oracle
-from model import Monitor
-from model.dialect import Dialect
-from model.trace import Trace
+from model import Monitor, Outcome
+from model.trace import Observation, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from model.dialect import Dialect
 
 
 def oracle(dialect: Dialect) -> Oracle:
@@ -23,9 +29,25 @@ def expect(trace: Trace, dialect: Dialect) -> tuple[Expectation, ...]:
     monitor = Monitor(dialect)
     for image in trace.images:
         monitor.images.from_spec(image)
-    expectations = []
+    outcomes = []
     for command in trace.commands:
         monitor.execute(command)
-        outcome = monitor.outcome
-        expectations.append(Expectation(monitor.observe(), outcome.accepted, outcome.refused))
+        assert monitor.outcome is not None, "a command has an outcome"  # noqa: S101  # promised
+        outcomes.append(monitor.outcome)
+    return observe(outcomes, dialect)
+
+
+def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> tuple[Expectation, ...]:
+    """What the two queries of the graph would show after each of a trace's outcomes."""
+    monitor = Monitor(dialect)
+    expectations: list[Expectation] = []
+    for outcome in outcomes:
+        unchanged = bool(expectations) and outcome.state is monitor.state
+        monitor.state, monitor.outcome = outcome.state, outcome
+        if unchanged:
+            last = expectations[-1].observation
+            seen = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
+        else:
+            seen = monitor.observe()
+        expectations.append(Expectation(seen, outcome.accepted, outcome.refused))
     return tuple(expectations)

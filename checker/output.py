@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from checker.case import file_name, write_atomically
 from checker.errors import CaseError, OutputError
 from reports import junit, markdown, script
-from reports.values import Summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from reports.values import Summary
 
 
 def check_directory(path: Path) -> None:

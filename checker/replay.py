@@ -7,19 +7,23 @@ compares it with what the model says now, or with what a real binary shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.case import Case
 from checker.compare import StepMismatch, compare_trace
 from checker.errors import CaseError
 from checker.judge import as_json
 from checker.oracle import expect
-from model.dialect import Dialect
-from model.trace import Json, Observation
 from reports.values import Step
-from targets.daemon import Death
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checker.case import Case
+    from model.dialect import Dialect
+    from model.trace import Json, Observation
+    from targets.daemon import Death
 
 
 @attrs.frozen

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 
 from checker.diff import Sides
 from checker.judge import Example
 from checker.oracle import oracle
-from model.dialect import Dialect
 from targets.binaries import Build, find_qemu_img
 from targets.pool import Pool, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model.dialect import Dialect
 
 
 @contextmanager

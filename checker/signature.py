@@ -8,10 +8,14 @@ numbers and places in them, so one defect is reported, written and reduced once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from checker.compare import ABSENT, StepMismatch
-from model.trace import Json, Observation, Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from model.trace import Json, Observation, Trace
 
 _QUOTED_GENERATED = re.compile(r"#block\d+")
 _NUMBER = re.compile(r"(?<!\w)-?(?:0x[0-9a-fA-F]+|\d+)(?!\w)")
@@ -88,7 +92,7 @@ def of_divergence(
     names = names_in(trace)
     command = command_name(trace.commands[mismatch.step])
     path = _INDEX.sub("[]", mismatch.path)
-    if mismatch.path.startswith("reply.error") or mismatch.path in {"reply.return", "reply"}:
+    if mismatch.path in {"reply", "reply.return"} or mismatch.path.startswith("reply.error"):
         path = "reply"
         left, right = _short_answer(expected, names), _short_answer(got, names)
     elif path in {"nodes", "graph.nodes", "graph.edges", "graph.edges(order)"}:

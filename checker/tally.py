@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from checker.case import from_finding, write
-from checker.judge import Example
-from model.dialect import Dialect
 from reports.values import Finding, RuleUse, Summary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from checker.judge import Example
+    from model.dialect import Dialect
 
 
 class Tally:
@@ -111,6 +114,7 @@ class Tally:
                     rule.kind,
                     self._rule_accepted[rule.id],
                     self._rule_refused[rule.id],
+                    rule.unreachable,
                 )
                 for rule in self.dialect.rules()
             ),

@@ -9,12 +9,12 @@ moved and moved back is the newest of its node afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from model.drivers import Driver, driver_of
+from model.drivers.base import sectors
 from model.naming import Names
 from model.permissions import (
     ALL,
@@ -27,7 +27,10 @@ from model.permissions import (
     topological,
 )
 from model.rules import Evaluation, effect, guard
-from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, Perm, Role
+from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, Perm, changed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 CYCLE = guard(
     "graph.cycle",
@@ -97,7 +100,7 @@ ABORT_REORDERS = effect(
 )
 
 
-_WRITES = int(Perm.WRITE | Perm.WRITE_UNCHANGED)
+_WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
 _BITS = (1, 2, 4, 8)
 
 
@@ -110,9 +113,7 @@ class Undo:
         self._backward: list[Callable[[], None]] = []
         self._forward: list[Callable[[], None]] = []
 
-    def add(
-        self, backward: Callable[[], None], forward: Callable[[], None] | None = None
-    ) -> None:
+    def add(self, backward: Callable[[], None], forward: Callable[[], None] | None = None) -> None:
         """Remember how to take a step back, and what settles it."""
         self._backward.append(backward)
         if forward is not None:
@@ -258,6 +259,17 @@ class Transition:
             return None
         return self.content(primary.child)
 
+    def grown(self, name: str, length: int) -> None:
+        """A file below was written to beyond its end: the nodes on the way there notice."""
+        while True:
+            node = self.nodes[name]
+            if node.size < length:
+                self.change(name, size=sectors(length))
+            primary = driver_of(node.driver).primary(node)
+            if primary is None:
+                return
+            name = primary.child
+
     def cluster_size(self, name: str) -> int | None:
         """Bytes per cluster; 0 where a node knows but has none, None where nobody knows."""
         node = self.nodes[name]
@@ -274,7 +286,7 @@ class Transition:
 
     def change(self, name: str, **changes: Any) -> Node:
         """Replace fields of a node."""
-        node = self.nodes[name] = attrs.evolve(self.nodes[name], **changes)
+        node = self.nodes[name] = changed(self.nodes[name], changes)
         return node
 
     def references(self, name: str) -> int:
@@ -320,13 +332,13 @@ class Transition:
         self.change(link.parent, children=(link, *self.nodes[link.parent].children))
         self.change(link.child, parents=(link.key, *self.nodes[link.child].parents))
 
-    def attach_child(self, parent: str, name: str, child: str, role: Role, undo: Undo) -> None:
+    def attach_child(self, parent: str, name: str, child: str, role: int, undo: Undo) -> None:
         """Make ``child`` a child of ``parent``; permissions are the caller's business."""
         if reaches(self.nodes, child, parent):
             self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
         else:
             self.ev.accepted.add(CYCLE.id)
-        link = Link(parent, name, child, int(role))
+        link = Link(parent, name, child, role, forced=self.nodes[child].force_share)
         self.attach(link)
         undo.add(lambda: self._drop(link.key))
 
@@ -417,10 +429,11 @@ class Transition:
 
         ``writable`` is what a reopen under way makes of its nodes.
         """
-        derived = Permissions(self.nodes, writable or {}, user)
+        order = topological(self.nodes, roots)
+        derived = Permissions(self.nodes, writable or {}, user, frozenset(order))
         ev = self.ev
         locks: dict[str, Grant] = {}
-        for name in topological(self.nodes, roots):
+        for name in order:
             node = self.nodes[name]
             self._check_users(derived, name)
             perm, shared = derived.cumulative(name)
@@ -439,6 +452,16 @@ class Transition:
             if driver.locks(node):
                 self._check_locks(node, perm, shared, locks)
         self._held.update(locks)
+        for name in order:
+            self._know_children(name)
+
+    def _know_children(self, name: str) -> None:
+        children = self.nodes[name].children
+        if any(link.forced != self.nodes[link.child].force_share for link in children):
+            known = tuple(
+                attrs.evolve(link, forced=self.nodes[link.child].force_share) for link in children
+            )
+            self.change(name, children=known)
 
     def _check_users(self, derived: Permissions, name: str) -> None:
         users = derived.users(name)

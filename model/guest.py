@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers import driver_of
-from model.images import CLUSTER, Extents, ImageError, overlay
-from model.state import Image, Node
+from model.images import CLUSTER, L2_COVERS, ImageError, overlay, with_clusters
 
 if TYPE_CHECKING:
     from model.graph import Transition
+    from model.state import Image, Node
 
     Pieces = list[tuple[int, int, int]]
 
@@ -75,7 +75,7 @@ def _guest_bytes(t: Transition, node: Node) -> Image:
     return image
 
 
-def _clip(extents: Extents, start: int, end: int) -> Pieces:
+def _clip(extents: tuple[tuple[int, int, int], ...], start: int, end: int) -> Pieces:
     return [(max(s, start), min(e, end), v) for s, e, v in extents if s < end and e > start]
 
 
@@ -118,10 +118,9 @@ def write(t: Transition, name: str, offset: int, length: int, pattern: int) -> N
 def _write(t: Transition, name: str, start: int, end: int, value: int) -> None:
     node = t.nodes[name]
     if node.driver == "qcow2":
-        image = _image(t, node)
-        t.images[image.name] = attrs.evolve(image, extents=_allocate(t, node, image, start, end))
-        image = t.images[image.name]
+        image = _allocate(t, node, _image(t, node), start, end)
         _store(t, image, start, end, value)
+        t.grown(t.primary_child(name), image.length)
     elif node.driver == "raw":
         shift = node.private.offset
         _write(t, t.primary_child(name), start + shift, end + shift, value)
@@ -139,10 +138,13 @@ def _store(t: Transition, image: Image, start: int, end: int, value: int) -> Non
     t.images[image.name] = attrs.evolve(image, extents=overlay(image.extents, start, end, value))
 
 
-def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> Extents:
-    """The image's extents once it has every cluster that the write touches."""
+def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> Image:
+    """The image once it has every cluster that the write touches, the rest copied from below."""
     extents = image.extents
-    for first in range(start // CLUSTER * CLUSTER, end, CLUSTER):
+    touched = range(start // CLUSTER * CLUSTER, end, CLUSTER)
+    image = with_clusters(image, {first // L2_COVERS for first in touched})
+    added = 0
+    for first in touched:
         last = min(first + CLUSTER, t.length(node.name))
         if _clip(extents, first, last):
             continue
@@ -150,4 +152,7 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
         extents = overlay(extents, first, last, 0)
         for s, e, v in below:
             extents = overlay(extents, s, e, v)
-    return extents
+        added += 1
+    clusters = image.clusters + added
+    length = max(image.length, clusters * CLUSTER)
+    return attrs.evolve(image, extents=extents, clusters=clusters, length=length)

@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+import attrs
 
 from model.state import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Extents = tuple[tuple[int, int, int], ...]
 """Sorted, disjoint ``(start, end, value)`` runs of one byte value."""
 
 FORMATS = ("qcow2", "raw")
 CLUSTER = 65536
-_L2_COVERS = CLUSTER // 8 * CLUSTER
+L2_COVERS = CLUSTER // 8 * CLUSTER
+_HEADER = 1024
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
 
@@ -49,9 +56,43 @@ def make(
             raise ImageError("a raw image has no backing file")
         return Image(name, format, size, length=size)
     size = -(-size // 512) * 512
-    l1_entries = -(-size // _L2_COVERS)
+    l1_entries = -(-size // L2_COVERS)
     length = 3 * CLUSTER + l1_entries * 8
-    return Image(name, format, size, length, backing, backing_format)
+    clusters = 3 + -(-l1_entries * 8 // CLUSTER)
+    return Image(name, format, size, length, backing, backing_format, clusters=clusters)
+
+
+def with_clusters(image: Image, indices: Iterable[int]) -> Image:
+    """A qcow2 image with the L2 tables of ``indices``, which are allocated at the end."""
+    missing = set(indices) - image.l2_tables
+    if not missing:
+        return image
+    clusters = image.clusters + len(missing)
+    return attrs.evolve(
+        image,
+        clusters=clusters,
+        l2_tables=image.l2_tables | missing,
+        length=max(image.length, clusters * CLUSTER),
+    )
+
+
+def resized(image: Image, size: int) -> Image:
+    """A qcow2 image with another virtual size; shrinking discards, which takes L2 tables."""
+    start = -(-size // CLUSTER) * CLUSTER
+    if start < image.size:
+        image = with_clusters(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
+    return attrs.evolve(image, size=size, extents=cut(image.extents, size))
+
+
+def truncated(image: Image, length: int) -> Image:
+    """An image file of another length; a format's header does not outlive its bytes."""
+    if image.format == "raw":
+        return attrs.evolve(
+            image, size=length, length=length, extents=cut(image.extents, length)
+        )
+    if length < _HEADER:
+        return Image(image.name, "raw", length, length)
+    return attrs.evolve(image, length=length)
 
 
 def overlay(extents: Extents, start: int, end: int, value: int) -> Extents:

@@ -7,8 +7,7 @@ those who want to talk to it as they would to QEMU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -21,6 +20,9 @@ from model.rules import Evaluation, Refusal, guard
 from model.schema import SchemaError, UnmodelledCommandError, answer, check_envelope
 from model.state import BlockState, FrozenDict, Image
 from model.trace import Command, ImageSpec, Json, Observation, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ENVELOPE = guard(
     "qapi.envelope",

@@ -7,14 +7,16 @@ tree again; otherwise its name is ``json:`` and the options that would.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from model.drivers import driver_of
 from model.qdict import in_order, to_json
 from model.state import Node, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NO_DIRECTORY = frozenset({"quorum", "blkverify"})
 """Drivers whose nodes lie in no directory, since their children may lie in several."""
@@ -92,7 +94,7 @@ class Names:
                 full["backing"] = None
         return Name(self._exact(node, full, strong or overridden), full)
 
-    def _exact(self, node: Node, full: dict[str, Any], changed: bool) -> str:  # noqa: FBT001
+    def _exact(self, node: Node, full: dict[str, Any], changed: bool) -> str:
         driver = driver_of(node.driver)
         if driver.makes_filename:
             children = {link.name: self.name(link.child).exact for link in node.children}

@@ -17,11 +17,13 @@ import attrs
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
 from model.naming import dirname, is_absolute
-from model.qdict import extract, flatten, in_order
+from model.qdict import clone, extract, flatten, in_order
 from model.rules import Refusal, effect, guard
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model.graph import Transition
 
 NAME_FORM = guard(
@@ -64,7 +66,7 @@ UNKNOWN_OPTION = guard(
     "open.unknown-option",
     "Every option is used up when a node has been opened.",
     source="7.2",
-    text="Block {kind} '{driver}' does not support the option '{key}'",
+    text="Block {kind} the option '{key}'",
 )
 FORCE_SHARE = guard(
     "open.force-share",
@@ -82,8 +84,7 @@ DETECT_ZEROES = guard(
     "open.detect-zeroes-unmap",
     "Zeroes are only unmapped where discard is unmap, too.",
     source="7.2; series-v1 checks it on reopen as well",
-    text="setting detect-zeroes to unmap is not allowed without setting discard operation to "
-    "unmap",
+    text="setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
 )
 CHILD_MISSING = guard(
     "open.child-missing",
@@ -167,7 +168,7 @@ class Flags:
 
 
 def inherit_options(
-    t: Transition, role: int, options: FlatOptions, parent_options: FrozenDict[str, Any] | FlatOptions
+    t: Transition, role: int, options: FlatOptions, parent_options: Mapping[str, Any]
 ) -> None:
     """Fill in what a child that is opened inline gets from its parent."""
     ev = t.ev
@@ -211,7 +212,7 @@ class Opening:
         parent: str,
         name: str,
         options: FlatOptions,
-        role: Role,
+        role: int,
         filename_key: str | None = None,
         parsed: FlatOptions | None = None,
         *,
@@ -231,13 +232,13 @@ class Opening:
         self._attach(parent, name, child, role)
         return True
 
-    def _attach(self, parent: str, name: str, child: str, role: Role) -> None:
+    def _attach(self, parent: str, name: str, child: str, role: int) -> None:
         t = self.t
         t.attach_child(parent, name, child, role, t.undo())
         t.refresh([parent])
 
     def _open_child_node(
-        self, parent: str, name: str, options: FlatOptions, role: Role, filename: str | None
+        self, parent: str, name: str, options: FlatOptions, role: int, filename: str | None
     ) -> str | None:
         rest, sub = extract(options, f"{name}.")
         if sub:
@@ -265,7 +266,7 @@ class Opening:
             for key, value in flatten(json.loads(filename[len("json:") :])).items():
                 options.setdefault(key, value)
             filename = None
-        explicit = dict(options)
+        explicit = clone(options)
         unmap = False
         if parent is not None:
             inherit_options(t, role, options, t.pending_options(parent))
@@ -283,7 +284,8 @@ class Opening:
             if not driver_of(options["driver"]).needs_filename:
                 options.pop("filename", None)
         flags = Flags.of(options)
-        effective = dict(options)
+        effective = options
+        options = clone(effective)
         pending = t.begin_node(effective)
         no_backing = "backing" in options and options["backing"] in (None, "")
         if no_backing:
@@ -321,9 +323,7 @@ class Opening:
                 unmap=unmap,
                 detect_zeroes=detect_zeroes,
                 force_share=force_share,
-                inherits_from=(
-                    parent if parent is not None and ev.holds(INHERITS_FROM) else None
-                ),
+                inherits_from=(parent if parent is not None and ev.holds(INHERITS_FROM) else None),
             ),
         )
         driver.open(self, name, options)
@@ -333,10 +333,12 @@ class Opening:
         node = t.nodes[name]
         self._settle(node, explicit, effective)
         if options:
-            kind = "protocol" if protocol else "format"
-            ev.refuse(
-                UNKNOWN_OPTION, kind=kind, driver=driver.name, key=in_order(options)[0]
+            kind = (
+                f"protocol '{driver.name}' doesn't support"
+                if protocol
+                else f"format '{driver.name}' does not support"
             )
+            ev.refuse(UNKNOWN_OPTION, kind=kind, key=in_order(options)[0])
         return name
 
     def _settle(self, node: Node, explicit: FlatOptions, effective: FlatOptions) -> None:
@@ -347,9 +349,7 @@ class Opening:
             for options in (explicit, effective):
                 for key in [k for k in options if k in names or k.startswith(prefixes)]:
                     del options[key]
-        self.t.change(
-            node.name, options=FrozenDict(effective), explicit=FrozenDict(explicit)
-        )
+        self.t.change(node.name, options=FrozenDict(effective), explicit=FrozenDict(explicit))
 
     def _fill(self, options: FlatOptions, flags: Flags) -> None:
         """Name the generic options that nobody gave."""

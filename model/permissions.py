@@ -9,14 +9,17 @@ are writable. Nothing of this is stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
 from model.drivers import driver_of
 from model.state import BlockState, Link, LinkKey, Node, Perm
 
-ALL = int(Perm.ALL)
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+ALL = Perm.ALL
 Grant = tuple[int, int]
 """``(required, shared)`` as sums of :class:`Perm`."""
 
@@ -43,17 +46,20 @@ class Permissions:
     """Grants of every link of a graph, computed when they are asked for.
 
     ``writable`` overrides, by node name, whether a node may be written: what a
-    reopen is about to make of it. ``user`` is one more, newest user.
+    reopen is about to make of it. ``user`` is one more, newest user. ``fresh`` are the
+    nodes that look at their children anew; the others go by what they knew of them.
     """
 
-    __slots__ = ("_cumulative", "_grants", "_nodes", "_user", "_writable")
+    __slots__ = ("_cumulative", "_fresh", "_grants", "_nodes", "_user", "_writable")
 
     def __init__(
         self,
         nodes: Mapping[str, Node],
         writable: Mapping[str, bool],
         user: User | None = None,
+        fresh: Collection[str] = (),
     ) -> None:
+        self._fresh = fresh
         self._nodes = nodes
         self._writable = writable
         self._user = user
@@ -77,9 +83,10 @@ class Permissions:
         perm, shared = self.cumulative(name)
         driver = driver_of(node.driver)
         writable = self.writable(name)
+        fresh = name in self._fresh
         for link in node.children:
             needed, granted = driver.child_permissions(node, link.role, writable, perm, shared)
-            if self._nodes[link.child].force_share:
+            if self._nodes[link.child].force_share if fresh else link.forced:
                 granted = ALL
             self._grants[name, link.name] = (needed, granted)
 
@@ -117,9 +124,7 @@ def permissions(state: BlockState) -> dict[LinkKey, Grant]:
     return {link.key: derived.grant(link.key) for link in state.links()}
 
 
-def topological(
-    nodes: Mapping[str, Node], roots: list[str]
-) -> list[str]:
+def topological(nodes: Mapping[str, Node], roots: list[str]) -> list[str]:
     """The subtrees of ``roots``, parents before children, in the order that QEMU visits them.
 
     The order decides which of several conflicts is reported.

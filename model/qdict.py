@@ -56,6 +56,11 @@ def in_order(mapping: Mapping[str, object]) -> list[str]:
     return keys
 
 
+def clone(mapping: Mapping[str, Json]) -> dict[str, Json]:
+    """A copy as QEMU makes one: put in while walking, so that each bucket is reversed."""
+    return {key: mapping[key] for key in in_order(mapping)}
+
+
 def flatten(nested: Mapping[str, Json]) -> dict[str, Json]:
     """One level of dotted keys ("file.filename", "children.0.driver") for nested values.
 

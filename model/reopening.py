@@ -20,7 +20,7 @@ from model.drivers.base import FlatOptions, as_string
 from model.graph import CYCLE, Undo
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import reaches
-from model.qdict import extract, in_order
+from model.qdict import clone, extract, in_order
 from model.rules import Refusal, effect, guard
 from model.state import FrozenDict, Node, Role
 
@@ -211,7 +211,7 @@ class Reopening:
                 driver.join(options, queued.explicit)
         elif keep_old:
             driver.join(options, dict(node.explicit))
-        explicit = dict(options)
+        explicit = clone(options)
         unmap = node.unmap if ev.holds(DISCARD_STAYS) else False
         if parent is not None:
             unmap = parent.unmap
@@ -241,9 +241,7 @@ class Reopening:
                 entry.explicit, _ = extract(entry.explicit, f"{link.name}.")
                 entry.options, child_options = extract(entry.options, f"{link.name}.")
                 options = entry.options
-            self._add(
-                link.child, child_options, keep_old=child_keeps, parent=entry, role=link.role
-            )
+            self._add(link.child, child_options, keep_old=child_keeps, parent=entry, role=link.role)
 
     # Prepare, commit, abort
 
@@ -275,7 +273,8 @@ class Reopening:
         t, ev = self.t, self.t.ev
         node = t.nodes[entry.node]
         driver = driver_of(node.driver)
-        rest = dict(entry.options)
+        rest = entry.options
+        entry.options = clone(rest)
         self._prepare_generic(entry, rest)
         ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
         for key in in_order(node.options):
@@ -336,20 +335,18 @@ class Reopening:
             if inherits:
                 t.set_inherits(new, node.name, undo)
 
-    def _check_link(self, node: Node, name: str, new: str | None) -> Role:
+    def _check_link(self, node: Node, name: str, new: str | None) -> int:
         """The rules on the link itself; returns the role of the new child."""
         ev = self.t.ev
         driver = driver_of(node.driver)
         old = node.link("backing") if name == "backing" else driver.primary(node)
         if old is not None:
-            ev.check(
-                FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child
-            )
+            ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
         if name == "backing":
             return Role.COW
         if driver.is_filter or old is None:
             return Role.FILTER
-        return Role(old.role)
+        return old.role
 
     def _skip_implicit(self, name: str) -> str:
         node = self.t.nodes[name]

@@ -10,10 +10,12 @@ all come from this one registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Kind = Literal["guard", "effect"]
 
@@ -87,7 +89,7 @@ class Evaluation:
         self.accepted: set[str] = set()
         self.refused: set[str] = set()
 
-    def check(self, rule: Rule, allowed: object, **fields: object) -> None:
+    def check(self, rule: Rule, allowed: Any, **fields: Any) -> None:
         """Raise :class:`Refusal` unless ``allowed`` is true.
 
         Call :meth:`refuse` instead where the fields are dear to compute.
@@ -97,7 +99,7 @@ class Evaluation:
         else:
             self.refuse(rule, **fields)
 
-    def refuse(self, rule: Rule, *, cls: str = "GenericError", **fields: object) -> None:
+    def refuse(self, rule: Rule, *, cls: str = "GenericError", **fields: Any) -> None:
         """Refuse by ``rule``, unless the dialect lacks it."""
         if rule.id in self._absent:
             return

@@ -154,7 +154,7 @@ class _Refusal(Exception):  # noqa: N818 - it never leaves this module
 
     def text(self, texts: Mapping[str, str]) -> str:
         """The release's wording."""
-        path = self.path.removeprefix(".") or "<anonymous>"
+        path = self.path.removeprefix(".") if self.path else "<anonymous>"
         return texts[self.kind].format(
             path=path, name=self.name or "null", value=self.value, expected=self.expected
         )
@@ -435,7 +435,9 @@ class Schema:
         if visit is None:
             if command in self.other_commands:
                 raise UnmodelledCommandError(command)
-            raise SchemaError(f"The command {command} has not been found", COMMAND_NOT_FOUND, "command")
+            raise SchemaError(
+                f"The command {command} has not been found", COMMAND_NOT_FOUND, "command"
+            )
         try:
             checked: dict[str, Json] = visit(arguments)
         except _Refusal as refusal:

@@ -13,12 +13,14 @@ order decides which of several errors a client reads.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
-from typing import Any, NoReturn, TypeVar
+import operator
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 import networkx as nx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -28,6 +30,8 @@ class FrozenDict(dict[K, V]):
     """A dictionary that can be hashed and not changed; equal whatever its insertion order."""
 
     __slots__ = ("_hash",)
+
+    _hash: int
 
     def __hash__(self) -> int:  # type: ignore[override]  # dict sets it to None
         try:
@@ -40,20 +44,20 @@ class FrozenDict(dict[K, V]):
         raise TypeError("a block state is immutable; make a new one")
 
     __setitem__ = __delitem__ = _refuse
-    clear = pop = popitem = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = __ior__ = _refuse
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (FrozenDict, (dict(self),))
 
 
 Options = FrozenDict[str, Any]
-"""Flat options as QEMU's dictionary has them: ``{"cache.direct": False, "l2-cache-size": 4096}``."""
+"""Flat options as QEMU's dictionary has them: ``{"cache.direct": False, "cache-size": 4096}``."""
 
 EMPTY: FrozenDict[Any, Any] = FrozenDict()
 
 
-class Role(enum.IntFlag):
-    """What a child is to its parent (``BdrvChildRole``)."""
+class Role:
+    """What a child is to its parent (``BdrvChildRole``): plain integers, since these are hot."""
 
     DATA = 1
     METADATA = 2
@@ -64,7 +68,7 @@ class Role(enum.IntFlag):
     FILTER = FILTERED | PRIMARY
 
 
-class Perm(enum.IntFlag):
+class Perm:
     """Permissions on a node (``BLK_PERM_*``)."""
 
     CONSISTENT_READ = 1
@@ -80,13 +84,18 @@ LinkKey = tuple[str, str]
 
 @attrs.frozen
 class Link:
-    """An edge of the graph, held in its parent's ``children``."""
+    """An edge of the graph, held in its parent's ``children``.
+
+    ``forced`` says that the parent shares everything because the child was one with
+    force-share when the parent's permissions were last refreshed. It outlives that child.
+    """
 
     parent: str
     name: str
     child: str
     role: int
     frozen: bool = False
+    forced: bool = False
 
     @property
     def key(self) -> LinkKey:
@@ -136,11 +145,21 @@ class Node:
         return None
 
 
+_FIELDS = tuple(field.name for field in attrs.fields(Node))
+_values = operator.attrgetter(*_FIELDS)
+
+
+def changed(node: Node, changes: dict[str, Any]) -> Node:
+    """``attrs.evolve`` for nodes, at half the price: every step of the spec makes some."""
+    return Node(**{**dict(zip(_FIELDS, _values(node), strict=True)), **changes})
+
+
 @attrs.frozen
 class Image:
     """An image file on disk, coarsely: enough for what a guest reads through any chain.
 
     ``size`` is the virtual size and ``length`` that of the file itself, both in bytes.
+    A qcow2 image has allocated ``clusters`` clusters, among them L2 tables of these indices.
     ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
     what they leave out was never written (and reads from the backing file).
     """
@@ -152,6 +171,8 @@ class Image:
     backing: str | None = None
     backing_format: str | None = None
     extents: tuple[tuple[int, int, int], ...] = ()
+    clusters: int = 0
+    l2_tables: frozenset[int] = frozenset()
 
 
 @attrs.frozen

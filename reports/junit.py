@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING
 
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
-from reports.values import Finding, Summary
+if TYPE_CHECKING:
+    from reports.values import Finding, Summary
 
 # What XML 1.0 cannot hold at all, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

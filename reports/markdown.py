@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from model.trace import Json, Observation
 from reports import mermaid
-from reports.values import Finding, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reports.values import Finding, Summary
 
 
 @attrs.frozen

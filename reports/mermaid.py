@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from model.state import BlockState
-from model.trace import Json, Observation
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from model.state import BlockState
+    from model.trace import Json, Observation
 
 _LETTER = {"consistent-read": "r", "write": "w", "write-unchanged": "u", "resize": "s"}
 _NOTHING = 'flowchart TD\n    empty["no nodes"]\n'

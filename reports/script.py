@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import TYPE_CHECKING
 
-from model.trace import ImageSpec, Observation
-from reports.values import Finding
+if TYPE_CHECKING:
+    from model.trace import ImageSpec, Observation
+    from reports.values import Finding
 
 _QUERIES = (
     '{"execute": "query-named-block-nodes", "arguments": {"flat": true}, "id": "nodes"}',
@@ -117,8 +119,15 @@ def _create(image: ImageSpec) -> str:
         words += ["-u", "-b", image.backing]
         if image.backing_format is not None:
             words += ["-F", image.backing_format]
-    words += [image.name, str(image.size)]
-    return "$QEMU_IMG " + shlex.join(words)
+    made = [*words, image.name, str(image.size)]
+    if image.backing is None or image.backing_format is not None:
+        return f"$QEMU_IMG {shlex.join(made)}"
+    # Current releases do not make an image that keeps its backing format to itself. The
+    # format is the first header extension, behind the 112 bytes of the header; four zero
+    # bytes as its type end the list there (docs/interop/qcow2.txt).
+    made = [*words, "-F", "raw", image.name, str(image.size)]
+    forget = f"dd if=/dev/zero of={shlex.quote(image.name)} bs=1 seek=112 count=4 conv=notrunc"
+    return f"$QEMU_IMG {shlex.join(made)} && {forget} 2>/dev/null"
 
 
 def _say(text: str) -> str:

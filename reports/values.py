@@ -7,11 +7,12 @@ and can be made again from a case file.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
-from model.trace import Command, ImageSpec, Json, Observation
+if TYPE_CHECKING:
+    from model.trace import Command, ImageSpec, Json, Observation
 
 FindingKind: TypeAlias = Literal["divergence", "crash", "hang", "exit", "property"]
 """What went wrong: two answers differ, the daemon died in one of three ways, an invariant broke."""
@@ -75,13 +76,17 @@ class Finding:
 
 @attrs.frozen
 class RuleUse:
-    """How often a rule decided: ``accepted`` and ``refused`` count commands."""
+    """How often a rule decided: ``accepted`` and ``refused`` count commands.
+
+    ``unreachable`` says why no client gets there; such a rule is expected of no run.
+    """
 
     id: str
     sentence: str
     kind: str
     accepted: int = 0
     refused: int = 0
+    unreachable: str = ""
 
     @property
     def reached(self) -> bool:
@@ -132,8 +137,8 @@ class Summary:
 
     @property
     def rules_total(self) -> int:
-        """Rules that the dialect has."""
-        return len(self.rules)
+        """Rules that the dialect has and a client can reach."""
+        return sum(rule.reached or not rule.unreachable for rule in self.rules)
 
     @property
     def rules_reached(self) -> int:
@@ -142,8 +147,8 @@ class Summary:
 
     @property
     def refusals_total(self) -> int:
-        """Rules that can refuse."""
-        return sum(rule.kind == "guard" for rule in self.rules)
+        """Rules that can refuse a client."""
+        return self.refusals_reached + len(self.never_refused)
 
     @property
     def refusals_reached(self) -> int:
@@ -153,12 +158,16 @@ class Summary:
     @property
     def unreached(self) -> tuple[str, ...]:
         """Identifiers of rules that never decided anything."""
-        return tuple(rule.id for rule in self.rules if not rule.reached)
+        return tuple(r.id for r in self.rules if not r.reached and not r.unreachable)
 
     @property
     def never_refused(self) -> tuple[str, ...]:
         """Identifiers of rules that can refuse and never did."""
-        return tuple(r.id for r in self.rules if r.kind == "guard" and not r.refused)
+        return tuple(
+            rule.id
+            for rule in self.rules
+            if rule.kind == "guard" and not rule.refused and not rule.unreachable
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The whole result for machines, with stable keys."""

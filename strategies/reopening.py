@@ -168,7 +168,7 @@ def swap_backing(scene: Scene) -> list[Options]:
         one_["backing"] = None
     # A dictionary describes a child that inherits from its own parent only.
     for options in (one_, other):
-        if isinstance(options["backing"], dict):
+        if isinstance(options.get("backing"), dict):
             options["backing"] = options["backing"].get("node-name")
     return [one_, other]
 

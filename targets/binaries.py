@@ -58,7 +58,7 @@ def find_qemu_img(name_or_path: str = QEMU_IMG) -> Build:
 
 def _split(name_or_path: str) -> tuple[str, ...]:
     """Return the words of a command line; an existing path is one word, spaces or not."""
-    if Path(name_or_path).exists():
+    if name_or_path and Path(name_or_path).exists():
         return (name_or_path,)
     try:
         words = tuple(shlex.split(name_or_path))

@@ -28,7 +28,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         """Take over a connected socket."""
-        sock.setblocking(False)  # noqa: FBT003 - it has no name
+        sock.setblocking(False)
         self._sock = sock
         self._outgoing = bytearray()
         self._incoming = b""

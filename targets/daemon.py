@@ -11,15 +11,18 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, TYPE_CHECKING, Literal, Self
 
 import attrs
 import msgspec
 
-from targets.binaries import Build
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.errors import TargetError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from targets.binaries import Build
 
 TIMEOUT = 10.0
 """Seconds without a reply after which a daemon counts as hung."""

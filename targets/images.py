@@ -14,14 +14,18 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from model.trace import ImageSpec
 from targets.binaries import Build, find_qemu_img
 from targets.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from model.trace import ImageSpec
 
 FORMATS = ("qcow2", "raw")
 MAX_SIZE = 1 << 50

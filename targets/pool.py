@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import deque
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import attrs
 
-from model.trace import Trace
-from targets.binaries import Build
 from targets.daemon import TIMEOUT, Death, StorageDaemon
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.replay import Exchange, Replay
 from targets.reset import needs_restart, removals, remove_rest
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from model.trace import Trace
+    from targets.binaries import Build
 
 Token = TypeVar("Token")
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
@@ -19,6 +18,9 @@ import msgspec
 from model.trace import Command, Json, Observation, Reply, Trace
 from targets.connection import ConnectionLostError, SilenceError
 from targets.daemon import TIMEOUT, Death, StorageDaemon
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NODES: Command = {"execute": "query-named-block-nodes", "arguments": {"flat": True}}
 GRAPH: Command = {"execute": "x-debug-query-block-graph"}

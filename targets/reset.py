@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model.trace import Command, Reply, Trace
 from targets.daemon import TIMEOUT, Death, StorageDaemon
 from targets.replay import NODES, Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from model.trace import Command, Reply, Trace
 
 LEAVES_NODES_AND_OBJECTS = frozenset(
     {

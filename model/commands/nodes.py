@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model import images
 from model.drivers import driver_of
+from model.drivers.base import sectors
 from model.graph import CYCLE
 from model.opening import NO_NODE, Opening
 from model.permissions import ALL, Permissions, User, reaches
 from model.qdict import flatten
 from model.reopening import Reopening, keep_options
 from model.rules import Refusal, effect, guard
-from model.state import Link, Perm, Role
+from model.state import Image, Link, Perm, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -261,9 +263,7 @@ def _remove_child(t: Transition, parent: str, child: str) -> None:
     ev.accepted.add(CHANGE_NO_CHILD.id)
     ev.check(CHANGE_NO_REMOVE, driver_of(node.driver).can_add_child, parent=parent)
     quorum = node.private
-    ev.check(
-        CHANGE_THRESHOLD, len(quorum.members) > quorum.threshold, threshold=quorum.threshold
-    )
+    ev.check(CHANGE_THRESHOLD, len(quorum.members) > quorum.threshold, threshold=quorum.threshold)
     next_index = quorum.next_index
     if child == f"children.{next_index - 1}" and ev.holds(INDEX_REUSED):
         next_index -= 1
@@ -283,11 +283,9 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
     quorum = node.private
     ev.check(CHANGE_BLKVERIFY, not quorum.blkverify)
     name = f"children.{quorum.next_index}"
-    ev.check(
-        CYCLE, not reaches(t.nodes, child, parent), child=child, name=name, parent=parent
-    )
+    ev.check(CYCLE, not reaches(t.nodes, child, parent), child=child, name=name, parent=parent)
     before = dict(t.nodes)
-    t.attach(Link(parent, name, child, int(Role.DATA)))
+    t.attach(Link(parent, name, child, Role.DATA, forced=t.nodes[child].force_share))
     try:
         t.refresh([parent])
     except Refusal:
@@ -363,7 +361,7 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     if _overlay(t, name) is not None:
         ev.refuse(RESIZE_BUSY)
     ev.accepted.add(RESIZE_BUSY.id)
-    user = User("an unnamed block device", "root", name, int(Perm.RESIZE), ALL)
+    user = User("an unnamed block device", "root", name, Perm.RESIZE, ALL)
     t.refresh([name], user=user)
     _truncate(t, name, size)
 
@@ -389,9 +387,22 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         t.change(name, size=size)
         image = t.content(t.primary_child(name))
         if image is not None:
-            t.images[image.name] = attrs.evolve(image, size=size)
+            _resize_image(t, t.primary_child(name), image, size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
-    image = t.images[node.filename]
-    t.images[image.name] = attrs.evolve(image, size=size, length=size)
-    t.change(name, size=-(-size // 512) * 512)
+    t.images[node.filename] = images.truncated(t.images[node.filename], size)
+    t.change(name, size=sectors(size))
+
+
+def _resize_image(t: Transition, file: str, image: Image, size: int) -> None:
+    """Resize a qcow2 image; when it shrinks, what lies behind its last cluster is cut off."""
+    after = images.resized(image, size)
+    t.images[image.name] = after
+    t.grown(file, after.length)
+    end = after.clusters * images.CLUSTER
+    if size < image.size and end < after.length:
+        try:
+            _truncate(t, file, end)
+        except Refusal as refusal:
+            # QEMU warns and goes on: the tail does no harm.
+            t.ev.refused.discard(refusal.rule.id)

@@ -9,6 +9,8 @@ from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, T
 from model.drivers.formats import Qcow2, Raw
 from model.drivers.several import Blkverify, Quorum
 
+__all__ = ["DRIVERS", "Driver", "driver_of"]
+
 DRIVERS: dict[str, Driver] = {
     driver.name: driver
     for driver in (

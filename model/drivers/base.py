@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.qdict import in_order
-from model.rules import effect, guard
+from model.rules import guard
 from model.state import Link, Node, Perm, Role
 
 if TYPE_CHECKING:
@@ -29,16 +29,10 @@ SIZE_RANGE = guard(
     source="7.2: run-time options are parsed as unsigned sizes",
     text="Parameter '{key}' expects a non-negative number below 2^64",
 )
-METADATA_WRITES = effect(
-    "permissions.metadata-writes",
-    "A writable format node writes and resizes its metadata file and shares neither.",
-    source="7.2",
-)
-METADATA_READS = effect(
-    "permissions.metadata-reads",
-    "A format node always needs its metadata to be consistent.",
-    source="7.2",
-)
+
+def sectors(size: int) -> int:
+    """A length in bytes, rounded up to whole sectors of 512."""
+    return -(-size // 512) * 512
 
 
 def as_bool(value: Any) -> bool:
@@ -78,7 +72,7 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
 
 
 _READ, _WRITE, _UNCHANGED, _RESIZE = 1, 2, 4, 8
-_ALL = int(Perm.ALL)
+_ALL = Perm.ALL
 
 
 def filter_permissions(perm: int, shared: int) -> tuple[int, int]:
@@ -94,7 +88,7 @@ def cow_permissions(perm: int, shared: int) -> tuple[int, int]:
     return perm & _READ, share
 
 
-def storage_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:  # noqa: FBT001
+def storage_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:
     """What a format node requires of the file it keeps data or metadata in."""
     if role & Role.METADATA:
         if writable:
@@ -110,7 +104,7 @@ def storage_permissions(role: int, writable: bool, perm: int, shared: int) -> tu
     return perm, shared
 
 
-def default_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:  # noqa: FBT001
+def default_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:
     """The permissions that a child's role asks for."""
     if role & Role.FILTERED:
         return filter_permissions(perm, shared)
@@ -154,13 +148,18 @@ class Driver:
 
     def join(self, options: FlatOptions, old: FlatOptions) -> None:
         """Keep of the ``old`` options those that ``options`` do not name."""
-        for key, value in old.items():
-            options.setdefault(key, value)
+        for key in in_order(old):
+            options.setdefault(key, old[key])
 
     # Graph
 
     def child_permissions(
-        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
     ) -> tuple[int, int]:
         """``(required, shared)`` of a child, given what the node's users require and share."""
         return default_permissions(role, writable, perm, shared)

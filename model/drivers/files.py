@@ -7,19 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers.base import Driver, FlatOptions, absorb, as_string
+from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
 from model.rules import guard
-from model.state import Node
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.opening import Opening
+    from model.state import Node
 
 NO_FILE = guard(
     "file.missing",
     "A file that is opened exists.",
     source="7.2",
     text="Could not open '{path}': No such file or directory",
+)
+DIRECTORY = guard(
+    "file.directory",
+    "A directory cannot be opened to write.",
+    source="7.2",
+    text="Could not open '{path}': Is a directory",
+)
+NOT_REGULAR = guard(
+    "file.not-regular",
+    "What is opened as a file is a regular file.",
+    source="7.2",
+    text="'file' driver requires '{path}' to be a regular file",
 )
 PR_MANAGER = guard(
     "file.pr-manager",
@@ -47,6 +59,10 @@ NULL_NAME = guard(
 )
 
 
+_DIRECTORIES = frozenset({".", "..", "/", "./"})
+"""Names that are directories wherever the images lie."""
+
+
 @attrs.frozen
 class FileState:
     """Whether the node locks its file."""
@@ -62,7 +78,7 @@ class File(Driver):
     can_reopen = True
     needs_filename = True
     mutable = frozenset({"x-check-cache-dropped"})
-    kinds = {  # noqa: RUF012  # constant by convention, as everywhere in these tables
+    kinds = {
         "filename": "string",
         "aio": "string",
         "aio-max-batch": "number",
@@ -81,6 +97,10 @@ class File(Driver):
             ev.refuse(PR_MANAGER, id=own["pr-manager"])
         path = own["filename"]
         image = t.images.get(path)
+        if path in _DIRECTORIES:
+            ev.check(DIRECTORY, node.read_only or node.auto_read_only, path=path)
+            ev.check(NATIVE_AIO, own.get("aio") != "native" or node.no_cache)
+            ev.refuse(NOT_REGULAR, path=path)
         if image is None:
             ev.refuse(NO_FILE, path=path)
             length = 0
@@ -90,7 +110,7 @@ class File(Driver):
         ev.check(NATIVE_AIO, own.get("aio") != "native" or node.no_cache)
         t.change(
             name,
-            size=-(-length // 512) * 512,
+            size=sectors(length),
             filename=path,
             private=FileState(own.get("locking") != "off"),
         )
@@ -129,7 +149,7 @@ class Null(Driver):
     can_reopen = True
     makes_filename = True
     strong = ("size", "read-zeroes")
-    kinds = {  # noqa: RUF012
+    kinds = {
         "filename": "string",
         "size": "size",
         "latency-ns": "number",
@@ -145,7 +165,7 @@ class Null(Driver):
         own = absorb(ev, options, self.kinds)
         ev.check(LATENCY, 0 <= own.get("latency-ns", 0) < 1 << 63)
         size = own.get("size", 1 << 30)
-        opening.t.change(name, size=-(-size // 512) * 512)
+        opening.t.change(name, size=sectors(size))
 
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
         """No other name is allowed."""

@@ -82,7 +82,7 @@ class Throttle(Filter):
     can_reopen = True
     can_compress = True
     strong = ("throttle-group",)
-    kinds = {"throttle-group": "string"}  # noqa: RUF012
+    kinds = {"throttle-group": "string"}
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The child first, then the group."""
@@ -143,7 +143,12 @@ class CopyOnRead(Filter):
         return node.private.node if isinstance(node.private, Bottom) else None
 
     def child_permissions(
-        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
     ) -> tuple[int, int]:
         """Even a reader makes it write what does not change."""
         return perm & 11 | 4, shared & 11 | 4
@@ -173,7 +178,7 @@ class Preallocate(Filter):
     name = "preallocate"
     can_reopen = True
     variable_length = True
-    kinds = {"prealloc-align": "size", "prealloc-size": "size"}  # noqa: RUF012
+    kinds = {"prealloc-align": "size", "prealloc-size": "size"}
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The child first, then the options."""
@@ -191,7 +196,12 @@ class Preallocate(Filter):
         return node.private
 
     def child_permissions(
-        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
     ) -> tuple[int, int]:
         """Whoever may write and resize through it does so alone."""
         if perm & 10 == 10:  # noqa: PLR2004  # write and resize
@@ -230,7 +240,7 @@ class Blkdebug(Filter):
         "opt-discard",
         "max-discard",
     )
-    kinds = {  # noqa: RUF012
+    kinds = {
         "config": "string",
         "x-image": "string",
         "align": "size",
@@ -282,7 +292,12 @@ class Blkdebug(Filter):
             ev.check(DEBUG_ALIGNMENT, ok, key=key, value=value)
 
     def child_permissions(
-        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
     ) -> tuple[int, int]:
         """As a filter, plus what is taken, minus what is unshared."""
         needed, granted = default_permissions(role, writable, perm, shared)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers.base import Driver, FlatOptions, absorb, default_permissions
+from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
 from model.qdict import extract
 from model.rules import Evaluation, guard
 from model.state import Node, Role
@@ -134,14 +134,14 @@ class Qcow2(Driver):
     can_reopen = True
     can_compress = True
     strong = ("encrypt.key-secret",)
-    kinds = {  # noqa: RUF012
+    kinds = {
         "lazy-refcounts": "bool",
         "pass-discard-request": "bool",
         "pass-discard-snapshot": "bool",
         "pass-discard-other": "bool",
         "overlap-check": "string",
         "overlap-check.template": "string",
-        **{f"overlap-check.{flag}": "bool" for flag in _FLAGS},  # type: ignore[dict-item]
+        **{f"overlap-check.{flag}": "bool" for flag in _FLAGS},
         "cache-size": "size",
         "l2-cache-size": "size",
         "l2-cache-entry-size": "size",
@@ -261,7 +261,7 @@ class Raw(Driver):
     variable_length = True
     strong = ("offset", "size")
     asks_below = True
-    kinds = {"offset": "size", "size": "size"}  # noqa: RUF012
+    kinds = {"offset": "size", "size": "size"}
     mutable = frozenset(kinds)
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
@@ -298,10 +298,15 @@ class Raw(Driver):
         real = t.primary_length(node)
         rest = max(0, real - state.offset)
         length = rest if state.size is None else min(state.size, rest)
-        return -(-length // 512) * 512
+        return sectors(length)
 
     def child_permissions(
-        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
     ) -> tuple[int, int]:
         """Writes and resizes of the file are wanted only where a user of the node wants them."""
         needed, granted = default_permissions(role, writable, perm, shared)

@@ -71,7 +71,7 @@ class Quorum(Driver):
     name = "quorum"
     can_add_child = True
     strong = ("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern")
-    kinds = {  # noqa: RUF012
+    kinds = {
         "vote-threshold": "number",
         "blkverify": "bool",
         "rewrite-corrupted": "bool",
@@ -105,7 +105,12 @@ class Quorum(Driver):
         t.change(name, size=t.length(t.nodes[name].children[-1].child))
 
     def child_permissions(
-        self, node: Node, role: int, writable: bool, perm: int, shared: int  # noqa: FBT001
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
     ) -> tuple[int, int]:
         """Nobody else may make the children differ."""
         state: QuorumState = node.private
@@ -123,7 +128,7 @@ class Blkverify(Filter):
     is_protocol = True
     makes_filename = True
     child_name = "raw"
-    kinds = {"x-raw": "string", "x-image": "string"}  # noqa: RUF012
+    kinds = {"x-raw": "string", "x-image": "string"}
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The raw image, then the one under test; the length is the latter's."""

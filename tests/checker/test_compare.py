@@ -175,3 +175,20 @@ def test_two_names_never_become_one() -> None:
 
 def test_only_common_steps_are_compared() -> None:
     assert compare_trace([seen(), seen()], [seen()]) is None
+
+
+def test_replies_of_queries_are_compared_as_such() -> None:
+    numbered = {
+        "nodes": [{**GRAPH["nodes"][0], "id": 9}, {**GRAPH["nodes"][1], "id": 8}],
+        "edges": [{**GRAPH["edges"][0], "parent": 9, "child": 8}],
+    }
+    other = {"nodes": numbered["nodes"], "edges": []}
+    asked = seen(reply={"return": GRAPH})
+    assert differs(asked, seen(reply={"return": numbered})) is None
+    assert differs(asked, seen(reply={"return": other})) == "reply.return: graph.edges"
+    listed = seen(reply={"return": [NODE, CHILD]})
+    masked = {**NODE, "image": {**NODE["image"], "actual-size": 0}}
+    assert differs(listed, seen(reply={"return": [masked, CHILD]})) is None
+    changed = {**NODE, "ro": True}
+    assert differs(listed, seen(reply={"return": [changed, CHILD]})) == "reply.return: nodes[n0].ro"
+    assert differs(listed, seen(reply={"return": []})) == "reply.return: nodes"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,10 +13,12 @@ from checker.diff import DiffOptions, StopRun, run_diff
 from checker.judge import Example
 from checker.tally import Tally
 from model.dialect import QEMU_7_2
-from model.trace import Command, Reply
-from reports.values import Summary
 from targets.daemon import Death
 from tests.checker.fakes import Answer, generator, model_answer, oracle, refusal, sides, trace
+
+if TYPE_CHECKING:
+    from model.trace import Command, Reply
+    from reports.values import Summary
 
 TRACES = [("a", "bad", "b"), ("c", "d"), ("bad",), ("a", "odd", "b"), ("odd", "a")]
 
@@ -134,7 +136,7 @@ def test_different_signatures_are_different_cases(tmp_path: Path) -> None:
         )
 
     summary = run(two, tmp_path)
-    assert len(summary.findings) == len(list(tmp_path.iterdir())) == 3
+    assert len(summary.findings) == len(list(tmp_path.iterdir())) == 2
     assert summary.divergences == 4
 
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: one clear line and the right status, whatever is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checker import cli
+from checker.case import encode, from_finding
+from model.trace import ImageSpec, Observation
+from reports.values import Finding, Step
+
+ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run the command line in an empty directory; returns (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def do(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reopencheck", *words])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        status = caught.value.code
+        assert isinstance(status, int)
+        return status, out, err
+
+    return do
+
+
+def fake_daemon(directory: Path, first_line: str) -> str:
+    path = directory / "fake-daemon"
+    path.write_text(f"#!/bin/sh\necho '{first_line}'\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def write_case(directory: Path, **changes: Any) -> str:
+    finding = Finding(
+        kind="divergence",
+        signature="s",
+        title="t",
+        images=(ImageSpec("hd0.raw", "raw", 1024),),
+        steps=(Step(ADD, Observation({"return": {}}, None, None)),),
+        dialect="qemu-7.2",
+    )
+    document = {**json.loads(encode(from_finding(finding))), **changes}
+    path = directory / "case.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["check", "--examples", "0"], "'--examples': 0 is not in the range x>=1"),
+        (["check", "--examples", "-5"], "'--examples': -5 is not in the range x>=1"),
+        (["check", "--examples", "many"], "'many' is not a valid integer"),
+        (["check", "--steps", "0"], "'--steps': 0 is not in the range"),
+        (["check", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),
+        (["check", "--budget", "0"], "'0' is not a time such as 90, 90s, 5m or 1h"),
+        (["check", "--budget", "-3s"], "'-3s' is not a time"),
+        (["check", "--budget", "soon"], "'soon' is not a time"),
+        (["check", "--dialect", "qemu-1.0"], "no dialect is called 'qemu-1.0'; there are: "),
+        (["rules", "--dialect", "x"], "no dialect is called 'x'; there are: "),
+        (["diff"], "Missing option '--qemu'"),
+        (["diff", "--qemu", "no-such-binary"], "no such binary in PATH: no-such-binary"),
+        (["diff", "--qemu", "/no/such"], "no such binary: /no/such"),
+        (["diff", "--qemu", "true"], "not a storage daemon: true --version says"),
+        (["mutants", "--qemu", "/no/such"], "no such binary: /no/such"),
+        (["replay", "nothing.json"], "cannot read nothing.json: No such file or directory"),
+        (["replay", "c", "--qemu", "a", "--dialect", "b"], "exclude each other"),
+        (["qemu", "import-schema", "/no/such"], "no such binary: /no/such"),
+        (["no-such-command"], "No such command 'no-such-command'"),
+        (["check", "--no-such-option"], "No such option"),
+        (["check", "--cases", "/dev/null"], "'/dev/null' is a file"),
+        (["check", "--report", "/proc/reports"], "cannot write to /proc/reports: "),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(run: Any, words: list[str], says: str) -> None:
+    status, out, err = run(*words)
+    assert status == 2
+    assert out == ""
+    assert says in err
+    assert err.startswith("reopencheck: ")
+    assert err.count("\n") == 1
+
+
+def test_bad_cases_are_one_line(run: Any, tmp_path: Path) -> None:
+    for changes, says in (
+        ({"reopencheck-case": 9}, "case format 9 is not supported"),
+        ({"dialect": "qemu-0.1"}, "no dialect is called 'qemu-0.1'"),
+        ({"images": [{"name": "../x", "format": "raw", "size": 1}]}, "not a plain file name"),
+        ({"steps": [{"command": ADD}]}, "step 1 of the case does not say what is expected"),
+    ):
+        status, out, err = run("replay", write_case(tmp_path, **changes))
+        assert (status, out) == (2, "")
+        assert says in err
+        assert err.count("\n") == 1
+
+
+def test_an_internal_error_names_itself(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_name: str) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(cli, "find_dialect", breaks)
+    status, out, err = run("rules")
+    assert (status, out) == (2, "")
+    assert err == (
+        "reopencheck: internal error: ZeroDivisionError: by zero"
+        " (REOPENCHECK_TRACEBACK=1 shows where)\n"
+    )
+    monkeypatch.setenv("REOPENCHECK_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_an_interrupt_is_130(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupts(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "find_dialect", interrupts)
+    assert run("rules")[::2] == (130, "reopencheck: interrupted\n")
+
+
+def test_replay_on_the_model(run: Any, tmp_path: Path) -> None:
+    status, out, _err = run("replay", write_case(tmp_path))
+    assert status == 0
+    assert out.endswith("agrees: the model, qemu-7.2\n")
+    other = {"command": ADD, "expected": {"reply": {"error": {"class": "A", "desc": "no"}}}}
+    path = write_case(tmp_path, steps=[other])
+    status, out, _err = run("replay", path, "--dialect", "qemu-7.2")
+    assert status == 1
+    assert "   expected  A: no\n   got       success\n   DIFFERS at reply:" in out
+    status, out, _err = run("replay", path, "--json")
+    assert status == 1
+    document = json.loads(out)
+    assert document["agrees"] is False
+    assert document["difference"]["step"] == 0
+
+
+def test_rules(run: Any) -> None:
+    status, out, _err = run("rules")
+    assert status == 0
+    assert "rules of qemu-7.2" in out.splitlines()[-1]
+    status, out, _err = run("rules", "--json")
+    document = json.loads(out)
+    assert document["rules_total"] == len(document["rules"]) > 0
+    assert document["rules"][0].keys() >= {"id", "sentence", "source", "kind", "text"}
+
+
+def test_doctor_lists_masks(run: Any) -> None:
+    status, out, _err = run("doctor", "--masks")
+    assert status == 0
+    assert "mask   image.actual-size: " in out
+
+
+def test_doctor_says_what_is_missing(
+    run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, out, _err = run("doctor")
+    assert status == 2
+    assert "MISSING  qemu-storage-daemon: no such binary in PATH" in out
+    assert "get it with: " in out
+    status, out, _err = run("doctor", "--json")
+    document = json.loads(out)
+    assert (status, document["complete"]) == (2, False)
+    assert document["masks"]
+
+
+def test_a_release_without_dialect_gets_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from targets.binaries import find_daemon  # noqa: PLC0415
+
+    build = find_daemon(fake_daemon(tmp_path, "qemu-storage-daemon version 9.1.2"))
+    dialect, notes = cli._choose_dialect(None, build)
+    assert dialect.release <= (9, 1)
+    (note,) = notes
+    assert "release 9.1.2 has no dialect of its own" in note
+    assert note in capsys.readouterr().err
+
+
+def test_help_and_version(run: Any) -> None:
+    status, out, _err = run("--help")
+    assert status == 0
+    for command in ("check", "diff", "replay", "rules", "doctor", "mutants", "qemu"):
+        assert f"  {command} " in out
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    script = "import sys; sys.argv = ['reopencheck', 'rules', '--json']\n"
+    script += "from checker.cli import main; main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == 141

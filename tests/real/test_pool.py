@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A target starts every trace from nothing; a pool returns results in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from model.trace import Command, ImageSpec, Trace
+from targets.errors import TargetError
+from targets.pool import Finished, Pool, Target
+from targets.replay import replay
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from targets.binaries import Build
+
+MIB = 1 << 20
+LOOK = Trace((), ({"execute": "query-named-block-nodes"}, {"execute": "query-block-exports"}))
+
+
+def add(name: str, **more: Any) -> Command:
+    return {"execute": "blockdev-add", "arguments": {"node-name": name, **more}}
+
+
+def chain() -> Trace:
+    """Nodes that have to go in another order than the one they came in, and objects in use."""
+    specs = tuple(ImageSpec(f"hd{i}.qcow2", "qcow2", MIB) for i in range(4))
+    commands: list[Command] = [
+        {"execute": "object-add", "arguments": {"qom-type": "throttle-group", "id": "group0"}},
+        {"execute": "object-add", "arguments": {"qom-type": "iothread", "id": "iothread0"}},
+    ]
+    for index, spec in enumerate(specs):
+        file = {"driver": "file", "filename": spec.name}
+        commands.append(add(f"hd{index}", driver="qcow2", backing=None, file=file))
+    for index in range(3):
+        options = {
+            "driver": "qcow2",
+            "node-name": f"hd{index}",
+            "backing": f"hd{index + 1}",
+            "file": {"driver": "file", "filename": specs[index].name},
+        }
+        commands += [{"execute": "blockdev-reopen", "arguments": {"options": [options]}}]
+    commands.append(add("limit", driver="throttle", **{"throttle-group": "group0"}, file="hd0"))
+    commands.append(add("cor", driver="copy-on-read", file="limit"))
+    return Trace(specs, tuple(commands))
+
+
+def test_nothing_is_left_for_the_next_trace_in_the_same_process(target: Target) -> None:
+    seen = target.run(chain())
+    assert seen.death is None
+    assert all("return" in each.reply for each in seen.observations)
+    assert len(seen.observations) == len(chain().commands)
+    pid = target.daemon.pid
+    after = target.run(LOOK)
+    assert after.observations[0].nodes == []
+    assert list(target.daemon.directory.iterdir()) == []
+    again = target.run(chain())
+    assert [each.reply for each in again.observations] == [each.reply for each in seen.observations]
+    assert (target.daemon.pid, target.starts) == (pid, 1)
+
+
+def test_objects_are_removed_too(target: Target) -> None:
+    target.run(chain())
+    objects = replay(target.daemon, Trace((), chain().commands[:2]), observe=False)
+    assert [each.reply for each in objects.observations] == [{"return": {}}, {"return": {}}]
+
+
+def test_what_cannot_be_removed_costs_a_fresh_process(target: Target) -> None:
+    server = {"addr": {"type": "unix", "data": {"path": "nbd.sock"}}}
+    export = {"type": "nbd", "id": "export0", "node-name": "n"}
+    trace = Trace(
+        (),
+        (
+            add("n", driver="null-co"),
+            {"execute": "nbd-server-start", "arguments": server},
+            {"execute": "block-export-add", "arguments": export},
+        ),
+    )
+    assert [each.reply for each in target.run(trace).observations] == [{"return": {}}] * 3
+    assert target.run(LOOK).observations[1].reply == {"return": []}
+    assert target.starts == 2
+
+
+def test_a_death_costs_a_fresh_process_and_nothing_else(target: Target) -> None:
+    target.run(LOOK)
+    daemon = target.daemon
+    os.kill(daemon.pid, signal.SIGSEGV)
+    while daemon.alive:
+        time.sleep(0.01)
+    assert target.run(LOOK).death is None
+    seen = target.run(Trace((), ({"execute": "query-version"}, {"execute": "quit"})))
+    assert seen.death is not None
+    assert seen.death.kind == "exit"
+    assert target.run(LOOK).death is None
+    assert target.starts == 3
+
+
+def test_a_death_while_nodes_are_removed_counts_for_the_end_of_the_trace(
+    build: Build, tmp_path: Path
+) -> None:
+    trace = Trace((), (add("n", driver="null-co"),))
+    with Target(build, parent=tmp_path, timeout=0.3) as target:
+        pid = target.daemon.pid
+        target.begin(trace)
+        assert target._running is not None
+        exchange = target._running[1]
+        while exchange.answered < 3:
+            for line in target.daemon.connection.receive(5):
+                exchange._take(line)
+        exchange._answered = 1
+        os.kill(pid, signal.SIGSTOP)
+        seen = target.finish()
+    assert seen.death is not None
+    assert (seen.death.kind, seen.death.step) == ("hang", 1)
+    assert len(seen.observations) == 1
+
+
+def test_confirm_uses_a_fresh_process_and_finds_the_exact_step(target: Target) -> None:
+    target.run(LOOK)
+    pid = target.daemon.pid
+    assert target.confirm(LOOK).death is None
+    assert target.daemon.pid != pid
+    lost = target.confirm(Trace((), (add("a", driver="null-co"), {"execute": "quit"})))
+    assert lost.death is not None
+    assert (lost.death.kind, lost.death.step) == ("exit", 1)
+    assert len(lost.observations) >= 1
+
+
+def test_a_bad_image_is_refused_before_anything_runs(target: Target) -> None:
+    with pytest.raises(TargetError, match="scratch directory"):
+        target.run(Trace((ImageSpec("../hd0.qcow2", "qcow2", MIB),), ()))
+    assert target.run(LOOK).death is None
+
+
+def test_an_empty_trace_is_nothing_special(target: Target) -> None:
+    assert target.run(Trace((), ())).observations == ()
+
+
+def test_begin_and_finish_alternate(target: Target) -> None:
+    with pytest.raises(TargetError, match="runs no trace"):
+        target.finish()
+    target.begin(LOOK)
+    with pytest.raises(TargetError, match="still runs"):
+        target.begin(LOOK)
+    assert target.finish().death is None
+
+
+def test_a_pool_returns_everything_in_order_and_survives_deaths(
+    build: Build, tmp_path: Path
+) -> None:
+    dies = Trace((), ({"execute": "quit"},))
+    with Pool[int](build, 2, parent=tmp_path) as pool:
+        found: list[Finished[int]] = []
+        for index in range(20):
+            found += pool.submit(dies if index % 7 == 3 else chain(), index)
+        with pytest.raises(TargetError):
+            pool.submit(Trace((ImageSpec("/hd0", "raw", MIB),), ()), -1)
+        found += pool.drain()
+        assert pool.starts == 2 + 3
+    assert [each.token for each in found] == list(range(20))
+    deaths = [each.token for each in found if each.replay.death is not None]
+    assert deaths == [3, 10, 17]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pool_that_is_left_early_cleans_up(build: Build, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with Pool[int](build, 2, parent=tmp_path) as pool:
+            for index in range(3):
+                pool.submit(chain(), index)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
