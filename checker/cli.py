@@ -28,7 +28,7 @@ from checker.console import shows, summary_lines
 from checker.errors import CheckerError
 from checker.judge import as_json
 from checker.output import check_directory, write_report
-from checker.tally import Tally
+from checker.tally import Amount, Tally
 from model.dialect import Dialect, NoSuchDialectError, find_dialect
 from reports.markdown import reply as reply_line
 from targets.binaries import DAEMON, Build, find_daemon
@@ -75,6 +75,10 @@ class RunOptions:
     report: Path | None
     cases: Path
     as_json: bool
+
+    def amount(self) -> Amount:
+        """How much is to be generated."""
+        return Amount(self.examples, self.steps, self.seed)
 
 
 def _run_options(examples: int) -> Callable[[F], F]:
@@ -207,7 +211,8 @@ def cli() -> None:
 def check(**values: Any) -> NoReturn:
     """Check the model alone: its invariants after every command that the machine writes."""
     from checker.check import run_check  # noqa: PLC0415  # Hypothesis costs 0.3 s to import
-    from checker.generate import examples  # noqa: PLC0415
+    from checker.generate import checked  # noqa: PLC0415
+    from properties import law  # noqa: PLC0415
 
     options = _options(values)
     dialect = find_dialect(options.dialect or _DEFAULT_DIALECT)
@@ -221,7 +226,8 @@ def check(**values: Any) -> NoReturn:
     with shows(Console(stderr=True), options.examples) as progress:
         summary = run_check(
             tally,
-            examples(dialect, options.examples, options.steps, options.seed),
+            checked(dialect, options.amount(), law),
+            law,
             budget=options.budget,
             progress=progress,
         )
@@ -277,7 +283,7 @@ def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
         open_sides(build, dialect) as sides,
         shows(Console(stderr=True), options.examples) as progress,
     ):
-        made = examples(dialect, options.examples, options.steps, options.seed)
+        made = examples(dialect, options.amount())
         summary = run_diff(tally, made, sides, how, progress)
     _end(summary, options)
 
@@ -323,7 +329,7 @@ def mutants(
         run = run_mutants(
             whole,
             rules,
-            lambda mutant: make(mutant, examples, steps, chosen),
+            lambda mutant: make(mutant, Amount(examples, steps, chosen)),
             lambda mutant: with_oracle(sides, mutant),
             seed=chosen,
             release=build.version,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from checker.judge import Example, Oracle, Replayer, Verdict, finding, judge
+from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no_law
 from checker.reduce import reduce_trace
 
 if TYPE_CHECKING:
@@ -115,8 +116,10 @@ class _Comparison:
 
     def _take(self, example: Example, replay: Replay) -> None:
         """Compare one example with its replay."""
-        verdict = judge(example, replay)
         self._tally.count(example)
+        if len(example.expectations) < len(example.trace.commands):
+            self._spec_failed(example.trace)
+        verdict = judge(example, replay)
         if verdict is None:
             return
         if verdict.signature in self._options.known:
@@ -137,6 +140,14 @@ class _Comparison:
         self.done = self._options.stop_at_first
         if self._options.reduce_replays > 0:
             self._reduce(example, second)
+
+    def _spec_failed(self, trace: Trace) -> None:
+        """The model raised an exception at the last command: that is a finding as well."""
+        violation = first_violation(trace, self._tally.dialect, no_law)
+        if violation is None:
+            text = "an exception that does not come again"
+            violation = Violation(len(trace.commands) - 1, ANSWERS, text)
+        keep_violation(self._tally, trace, violation, no_law, self._options.reduce_replays)
 
     def _count(self, verdict: Verdict) -> None:
         if verdict.kind == "divergence":

@@ -3,35 +3,127 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from checker.diff import Generator, StopRun
-from checker.judge import Example
+import attrs
+
+from checker.judge import Example, Expectation
+from checker.laws import Law, Violation
 from checker.oracle import observe
-from strategies import machine_for, run
+from model.trace import Command, Observation, Trace
+from strategies import Enough, OnStep, OnTrace, machine_for, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model import Outcome
+    from checker.diff import Generator
+    from checker.tally import Amount
+    from model import BlockState, Outcome
     from model.dialect import Dialect
-    from model.trace import Trace
+
+_MOST_FAILURES = 50
+"""Exceptions of the model after which a run is not begun once more."""
+_NEXT_SEED = 1_000_000_007
+"""From one beginning to the next, so that nearby seeds do not share examples."""
 
 
-def examples(dialect: Dialect, count: int, steps: int, seed: int) -> Generator:
-    """``count`` examples of up to ``steps`` commands, the same ones for the same seed."""
+class _SpecFailed(BaseException):
+    """The model raised an exception; the engine must not try the example again."""
+
+
+@attrs.frozen
+class Checked:
+    """An example whose steps were watched.
+
+    ``violation`` is the first one; ``complete`` is false when the model raised an
+    exception at the trace's last command.
+    """
+
+    example: Example
+    violation: Violation | None
+    complete: bool
+
+
+class CheckedGenerator(Protocol):
+    """Something that makes watched examples and hands each to ``sink``."""
+
+    def __call__(self, sink: Callable[[Checked], None], /) -> None:
+        """Make examples until there are no more; lets StopRun pass."""
+
+
+def _generate(dialect: Dialect, amount: Amount, on_step: OnStep, on_trace: OnTrace) -> None:
+    """Run the machine until ``amount`` is reached, beginning anew where the model breaks.
+
+    The engine stops at the first exception, and the traces after it may be of use.
+    """
+    made = 0
+
+    def finished(trace: Trace, outcomes: tuple[Outcome, ...]) -> None:
+        nonlocal made
+        made += 1
+        on_trace(trace, outcomes)
+        if made >= amount.examples:
+            # The engine also hands over examples that it cut short and does not count.
+            raise Enough
+        if len(outcomes) < len(trace.commands):
+            raise _SpecFailed
+
+    machine = machine_for(dialect, on_step=on_step, on_trace=finished)
+    for failures in range(_MOST_FAILURES):
+        left = amount.examples - made
+        seed = amount.seed + failures * _NEXT_SEED
+        try:
+            run(machine, examples=left, steps=amount.steps, seed_number=seed)
+        except _SpecFailed:
+            continue
+        return
+
+
+def _nothing(_before: BlockState, _command: Command, _outcome: Outcome) -> None:
+    """Watch nothing."""
+
+
+def examples(dialect: Dialect, amount: Amount) -> Generator:
+    """Examples to replay, the same ones for the same seed.
+
+    One that the model broke at has fewer expectations than commands.
+    """
 
     def generate(sink: Callable[[Example], None]) -> None:
-        made = 0
+        def on_trace(trace: Trace, outcomes: tuple[Outcome, ...]) -> None:
+            sink(Example(trace, observe(outcomes, dialect)))
+
+        _generate(dialect, amount, _nothing, on_trace)
+
+    return generate
+
+
+def checked(dialect: Dialect, amount: Amount, law: Law) -> CheckedGenerator:
+    """Examples with the first law that each breaks, the same ones for the same seed."""
+
+    def generate(sink: Callable[[Checked], None]) -> None:
+        step = 0
+        violation: Violation | None = None
+
+        def on_step(before: BlockState, command: Command, outcome: Outcome) -> None:
+            nonlocal step, violation
+            if violation is None:
+                for name, text in law(before, command, outcome):
+                    violation = Violation(step, name, text)
+                    break
+            step += 1
 
         def on_trace(trace: Trace, outcomes: tuple[Outcome, ...]) -> None:
-            nonlocal made
-            sink(Example(trace, observe(outcomes, dialect)))
-            made += 1
-            if made >= count:
-                # The engine also hands over examples that it cut short and does not count.
-                raise StopRun
+            nonlocal step, violation
+            found, violation, step = violation, None, 0
+            # Nobody looks at the graphs, so they are not worked out.
+            expectations = tuple(
+                Expectation(Observation(o.reply, None, None), o.accepted, o.refused)
+                for o in outcomes
+            )
+            complete = len(outcomes) == len(trace.commands)
+            sink(Checked(Example(trace, expectations), found, complete))
 
-        run(machine_for(dialect, on_trace=on_trace), examples=count, steps=steps, seed_number=seed)
+        _generate(dialect, amount, on_step, on_trace)
 
     return generate

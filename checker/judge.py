@@ -153,7 +153,10 @@ def finding(
     steps = []
     for number, command in enumerate(example.trace.commands[: verdict.step + 1]):
         got = replay.observations[number] if number < len(replay.observations) else None
-        steps.append(Step(command, example.expectations[number].observation, got))
+        expected = None
+        if number < len(example.expectations):  # not where the model itself broke
+            expected = example.expectations[number].observation
+        steps.append(Step(command, expected, got))
     difference = None
     if verdict.kind == "divergence":
         difference = Difference(

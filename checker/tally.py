@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
 
 
+@attrs.frozen
+class Amount:
+    """How much is generated: traces, commands in each, and the seed that repeats it."""
+
+    examples: int
+    steps: int
+    seed: int
+
+
 class Tally:
     """The counts of one run so far. Used from one thread at a time."""
 

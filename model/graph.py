@@ -260,15 +260,41 @@ class Transition:
         return self.content(primary.child)
 
     def grown(self, name: str, length: int) -> None:
-        """A file below was written to beyond its end: the nodes on the way there notice."""
+        """Data was written up to ``length``: the nodes on the way down to the file notice."""
         while True:
             node = self.nodes[name]
+            driver = driver_of(node.driver)
+            if node.filename:
+                image = self.images[node.filename]
+                self.images[image.name] = attrs.evolve(image, length=max(image.length, length))
             if node.size < length:
                 self.change(name, size=sectors(length))
-            primary = driver_of(node.driver).primary(node)
+            primary = driver.primary(node)
             if primary is None:
                 return
+            length = driver.grow(self, node, length)
             name = primary.child
+
+    def cut(self, name: str, length: int) -> None:
+        """What lies behind ``length`` in a file is given back, and the nodes above notice."""
+        while True:
+            node = self.nodes[name]
+            self.change(name, size=sectors(length))
+            primary = driver_of(node.driver).primary(node)
+            if primary is None:
+                break
+            name = primary.child
+        if node.filename:
+            image = self.images[node.filename]
+            self.images[image.name] = attrs.evolve(image, length=length)
+
+    def settle(self, root: str) -> None:
+        """Let the drivers below ``root`` notice what their users now require of them."""
+        for name in topological(self.nodes, [root]):
+            node = self.nodes[name]
+            if node.driver == "preallocate":
+                perm, _ = Permissions(self.nodes, {}).cumulative(name)
+                driver_of(node.driver).settle(self, node, perm)
 
     def cluster_size(self, name: str) -> int | None:
         """Bytes per cluster; 0 where a node knows but has none, None where nobody knows."""
@@ -307,6 +333,7 @@ class Transition:
         for link in node.children:
             self.unset_inherits(name, link.name, None)
             self.detach(link.key)
+            self.settle(link.child)
             self.release(link.child)
         del self.nodes[name]
         self._held.pop(name, None)
@@ -451,6 +478,7 @@ class Transition:
                         ev.check(ALIGNMENT, self.length(name) % alignment == 0)
             if driver.locks(node):
                 self._check_locks(node, perm, shared, locks)
+            driver.settle(self, node, perm)
         self._held.update(locks)
         for name in order:
             self._know_children(name)

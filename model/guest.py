@@ -120,7 +120,7 @@ def _write(t: Transition, name: str, start: int, end: int, value: int) -> None:
     if node.driver == "qcow2":
         image = _allocate(t, node, _image(t, node), start, end)
         _store(t, image, start, end, value)
-        t.grown(t.primary_child(name), image.length)
+        t.grown(t.primary_child(name), image.clusters * CLUSTER)
     elif node.driver == "raw":
         shift = node.private.offset
         _write(t, t.primary_child(name), start + shift, end + shift, value)
@@ -153,6 +153,4 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
         for s, e, v in below:
             extents = overlay(extents, s, e, v)
         added += 1
-    clusters = image.clusters + added
-    length = max(image.length, clusters * CLUSTER)
-    return attrs.evolve(image, extents=extents, clusters=clusters, length=length)
+    return attrs.evolve(image, extents=extents, clusters=image.clusters + added)

@@ -72,7 +72,6 @@ def with_clusters(image: Image, indices: Iterable[int]) -> Image:
         image,
         clusters=clusters,
         l2_tables=image.l2_tables | missing,
-        length=max(image.length, clusters * CLUSTER),
     )
 
 

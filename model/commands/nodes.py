@@ -271,6 +271,7 @@ def _remove_child(t: Transition, parent: str, child: str) -> None:
     t.change(parent, private=attrs.evolve(quorum, members=members, next_index=next_index))
     t.unset_inherits(parent, child, None)
     t.detach(link.key)
+    t.settle(link.child)
     t.release(link.child)
 
 
@@ -374,6 +375,8 @@ def _truncate(t: Transition, name: str, size: int) -> None:
     driver = driver_of(node.driver)
     if driver.is_filter:
         _truncate(t, t.primary_child(name), size)
+        if driver.name == "preallocate":
+            t.change(name, private=attrs.evolve(node.private, data_end=None))
         if not driver.variable_length:
             t.change(name, size=driver.measure(t, t.nodes[name]))
         return
@@ -398,9 +401,10 @@ def _resize_image(t: Transition, file: str, image: Image, size: int) -> None:
     """Resize a qcow2 image; when it shrinks, what lies behind its last cluster is cut off."""
     after = images.resized(image, size)
     t.images[image.name] = after
-    t.grown(file, after.length)
     end = after.clusters * images.CLUSTER
-    if size < image.size and end < after.length:
+    if after.clusters > image.clusters:
+        t.grown(file, end)
+    if size < image.size and end < t.length(file):
         try:
             _truncate(t, file, end)
         except Refusal as refusal:

@@ -166,7 +166,7 @@ def _check_iothread_properties(ev: Evaluation, properties: dict[str, Any]) -> No
 
 
 def _limits(ev: Evaluation, properties: dict[str, Any]) -> dict[str, int]:
-    """The limits from ``x-`` properties and from ``limits``; ``limits`` replaces what came before it."""
+    """The limits from ``x-`` properties and from ``limits``; ``limits`` are checked together with what came before."""
     limits: dict[str, int] = {}
     for key in in_order(properties):
         if key != "limits":
@@ -177,11 +177,11 @@ def _limits(ev: Evaluation, properties: dict[str, Any]) -> dict[str, int]:
                 ev.check(X_LENGTH, value <= _UINT_MAX, key=key)
             limits[name] = value
             continue
-        limits = {}
         for name, value in properties["limits"].items():
             if name.endswith("-length"):
                 ev.check(LENGTH_RANGE, 0 <= value <= _UINT_MAX, key=name)
             limits[name] = value
+        _check_limits(ev, limits)
     return limits
 
 

@@ -186,6 +186,13 @@ class Driver:
         """The length in bytes as it is found when the driver looks again."""
         return node.size
 
+    def grow(self, t: Transition, node: Node, length: int) -> int:
+        """Notice a write up to ``length``; returns up to where the child is written then."""
+        return length
+
+    def settle(self, t: Transition, node: Node, perm: int) -> None:
+        """Notice that ``perm`` is now what the node's users require."""
+
     def alignment(self, t: Transition, node: Node) -> int:
         """The request alignment in bytes."""
         return 1

@@ -172,6 +172,18 @@ class Compress(Filter):
         return t.cluster_size(t.primary_child(node.name)) or 1
 
 
+@attrs.frozen
+class PreallocateState:
+    """``align`` and ``size`` are the options, in bytes.
+
+    ``data_end`` is where the data ends while the file is longer, and None otherwise.
+    """
+
+    align: int
+    size: int
+    data_end: int | None = None
+
+
 class Preallocate(Filter):
     """Preallocates space behind the end of its file."""
 
@@ -182,18 +194,47 @@ class Preallocate(Filter):
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The child first, then the options."""
+        t = opening.t
+        t.change(name, private=PreallocateState(0, 0))
         self.open_child(opening, name, options)
-        self.prepare(opening.t, opening.t.nodes[name], options)
+        t.change(name, private=self._state(t, t.nodes[name], options))
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """Both options may change but not be omitted."""
+        return attrs.evolve(self._state(t, node, options), data_end=node.private.data_end)
+
+    def _state(self, t: Transition, node: Node, options: FlatOptions) -> PreallocateState:
         own = absorb(t.ev, options, self.kinds)
         align = own.get("prealloc-align", 1 << 20)
         t.ev.check(PREALLOC_SECTORS, align % 512 == 0)
         below = t.primary_child(node.name)
         alignment = t.driver(below).alignment(t, t.nodes[below])
         t.ev.check(PREALLOC_ALIGNMENT, align % alignment == 0, alignment=alignment)
-        return node.private
+        return PreallocateState(align, own.get("prealloc-size", 128 << 20))
+
+    def measure(self, t: Transition, node: Node) -> int:
+        """Up to where there is data."""
+        end: int | None = node.private.data_end
+        return t.primary_length(node) if end is None else end
+
+    def grow(self, t: Transition, node: Node, length: int) -> int:
+        """Preallocate when data is written behind the end of the file."""
+        state: PreallocateState = node.private
+        file_end = t.primary_length(node)
+        if length <= file_end:
+            if state.data_end is not None and length > state.data_end:
+                t.change(node.name, private=attrs.evolve(state, data_end=length))
+            return file_end
+        t.change(node.name, private=attrs.evolve(state, data_end=length))
+        align = max(state.align, 1)
+        return -(-(length + state.size) // align) * align
+
+    def settle(self, t: Transition, node: Node, perm: int) -> None:
+        """Give the preallocated space back when somebody else may write again."""
+        state: PreallocateState = node.private
+        if state.data_end is not None and perm & 10 != 10:  # noqa: PLR2004  # write and resize
+            t.change(node.name, private=attrs.evolve(state, data_end=None))
+            t.cut(t.primary_child(node.name), state.data_end)
 
     def child_permissions(
         self,

@@ -138,7 +138,7 @@ def test_a_daemon_that_leaves_is_quoted(daemon: StorageDaemon) -> None:
     daemon.mark()
     with errors.open("ab") as file:
         file.write(b"line\n" * 5000 + b"Assertion `\xff' failed.\n")
-    exchange = Exchange(daemon, ({"execute": "quit"},), observed=0)
+    exchange = Exchange(daemon, ({"execute": "quit"}, *NOTHING.commands), observed=0)
     death = exchange.finish()
     assert death is not None
     assert (death.kind, death.status, len(death.stderr)) == ("exit", 0, 20)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs of the model alone, with laws that break on purpose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checker.case import load
+from checker.check import run_check
+from checker.generate import checked, examples
+from checker.laws import ANSWERS, Violation, first_violation, no_law, signature
+from checker.tally import Amount, Tally
+from model import Monitor, Outcome
+from model.dialect import QEMU_7_2
+from model.trace import ImageSpec, Trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from checker.generate import Checked
+    from checker.judge import Example
+    from checker.laws import Law
+    from model import BlockState
+    from model.trace import Command
+    from reports.values import Summary
+
+AMOUNT = Amount(12, 10, 3)
+
+
+def no_qcow2(_before: BlockState, _command: Command, outcome: Outcome) -> list[tuple[str, str]]:
+    """A law that nodes of one driver break."""
+    found = [n.name for n in outcome.state.nodes.values() if n.driver == "qcow2"]
+    return [("law.no-qcow2", f"node '{found[0]}' is qcow2")] if found else []
+
+
+def run(law: Law, cases: Path | None = None, amount: Amount = AMOUNT) -> Summary:
+    tally = Tally("check", QEMU_7_2, seed=amount.seed, cases=cases)
+    return run_check(tally, checked(QEMU_7_2, amount, law), law)
+
+
+def test_a_run_without_laws_holds() -> None:
+    summary = run(no_law)
+    assert not summary.failed
+    assert summary.examples == 12
+    assert summary.commands == summary.accepted + summary.refused > 12
+    assert summary.rules_reached > 0
+    assert summary.unreached
+
+
+def test_the_same_seed_makes_the_same_examples() -> None:
+    def made(seed: int) -> list[Trace]:
+        found: list[Trace] = []
+
+        def sink(example: Example) -> None:
+            found.append(example.trace)
+
+        examples(QEMU_7_2, Amount(5, 10, seed))(sink)
+        return found
+
+    assert made(1) == made(1)
+    assert made(1) != made(2)
+
+
+def test_examples_and_checked_examples_are_the_same() -> None:
+    one: list[Trace] = []
+    two: list[Trace] = []
+
+    def first(example: Example) -> None:
+        one.append(example.trace)
+        assert len(example.expectations) == len(example.trace.commands)
+        assert all(e.observation.nodes is not None for e in example.expectations)
+
+    def second(example: Checked) -> None:
+        two.append(example.example.trace)
+
+    examples(QEMU_7_2, AMOUNT)(first)
+    checked(QEMU_7_2, AMOUNT, no_law)(second)
+    assert one == two
+
+
+def test_a_violation_is_a_reduced_case(tmp_path: Path) -> None:
+    summary = run(no_qcow2, tmp_path, Amount(40, 20, 4))
+    assert summary.failed
+    assert summary.violations > 1
+    (finding, *_) = summary.findings
+    assert finding.kind == "property"
+    assert len(finding.steps) == 1
+    assert finding.signature == "blockdev-add | property | law.no-qcow2 | node '*' is qcow2"
+    assert finding.case_file is not None
+    case = load(tmp_path / finding.case_file)
+    assert case.kind == "property"
+    assert case.steps[0].expected is not None
+    assert sum(f.occurrences for f in summary.findings) == summary.violations
+
+
+def test_an_exception_of_the_model_is_a_finding_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = Monitor.execute
+
+    def breaks(self: Monitor, command: Command) -> Any:
+        if command.get("execute") == "block_resize":
+            raise KeyError("gone")
+        return execute(self, command)
+
+    monkeypatch.setattr(Monitor, "execute", breaks)
+    summary = run(no_law, tmp_path, Amount(60, 30, 5))
+    assert summary.examples == 60
+    assert summary.violations > 1
+    (finding,) = summary.findings
+    assert finding.signature == f"block_resize | property | {ANSWERS} | KeyError: 'gone'"
+    assert [step.command["execute"] for step in finding.steps] == ["block_resize"]
+    assert finding.steps[0].expected is None
+
+
+def test_first_violation() -> None:
+    add: Command = {
+        "execute": "blockdev-add",
+        "arguments": {"driver": "null-co", "node-name": "n7"},
+    }
+
+    def wanted(_before: BlockState, _command: Command, outcome: Outcome) -> list[tuple[str, str]]:
+        return [("law", f"{name} is there") for name in outcome.state.nodes]
+
+    trace = Trace((ImageSpec("hd0.raw", "raw", 1),), ({"execute": "query-block"}, add))
+    found = first_violation(trace, QEMU_7_2, wanted)
+    assert found == Violation(1, "law", "n7 is there")
+    assert signature(trace, found) == "blockdev-add | property | law | * is there"
+    assert first_violation(trace, QEMU_7_2, no_law) is None
+
+
+def test_an_error_of_ours_is_not_taken_for_a_failing_example() -> None:
+    def breaks(_tally: Tally) -> None:
+        raise RuntimeError("of ours")
+
+    tally = Tally("check", QEMU_7_2, seed=1)
+    with pytest.raises(RuntimeError, match="of ours"):
+        run_check(tally, checked(QEMU_7_2, AMOUNT, no_law), no_law, progress=breaks)
+
+
+def test_an_interrupt_keeps_what_was_found() -> None:
+    def generate(sink: Any) -> None:
+        def two(example: Checked) -> None:
+            sink(example)
+            if tally.examples == 2:
+                raise KeyboardInterrupt
+
+        checked(QEMU_7_2, AMOUNT, no_law)(two)
+
+    tally = Tally("check", QEMU_7_2, seed=1)
+    summary = run_check(tally, generate, no_law)
+    assert (summary.interrupted, summary.examples) == (True, 2)
+
+
+def test_the_budget_ends_the_run() -> None:
+    tally = Tally("check", QEMU_7_2, seed=1)
+    summary = run_check(tally, checked(QEMU_7_2, Amount(10**6, 10, 1), no_law), no_law, budget=0.2)
+    assert 0 < summary.examples < 10**6
