@@ -71,19 +71,27 @@ class Sides:
     confirm: Replayer
 
 
+def _no_excuse(_trace: Trace) -> bool:
+    return False
+
+
 @attrs.frozen
 class DiffOptions:
     """How a difference run goes.
 
     ``known`` maps the signatures of known issues to their case files, ``reduce_replays``
     bounds the reduction of each finding (0: none), ``budget`` is in seconds from the
-    start, ``stop_at_first`` ends the run at the first confirmed failure.
+    start, ``stop_at_first`` ends the run at the first confirmed failure. ``judge`` says
+    whether a replay is what was expected, ``excuse`` whether an exception of the model
+    on a trace is not this run's business.
     """
 
     known: dict[str, str] = attrs.field(factory=dict)
     reduce_replays: int = 200
     budget: float | None = None
     stop_at_first: bool = False
+    judge: Callable[[Example, Replay], Verdict | None] = judge
+    excuse: Callable[[Trace], bool] = _no_excuse
 
 
 def nothing(_tally: Tally) -> None:
@@ -114,12 +122,23 @@ class _Comparison:
             if self.done:
                 raise StopRun
 
+    def finish(self, pool: Submits) -> None:
+        """Compare what the pool still has; once no more is wanted, only take it out of there."""
+        for result in pool.drain():
+            if not self.done:
+                with contextlib.suppress(StopRun):
+                    self.take_all((result,))
+
     def _take(self, example: Example, replay: Replay) -> None:
         """Compare one example with its replay."""
         self._tally.count(example)
-        if len(example.expectations) < len(example.trace.commands):
+        broke = len(example.expectations) < len(example.trace.commands)
+        if broke and not self._options.excuse(example.trace):
             self._spec_failed(example.trace)
-        verdict = judge(example, replay)
+            self.done = self._options.stop_at_first
+            if self.done:
+                return
+        verdict = self._options.judge(example, replay)
         if verdict is None:
             return
         if verdict.signature in self._options.known:
@@ -130,7 +149,7 @@ class _Comparison:
             self._count(verdict)
             return
         again = self._sides.confirm(example.trace)
-        second = judge(example, again)
+        second = self._options.judge(example, again)
         if second is None or second.signature != verdict.signature:
             self._tally.unconfirmed += 1
             self._tally.notes.append(f"seen once, but not on a fresh process: {verdict.title}")
@@ -169,7 +188,8 @@ class _Comparison:
         end = time.monotonic() + _REDUCE_SECONDS
 
         def same(trace: Trace) -> bool:
-            found = judge(Example(trace, self._sides.oracle(trace)), self._sides.replay(trace))
+            candidate = Example(trace, self._sides.oracle(trace))
+            found = self._options.judge(candidate, self._sides.replay(trace))
             return found is not None and found.signature == verdict.signature
 
         start = attrs.evolve(example.trace, commands=example.trace.commands[: verdict.step + 1])
@@ -178,7 +198,7 @@ class _Comparison:
         )
         small = Example(reduction.trace, self._sides.oracle(reduction.trace))
         replay = self._sides.confirm(small.trace)
-        last = judge(small, replay)
+        last = self._options.judge(small, replay)
         # A reduced trace that a fresh process does not confirm is worth less than the whole one.
         if last is not None and last.signature == verdict.signature:
             note = f"reduced from {len(start.commands)} commands in {reduction.replays} replays"
@@ -216,9 +236,7 @@ def run_diff(
             generate(sink)
         if failure is not None:
             raise failure
-        if not comparison.done:
-            with contextlib.suppress(StopRun):
-                comparison.take_all(sides.pool.drain())
+        comparison.finish(sides.pool)
     except KeyboardInterrupt:
         tally.interrupted = True
     return tally.summary()

@@ -5,24 +5,38 @@ Each mutant is a dialect without a rule. Traces are generated from the mutant's
 own state, so that whatever follows from the fault may happen, and replayed on the real
 daemon until the first confirmed difference. A mutant that survives says that nothing
 the machine does depends on that rule, or that the comparison does not see it.
+
+Only what the whole spec gets right counts: a difference that it shows at the same step too,
+or a daemon that dies, says nothing about the rule that was dropped.
 """
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
 
 from checker.diff import DiffOptions, Generator, Sides, run_diff
 from checker.errors import CheckerError
+from checker.judge import Example, judge
+from checker.laws import first_violation, no_law
 from checker.tally import Tally
+from targets.replay import Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
+    from checker.judge import Oracle, Verdict
     from model.dialect import Dialect
     from model.rules import Rule
     from model.trace import Json
+    from reports.values import Summary
+
+_MOST_SECONDS = 300
+_ENDLESS = "the model does not end"
 
 
 @attrs.frozen
@@ -91,6 +105,46 @@ def choose_rules(dialect: Dialect, wanted: Sequence[str]) -> tuple[Rule, ...]:
     return tuple(chosen.values())
 
 
+def _judge_against(whole: Oracle) -> Callable[[Example, Replay], Verdict | None]:
+    """A judge who sees only what the whole spec gets right."""
+
+    def judge_mutant(example: Example, replay: Replay) -> Verdict | None:
+        seen = Replay(replay.observations)
+        verdict = judge(example, seen)
+        if verdict is None:
+            return None
+        right = judge(Example(example.trace, whole(example.trace)), seen)
+        return None if right is not None and right.step <= verdict.step else verdict
+
+    return judge_mutant
+
+
+class _TimeUp(BaseException):  # not an error: an alarm
+    """A mutant took too long. Not an Exception, which the engine would try to see again."""
+
+
+@contextmanager
+def _alarm(seconds: int) -> Iterator[None]:
+    """Raise _TimeUp in the body after some time: a mutant may not end by itself."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise _TimeUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _shown(summary: Summary) -> str:
+    if summary.findings:
+        return summary.findings[0].title
+    return _ENDLESS if summary.failed else ""
+
+
 def run_mutants(
     dialect: Dialect,
     rules: Sequence[Rule],
@@ -101,13 +155,26 @@ def run_mutants(
     release: str,
     progress: Callable[[Mutant], None],
 ) -> MutantRun:
-    """Drop each rule in turn and look for the first difference."""
+    """Drop each rule in turn and look for the first difference.
+
+    A mutant that does not end within five minutes counts as caught by that. Runs in the
+    main thread, where an alarm is heard.
+    """
     mutants: list[Mutant] = []
+    options = DiffOptions(
+        reduce_replays=0,
+        stop_at_first=True,
+        judge=_judge_against(sides(dialect).oracle),
+        excuse=lambda trace: first_violation(trace, dialect, no_law) is not None,
+    )
     for rule in rules:
         mutant = dialect.without(rule.id)
         tally = Tally("diff", mutant, seed=seed, release=release)
-        options = DiffOptions(reduce_replays=0, stop_at_first=True)
-        summary = run_diff(tally, generator(mutant), sides(mutant), options)
+        try:
+            with _alarm(_MOST_SECONDS):
+                summary = run_diff(tally, generator(mutant), sides(mutant), options)
+        except _TimeUp:
+            summary = attrs.evolve(tally.summary(), violations=1)
         if summary.interrupted:
             return MutantRun(release, dialect.name, seed, tuple(mutants), interrupted=True)
         result = Mutant(
@@ -116,7 +183,7 @@ def run_mutants(
             summary.examples,
             summary.examples if summary.failed else None,
             round(summary.seconds, 3),
-            summary.findings[0].title if summary.findings else "",
+            _shown(summary),
         )
         mutants.append(result)
         progress(result)

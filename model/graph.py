@@ -14,20 +14,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers import Driver, driver_of
-from model.drivers.base import sectors
+from model.lengths import settle
 from model.naming import Names
 from model.permissions import (
-    ALL,
     Grant,
-    Permissions,
-    User,
     links_to,
-    permission_names,
     reaches,
     topological,
 )
 from model.rules import Evaluation, effect, guard
-from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, Perm, changed
+from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,49 +33,6 @@ CYCLE = guard(
     "No node may become a child of itself, directly or through others.",
     source="patch 8/13 (changing the backing file); 7.2 words it for any child",
     text="Making '{child}' a {name} child of '{parent}' would create a cycle",
-)
-CONFLICT = guard(
-    "permissions.conflict",
-    "What one user of a node requires, every other user must share; the first pair that "
-    "disagrees is reported, users newest first.",
-    source="7.2: permissions are refreshed over one topological list",
-    text="Permission conflict on node '{node}': permissions '{perms}' are both required by "
-    "{user} (uses node '{node}' as '{name}' child) and unshared by {other} (uses node "
-    "'{node}' as '{other_name}' child).",
-)
-READ_ONLY = guard(
-    "permissions.read-only",
-    "A node that is read-only has no users that write.",
-    source="7.2",
-    text="Block node is read-only",
-)
-READ_ONLY_REOPEN = guard(
-    "permissions.read-only-reopen",
-    "A node cannot become read-only while it has users that write.",
-    source="7.2; 5.2 says it otherwise",
-    text="Read-only block node '{node}' cannot support read-write users",
-)
-ALIGNMENT = guard(
-    "permissions.alignment",
-    "Who may write but not resize needs an image whose size is a multiple of the request "
-    "alignment.",
-    source="7.2",
-    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
-    "request alignment",
-)
-LOCK = guard(
-    "file.lock",
-    "A file node locks what its users require against other nodes on the same file that "
-    "do not share it.",
-    source="7.2: file locking",
-    text='Failed to get "{perm}" lock',
-)
-SHARED_LOCK = guard(
-    "file.shared-lock",
-    "A file node locks what its users do not share against other nodes on the same file "
-    "that require it.",
-    source="7.2: file locking",
-    text='Failed to get shared "{perm}" lock',
 )
 OFF_CHAIN = guard(
     "freeze.off-chain",
@@ -98,10 +51,6 @@ ABORT_REORDERS = effect(
     "A link that was changed and changed back by a refused command becomes its node's newest.",
     source="7.2, seen by x-debug-query-block-graph",
 )
-
-
-_WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
-_BITS = (1, 2, 4, 8)
 
 
 class Undo:
@@ -134,21 +83,21 @@ class Undo:
 class Transition:
     """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely."""
 
-    __slots__ = ("_before", "_held", "_pending", "ev", "images", "nodes", "objects", "serial")
+    __slots__ = ("_pending", "before", "ev", "held", "images", "nodes", "objects", "serial")
 
     def __init__(self, state: BlockState, ev: Evaluation) -> None:
-        self._before = state
+        self.before = state
         self.ev = ev
         self.nodes: dict[str, Node] = dict(state.nodes)
         self.objects: dict[str, Object] = dict(state.objects)
         self.images: dict[str, Image] = dict(state.images)
         self.serial = state.serial
-        self._held: dict[str, Grant] = {}
+        self.held: dict[str, Grant] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
     def result(self) -> BlockState:
         """The state as it is now; the very same object if nothing has changed."""
-        before = self._before
+        before = self.before
         nodes = before.nodes if _same(before.nodes, self.nodes) else FrozenDict(self.nodes)
         objects = before.objects if before.objects == self.objects else FrozenDict(self.objects)
         images = before.images if before.images == self.images else FrozenDict(self.images)
@@ -163,8 +112,8 @@ class Transition:
 
     def restore(self) -> None:
         """Forget everything that was done, order included: nothing that existed was moved."""
-        self.nodes = dict(self._before.nodes)
-        self._held = {}
+        self.nodes = dict(self.before.nodes)
+        self.held = {}
 
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""
@@ -245,69 +194,6 @@ class Transition:
         )
         self.change(key[0], children=children)
 
-    def content(self, name: str) -> Image | None:
-        """The image file whose bytes a node shows unchanged from the beginning, if any."""
-        node = self.nodes[name]
-        driver = driver_of(node.driver)
-        if node.filename:
-            return self.images.get(node.filename)
-        if driver.can_add_child:
-            seen = {self.content(link.child) for link in node.children}
-            return seen.pop() if len(seen) == 1 else None
-        primary = driver.primary(node)
-        if primary is None or not driver.passes_through(node):
-            return None
-        return self.content(primary.child)
-
-    def grown(self, name: str, length: int) -> None:
-        """Data was written up to ``length``: the nodes on the way down to the file notice."""
-        while True:
-            node = self.nodes[name]
-            driver = driver_of(node.driver)
-            if node.filename:
-                image = self.images[node.filename]
-                self.images[image.name] = attrs.evolve(image, length=max(image.length, length))
-            if node.size < length:
-                self.change(name, size=sectors(length))
-            primary = driver.primary(node)
-            if primary is None:
-                return
-            length = driver.grow(self, node, length)
-            name = primary.child
-
-    def cut(self, name: str, length: int) -> None:
-        """What lies behind ``length`` in a file is given back, and the nodes above notice."""
-        while True:
-            node = self.nodes[name]
-            self.change(name, size=sectors(length))
-            primary = driver_of(node.driver).primary(node)
-            if primary is None:
-                break
-            name = primary.child
-        if node.filename:
-            image = self.images[node.filename]
-            self.images[image.name] = attrs.evolve(image, length=length)
-
-    def settle(self, root: str) -> None:
-        """Let the drivers below ``root`` notice what their users now require of them."""
-        for name in topological(self.nodes, [root]):
-            node = self.nodes[name]
-            if node.driver == "preallocate":
-                perm, _ = Permissions(self.nodes, {}).cumulative(name)
-                driver_of(node.driver).settle(self, node, perm)
-
-    def cluster_size(self, name: str) -> int | None:
-        """Bytes per cluster; 0 where a node knows but has none, None where nobody knows."""
-        node = self.nodes[name]
-        driver = driver_of(node.driver)
-        own = driver.cluster_size(node)
-        if own is not None:
-            return own
-        primary = driver.primary(node)
-        if primary is not None and driver.asks_below:
-            return self.cluster_size(primary.child)
-        return None
-
     # Nodes
 
     def change(self, name: str, **changes: Any) -> Node:
@@ -333,10 +219,10 @@ class Transition:
         for link in node.children:
             self.unset_inherits(name, link.name, None)
             self.detach(link.key)
-            self.settle(link.child)
+            settle(self, link.child)
             self.release(link.child)
         del self.nodes[name]
-        self._held.pop(name, None)
+        self.held.pop(name, None)
         if held is not None:
             self.release(held)
 
@@ -443,104 +329,6 @@ class Transition:
                 continue
             self.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=old)
             self.replace_child(link.key, new, undo)
-
-    # Permissions
-
-    def refresh(
-        self,
-        roots: list[str],
-        writable: dict[str, bool] | None = None,
-        user: User | None = None,
-    ) -> None:
-        """Check the permissions of the subtrees of ``roots``; refuse at the first that is wrong.
-
-        ``writable`` is what a reopen under way makes of its nodes.
-        """
-        order = topological(self.nodes, roots)
-        derived = Permissions(self.nodes, writable or {}, user, frozenset(order))
-        ev = self.ev
-        locks: dict[str, Grant] = {}
-        for name in order:
-            node = self.nodes[name]
-            self._check_users(derived, name)
-            perm, shared = derived.cumulative(name)
-            driver = driver_of(node.driver)
-            if perm & _WRITES:
-                if derived.writable(name):
-                    ev.accepted.add(READ_ONLY.id)
-                elif node.read_only:
-                    ev.refuse(READ_ONLY)
-                else:
-                    ev.refuse(READ_ONLY_REOPEN, node=name)
-                if not perm & Perm.RESIZE:
-                    alignment = driver.alignment(self, node)
-                    if alignment > 1:
-                        ev.check(ALIGNMENT, self.length(name) % alignment == 0)
-            if driver.locks(node):
-                self._check_locks(node, perm, shared, locks)
-            driver.settle(self, node, perm)
-        self._held.update(locks)
-        for name in order:
-            self._know_children(name)
-
-    def _know_children(self, name: str) -> None:
-        children = self.nodes[name].children
-        if any(link.forced != self.nodes[link.child].force_share for link in children):
-            known = tuple(
-                attrs.evolve(link, forced=self.nodes[link.child].force_share) for link in children
-            )
-            self.change(name, children=known)
-
-    def _check_users(self, derived: Permissions, name: str) -> None:
-        users = derived.users(name)
-        if len(users) < 2:  # noqa: PLR2004  # a conflict takes two
-            return
-        for i, (other, other_name, _, shared) in enumerate(users):
-            for j, (user, user_name, perm, _) in enumerate(users):
-                if i != j and perm & ~shared:
-                    self.ev.refuse(
-                        CONFLICT,
-                        node=name,
-                        perms=permission_names(perm & ~shared),
-                        user=user,
-                        name=user_name,
-                        other=other,
-                        other_name=other_name,
-                    )
-        self.ev.accepted.add(CONFLICT.id)
-
-    # File locks
-
-    def _locked(self, name: str) -> Grant:
-        """What a file node has locked since the last change of permissions was settled."""
-        if name in self._held:
-            return self._held[name]
-        if name in self._before.nodes:
-            return Permissions(self._before.nodes, {}).cumulative(name)
-        return (0, ALL)
-
-    def _check_locks(self, node: Node, perm: int, shared: int, locks: dict[str, Grant]) -> None:
-        """Compare with the other nodes on the file; ``locks`` is what this change holds so far.
-
-        Until the change is settled a node keeps what it had locked and adds what it will need.
-        """
-        others = [
-            n.name
-            for n in self.nodes.values()
-            if n.filename == node.filename and n is not node and driver_of(n.driver).locks(n)
-        ]
-        if others:
-            held = [locks.get(other) or self._locked(other) for other in others]
-            own_perm, own_shared = self._locked(node.name)
-            if perm & ~own_perm or own_shared & ~shared:
-                for bit in _BITS:
-                    if perm & bit and any(not unshared & bit for _, unshared in held):
-                        self.ev.refuse(LOCK, perm=permission_names(bit))
-                for bit in _BITS:
-                    if not shared & bit and any(taken & bit for taken, _ in held):
-                        self.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
-                self.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
-        locks[node.name] = (perm, shared)
 
 
 def _same(before: FrozenDict[str, Node], now: dict[str, Node]) -> bool:

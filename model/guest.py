@@ -15,6 +15,7 @@ import attrs
 
 from model.drivers import driver_of
 from model.images import CLUSTER, L2_COVERS, ImageError, overlay, with_clusters
+from model.lengths import content, grown
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -80,7 +81,7 @@ def _clip(extents: tuple[tuple[int, int, int], ...], start: int, end: int) -> Pi
 
 
 def _image(t: Transition, node: Node) -> Image:
-    image = t.content(t.primary_child(node.name))
+    image = content(t, t.primary_child(node.name))
     if image is None or image.format != "qcow2":
         raise ImageError(f"node {node.name!r} has lost its qcow2 image")
     return image
@@ -120,7 +121,7 @@ def _write(t: Transition, name: str, start: int, end: int, value: int) -> None:
     if node.driver == "qcow2":
         image = _allocate(t, node, _image(t, node), start, end)
         _store(t, image, start, end, value)
-        t.grown(t.primary_child(name), image.clusters * CLUSTER)
+        grown(t, t.primary_child(name), image.clusters * CLUSTER)
     elif node.driver == "raw":
         shift = node.private.offset
         _write(t, t.primary_child(name), start + shift, end + shift, value)

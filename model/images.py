@@ -83,12 +83,26 @@ def resized(image: Image, size: int) -> Image:
     return attrs.evolve(image, size=size, extents=cut(image.extents, size))
 
 
+def zeroed(image: Image, start: int, end: int) -> Image:
+    """A qcow2 image that reads as zeroes from ``start`` to ``end``, whatever lies below.
+
+    Zero clusters take L2 tables only; the rest of a cluster that ``start`` lies in is written.
+    """
+    aligned = -(-start // CLUSTER) * CLUSTER
+    indices = set(range(aligned // L2_COVERS, -(-end // L2_COVERS))) if aligned < end else set()
+    if aligned > start:
+        indices.add(start // L2_COVERS)
+        first = start // CLUSTER * CLUSTER
+        if not any(s < aligned and e > first for s, e, _ in image.extents):
+            image = attrs.evolve(image, clusters=image.clusters + 1)
+    image = with_clusters(image, indices)
+    return attrs.evolve(image, extents=overlay(image.extents, start, end, 0))
+
+
 def truncated(image: Image, length: int) -> Image:
     """An image file of another length; a format's header does not outlive its bytes."""
     if image.format == "raw":
-        return attrs.evolve(
-            image, size=length, length=length, extents=cut(image.extents, length)
-        )
+        return attrs.evolve(image, size=length, length=length, extents=cut(image.extents, length))
     if length < _HEADER:
         return Image(image.name, "raw", length, length)
     return attrs.evolve(image, length=length)

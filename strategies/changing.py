@@ -26,14 +26,15 @@ def deletion(scene: Scene) -> Arguments:
 
 def snapshot(scene: Scene) -> Arguments:
     """blockdev-snapshot, mostly onto an idle qcow2 node without a backing file."""
-    overlay = scene.pick(scene.nodes, _is_overlay)
+    overlay = scene.pick(scene.nodes, is_overlay)
     name = overlay.name if overlay else "missing"
     bases = [each for each in scene.not_above(name) if each.name != name]
     base = scene.pick(bases, lambda each: each.driver in ("qcow2", "raw"))
     return {"node": base.name if base else "missing", "overlay": name}
 
 
-def _is_overlay(node: Node) -> bool:
+def is_overlay(node: Node) -> bool:
+    """Whether a node may become the overlay of a snapshot."""
     return node.driver == "qcow2" and idle(node) and node.link("backing") is None
 
 

@@ -45,7 +45,6 @@ BUILDERS: Final[dict[str, tuple[str, Build]]] = {
     "reopen_several": ("blockdev-reopen", _reopen(reopening.several)),
     "reopen_swap": ("blockdev-reopen", _reopen(reopening.swap_backing)),
     "reopen_children": ("blockdev-reopen", _reopen(reopening.children)),
-    "reopen_new_child": ("blockdev-reopen", _reopen(reopening.new_child)),
     "snapshot": ("blockdev-snapshot", changing.snapshot),
     "change_quorum": ("x-blockdev-change", changing.quorum_child),
     "add_throttle_group": ("object-add", changing.throttle_group),

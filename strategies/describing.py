@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from model.qdict import crumple
 from model.state import Link, Node
@@ -12,6 +12,14 @@ from strategies.scene import Scene, generated
 
 Options = dict[str, Any]
 
+_SWITCHES: Final = (
+    "read-only",
+    "auto-read-only",
+    "cache.direct",
+    "cache.no-flush",
+    "force-share",
+)
+
 
 def described(scene: Scene, node: Node, *, inline: int = INLINE) -> Options:
     """What was given for ``node``, with its children as references or inline dictionaries.
@@ -19,7 +27,7 @@ def described(scene: Scene, node: Node, *, inline: int = INLINE) -> Options:
     ``inline`` is the percentage of the children that inherit their options and are
     described anew though they could be referred to.
     """
-    options: Options = {"driver": node.driver, **own_options(node)}
+    options: Options = {**own_options(node), "driver": node.driver}
     if not generated(node.name):
         options["node-name"] = node.name
     listed: list[tuple[int, Any]] = []
@@ -37,7 +45,18 @@ def described(scene: Scene, node: Node, *, inline: int = INLINE) -> Options:
 
 def own_options(node: Node) -> Options:
     """The options given for the node itself, nested as QMP has them."""
-    nested = crumple(node.explicit)
+    given = {
+        name: value
+        for name, value in node.explicit.items()
+        # QEMU notes its own defaults among what was given, as words; a client gives booleans.
+        if not (value == "off" and name in _SWITCHES) and name != "node-name"
+    }
+    for name in _SWITCHES:
+        if given.get(name) == "on":
+            given[name] = True
+    if node.driver == "file":
+        given.setdefault("filename", node.options.get("filename", node.filename))
+    nested = crumple(given)
     return dict(nested) if isinstance(nested, dict) else {}
 
 

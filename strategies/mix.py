@@ -34,5 +34,8 @@ ENVELOPE: Final = 15
 MOST_NODES: Final = 10
 """No rule adds to a graph that has more nodes (a chain may add four)."""
 
+MOST_FIRST: Final = 4
+"""Each example starts with up to so many commands that add something."""
+
 MOST_OBJECTS: Final = 5
 """No rule makes objects beside so many."""

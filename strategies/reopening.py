@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from model.state import Node
-from strategies.adding import file_over, settle
+from strategies.adding import settle
 from strategies.catalogue import CHILD, FILTERS, LIVE, REOPENABLE
 from strategies.describing import described
 from strategies.scene import Scene, generated, idle
@@ -193,15 +193,6 @@ def children(scene: Scene) -> list[Options]:
                 change_options(scene, child, inner)
             if choose.chance(15) and not generated(inner.name):
                 child.pop("node-name", None)
-    return [options]
-
-
-def new_child(scene: Scene) -> list[Options]:
-    """One node whose child is described as something that it is not: a new node inline."""
-    node = _pick(scene, [x for x in scene.nodes if x.driver in CHILD] or scene.nodes)
-    options = described(scene, node)
-    if node.driver in CHILD:
-        options[CHILD[node.driver]] = file_over(scene, scene.take_image())
     return [options]
 
 

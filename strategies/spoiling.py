@@ -30,7 +30,7 @@ OptionsSpoil = Callable[[Scene, Options], bool]
 Spoil = Callable[[Scene, Arguments], bool]
 
 BAD_NAMES = ("", "1x", "a b", "#x", "x" * 32, "a/b", "n\u00e4me")
-_LEAST_CLUSTER = 512
+_TRIES = 4
 
 
 def spoil(scene: Scene, command: str, arguments: Arguments) -> None:
@@ -386,6 +386,21 @@ def inline_stranger(scene: Scene, options: Options) -> bool:
     return True
 
 
+def new_child(scene: Scene, options: Options) -> bool:
+    """A child described as another node: a file of its own, inline."""
+    name = CHILD.get(options["driver"])
+    if name is None:
+        return False
+    options[name] = file_over(scene, scene.take_image())
+    return True
+
+
+def empty_cache(_scene: Scene, options: Options) -> bool:
+    """An empty dictionary for an option that has members: it stays as an option of its own."""
+    options["cache"] = {}
+    return True
+
+
 def writers_lose(scene: Scene, options: Options) -> bool:
     """A node that somebody writes becomes read-only."""
     node = scene.state.nodes.get(str(options.get("node-name")))
@@ -409,7 +424,8 @@ _REOPEN: tuple[OptionsSpoil, ...] = (
     backing_omitted,
     inline_stranger,
     writers_lose,
-    fixed_omitted,
+    new_child,
+    empty_cache,
 )
 
 
@@ -422,8 +438,10 @@ def _reopen(scene: Scene, arguments: Arguments) -> bool:
 
 
 def _first(scene: Scene, spoils: Sequence[OptionsSpoil], options: Options) -> bool:
-    start = scene.choose.integer(0, len(spoils) - 1)
-    return any(each(scene, options) for each in (*spoils[start:], *spoils[:start]))
+    # Independent tries first: always taking the next one would favour those after many misfits.
+    return any(scene.choose.one_of(spoils)(scene, options) for _ in range(_TRIES)) or any(
+        each(scene, options) for each in spoils
+    )
 
 
 def _same_entry_twice(scene: Scene, arguments: Arguments) -> bool:

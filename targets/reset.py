@@ -40,12 +40,21 @@ command that succeeded (jobs, exports, servers, character devices) a fresh proce
 cheaper, at about five milliseconds, than to prove that nothing is left."""
 
 
+_CLOSES_DESCRIPTOR = "No persistent reservation manager with id"
+
+
 def needs_restart(trace: Trace, replies: Iterable[Reply]) -> bool:
-    """Return whether a command succeeded whose effects are not removed with the nodes."""
+    """Return whether a command did what is not undone by removing all nodes.
+
+    A refused persistent reservation manager is one: the daemon closes its descriptor 0 then,
+    whatever file that is by now.
+    """
     for command, reply in zip(trace.commands, replies, strict=False):
         name = str(command.get("execute"))
         known = name in LEAVES_NODES_AND_OBJECTS or name.startswith("query-")
         if "return" in reply and not known:
+            return True
+        if _CLOSES_DESCRIPTOR in reply.get("error", {}).get("desc", ""):
             return True
     return False
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from model.commands.nodes import (
-    block_resize,
     blockdev_add,
     blockdev_del,
     blockdev_reopen,
@@ -16,6 +15,7 @@ from model.commands.nodes import (
 )
 from model.commands.objects import object_add, object_del
 from model.commands.queries import query_named_block_nodes, x_debug_query_block_graph
+from model.commands.resizing import block_resize
 from model.graph import Transition
 
 Handler = Callable[[Transition, dict[str, Any]], Any]

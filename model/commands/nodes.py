@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import images
 from model.drivers import driver_of
-from model.drivers.base import sectors
 from model.graph import CYCLE
+from model.lengths import settle
 from model.opening import NO_NODE, Opening
-from model.permissions import ALL, Permissions, User, reaches
+from model.permissions import Permissions, reaches
 from model.qdict import flatten
+from model.refreshing import refresh
 from model.reopening import Reopening, keep_options
 from model.rules import Refusal, effect, guard
-from model.state import Image, Link, Perm, Role
+from model.state import Link, Perm, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -181,7 +181,7 @@ def blockdev_del(t: Transition, arguments: dict[str, Any]) -> None:
     t.release(name)
 
 
-def _overlay(t: Transition, name: str) -> str | None:
+def overlay_of(t: Transition, name: str) -> str | None:
     """The newest node that has ``name`` as its backing file."""
     for parent, child_name in t.nodes[name].parents:
         link = t.nodes[parent].link(child_name)
@@ -191,7 +191,7 @@ def _overlay(t: Transition, name: str) -> str | None:
 
 
 def _check_not_busy(t: Transition, name: str) -> None:
-    overlay = _overlay(t, name)
+    overlay = overlay_of(t, name)
     t.ev.check(BUSY, overlay is None, node=name, overlay=overlay)
 
 
@@ -226,7 +226,7 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
         t.attach_child(overlay, "backing", name, Role.COW, undo)
         if ev.holds(SNAPSHOT_PARENTS):
             t.replace_node(name, overlay, undo)
-        t.refresh([overlay])
+        refresh(t, [overlay])
     except Refusal:
         undo.abort()
         raise
@@ -271,7 +271,7 @@ def _remove_child(t: Transition, parent: str, child: str) -> None:
     t.change(parent, private=attrs.evolve(quorum, members=members, next_index=next_index))
     t.unset_inherits(parent, child, None)
     t.detach(link.key)
-    t.settle(link.child)
+    settle(t, link.child)
     t.release(link.child)
 
 
@@ -288,7 +288,7 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
     before = dict(t.nodes)
     t.attach(Link(parent, name, child, Role.DATA, forced=t.nodes[child].force_share))
     try:
-        t.refresh([parent])
+        refresh(t, [parent])
     except Refusal:
         t.nodes = before
         raise
@@ -298,115 +298,3 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
             quorum, members=(*quorum.members, name), next_index=quorum.next_index + 1
         ),
     )
-
-
-RESIZE_NEGATIVE = guard(
-    "resize.negative",
-    "A size is not negative.",
-    source="7.2",
-    text="Parameter 'size' expects a >0 size",
-)
-RESIZE_BUSY = guard(
-    "resize.busy",
-    "A backing file is busy: it is not resized.",
-    source="7.2; the message prints a device name that nobody gave",
-    text="Device '(null)' is in use",
-)
-RESIZE_MAXIMUM = guard(
-    "resize.maximum",
-    "A size fits QEMU's limit.",
-    source="7.2",
-    text="offset({size}) exceeds maximum({maximum})",
-)
-RESIZE_READ_ONLY = guard(
-    "resize.read-only",
-    "A read-only node is not resized.",
-    source="7.2",
-    text="Image is read-only",
-)
-RESIZE_UNSUPPORTED = guard(
-    "resize.unsupported",
-    "Not every driver can resize.",
-    source="7.2",
-    text="Image format driver does not support resize",
-)
-RESIZE_FIXED = guard(
-    "resize.raw-fixed",
-    "A raw node with a size of its own is not resized.",
-    source="7.2",
-    text="Cannot resize fixed-size raw disks",
-)
-RESIZE_OFFSET = guard(
-    "resize.raw-offset",
-    "Window and offset of a raw node fit 63 bits.",
-    source="7.2",
-    text="Disk size too large for the chosen offset",
-)
-RESIZE_SECTORS = guard(
-    "resize.qcow2-sectors",
-    "The size of a qcow2 image is a multiple of 512.",
-    source="7.2",
-    text="The new size must be a multiple of 512",
-)
-MAX_LENGTH = (1 << 63) - (1 << 30)
-_INT64_MAX = (1 << 63) - 1
-
-
-def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
-    """Give a node another size, in bytes."""
-    ev = t.ev
-    name, size = arguments.get("node-name", ""), arguments["size"]
-    device = arguments.get("device", "")
-    ev.check(NO_NODE, name in t.nodes, device=device, node=name)
-    ev.check(RESIZE_NEGATIVE, size >= 0)
-    if _overlay(t, name) is not None:
-        ev.refuse(RESIZE_BUSY)
-    ev.accepted.add(RESIZE_BUSY.id)
-    user = User("an unnamed block device", "root", name, Perm.RESIZE, ALL)
-    t.refresh([name], user=user)
-    _truncate(t, name, size)
-
-
-def _truncate(t: Transition, name: str, size: int) -> None:
-    ev = t.ev
-    node = t.nodes[name]
-    ev.check(RESIZE_MAXIMUM, size <= MAX_LENGTH, size=size, maximum=MAX_LENGTH)
-    ev.check(RESIZE_READ_ONLY, not node.read_only)
-    driver = driver_of(node.driver)
-    if driver.is_filter:
-        _truncate(t, t.primary_child(name), size)
-        if driver.name == "preallocate":
-            t.change(name, private=attrs.evolve(node.private, data_end=None))
-        if not driver.variable_length:
-            t.change(name, size=driver.measure(t, t.nodes[name]))
-        return
-    if driver.name == "raw":
-        ev.check(RESIZE_FIXED, node.private.size is None)
-        ev.check(RESIZE_OFFSET, _INT64_MAX - size >= node.private.offset)
-        _truncate(t, t.primary_child(name), size + node.private.offset)
-        return
-    if driver.name == "qcow2":
-        ev.check(RESIZE_SECTORS, size % 512 == 0)
-        t.change(name, size=size)
-        image = t.content(t.primary_child(name))
-        if image is not None:
-            _resize_image(t, t.primary_child(name), image, size)
-        return
-    ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
-    t.images[node.filename] = images.truncated(t.images[node.filename], size)
-    t.change(name, size=sectors(size))
-
-
-def _resize_image(t: Transition, file: str, image: Image, size: int) -> None:
-    """Resize a qcow2 image; when it shrinks, what lies behind its last cluster is cut off."""
-    after = images.resized(image, size)
-    t.images[image.name] = after
-    end = after.clusters * images.CLUSTER
-    if after.clusters > image.clusters:
-        t.grown(file, end)
-    if size < image.size and end < t.length(file):
-        try:
-            _truncate(t, file, end)
-        except Refusal as refusal:
-            # QEMU warns and goes on: the tail does no harm.
-            t.ev.refused.discard(refusal.rule.id)

@@ -166,7 +166,10 @@ def _check_iothread_properties(ev: Evaluation, properties: dict[str, Any]) -> No
 
 
 def _limits(ev: Evaluation, properties: dict[str, Any]) -> dict[str, int]:
-    """The limits from ``x-`` properties and from ``limits``; ``limits`` are checked together with what came before."""
+    """The limits from ``x-`` properties and from ``limits``.
+
+    ``limits`` are checked when they are set, together with what came before them.
+    """
     limits: dict[str, int] = {}
     for key in in_order(properties):
         if key != "limits":

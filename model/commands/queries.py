@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model.drivers import driver_of
+from model.lengths import cluster_size
 from model.naming import Names, dirname, is_absolute
 from model.permissions import Permissions
 from model.state import Node, Role
@@ -81,7 +82,7 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
     }
     if _knows_actual_size(t, node):
         info["actual-size"] = ACTUAL_SIZE
-    cluster = t.cluster_size(node.name)
+    cluster = cluster_size(t, node.name)
     if cluster is not None:
         info["dirty-flag"] = False
         if cluster:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from model.drivers.base import Driver
+from model.drivers.base import DRIVERS, Driver, driver_of, register
 from model.drivers.files import File, Null
 from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
 from model.drivers.formats import Qcow2, Raw
@@ -11,25 +11,18 @@ from model.drivers.several import Blkverify, Quorum
 
 __all__ = ["DRIVERS", "Driver", "driver_of"]
 
-DRIVERS: dict[str, Driver] = {
-    driver.name: driver
-    for driver in (
-        Blkdebug(),
-        Blkverify(),
-        Compress(),
-        CopyOnRead(),
-        File(),
-        Null("null-aio"),
-        Null("null-co"),
-        Preallocate(),
-        Qcow2(),
-        Quorum(),
-        Raw(),
-        Throttle(),
-    )
-}
-
-
-def driver_of(name: str) -> Driver:
-    """The driver called ``name``; it is known, since nodes of others are never opened."""
-    return DRIVERS[name]
+for _driver in (
+    Blkdebug(),
+    Blkverify(),
+    Compress(),
+    CopyOnRead(),
+    File(),
+    Null("null-aio"),
+    Null("null-co"),
+    Preallocate(),
+    Qcow2(),
+    Quorum(),
+    Raw(),
+    Throttle(),
+):
+    register(_driver)

@@ -15,6 +15,8 @@ from model.rules import guard
 from model.state import Link, Node, Perm, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model.graph import Transition
     from model.opening import Opening
     from model.rules import Evaluation
@@ -29,6 +31,7 @@ SIZE_RANGE = guard(
     source="7.2: run-time options are parsed as unsigned sizes",
     text="Parameter '{key}' expects a non-negative number below 2^64",
 )
+
 
 def sectors(size: int) -> int:
     """A length in bytes, rounded up to whole sectors of 512."""
@@ -127,6 +130,8 @@ class Driver:
     can_compress = False
     can_add_child = False
     needs_filename = False
+    minds_permissions = False
+    """Whether `lose` and `settle` do anything."""
     kinds: OptionKinds = {}
     mutable: frozenset[str] = frozenset()
     """Options that a reopen may omit although they are set."""
@@ -146,7 +151,7 @@ class Driver:
         """Check the options of a reopen and take them out; returns the new private state."""
         return node.private
 
-    def join(self, options: FlatOptions, old: FlatOptions) -> None:
+    def join(self, options: FlatOptions, old: Mapping[str, Any]) -> None:
         """Keep of the ``old`` options those that ``options`` do not name."""
         for key in in_order(old):
             options.setdefault(key, old[key])
@@ -189,6 +194,12 @@ class Driver:
     def grow(self, t: Transition, node: Node, length: int) -> int:
         """Notice a write up to ``length``; returns up to where the child is written then."""
         return length
+
+    def truncated(self, t: Transition, node: Node, length: int) -> None:
+        """Notice that the node was resized to ``length``."""
+
+    def lose(self, t: Transition, node: Node, perm: int) -> None:
+        """Prepare for users that require no more than ``perm``."""
 
     def settle(self, t: Transition, node: Node, perm: int) -> None:
         """Notice that ``perm`` is now what the node's users require."""
@@ -241,3 +252,17 @@ class Filter(Driver):
     def measure(self, t: Transition, node: Node) -> int:
         """That of the child now."""
         return t.primary_length(node)
+
+
+DRIVERS: dict[str, Driver] = {}
+"""Every driver by name; filled when the package is imported."""
+
+
+def register(driver: Driver) -> None:
+    """Make a driver known."""
+    DRIVERS[driver.name] = driver
+
+
+def driver_of(name: str) -> Driver:
+    """The driver called ``name``; it is known, since nodes of others are never opened."""
+    return DRIVERS[name]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Filter, FlatOptions, absorb, default_permissions
+from model.lengths import cluster_size, cut
 from model.qdict import extract
 from model.rules import guard
-from model.state import Node, Role, ThrottleGroup
+from model.state import Node, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -96,7 +97,7 @@ class Throttle(Filter):
 
     def _group(self, t: Transition, options: FlatOptions) -> str:
         own = absorb(t.ev, options, self.kinds)
-        group = own["throttle-group"]
+        group = own.get("throttle-group", "")
         t.ev.check(NO_GROUP, isinstance(t.objects.get(group), ThrottleGroup), id=group)
         return str(group)
 
@@ -169,19 +170,26 @@ class Compress(Filter):
 
     def alignment(self, t: Transition, node: Node) -> int:
         """Whole clusters of the child."""
-        return t.cluster_size(t.primary_child(node.name)) or 1
+        return cluster_size(t, t.primary_child(node.name)) or 1
 
 
 @attrs.frozen
 class PreallocateState:
     """``align`` and ``size`` are the options, in bytes.
 
-    ``data_end`` is where the data ends while the file is longer, and None otherwise.
+    While the node may write and resize its file, it remembers where the data ends and
+    where the file does; otherwise both are None, and the file is asked.
     """
 
     align: int
     size: int
     data_end: int | None = None
+    file_end: int | None = None
+
+
+def _may_write_and_resize(perm: int) -> bool:
+    both = Perm.WRITE | Perm.RESIZE
+    return perm & both == both
 
 
 class Preallocate(Filter):
@@ -189,6 +197,7 @@ class Preallocate(Filter):
 
     name = "preallocate"
     can_reopen = True
+    minds_permissions = True
     variable_length = True
     kinds = {"prealloc-align": "size", "prealloc-size": "size"}
 
@@ -201,7 +210,10 @@ class Preallocate(Filter):
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """Both options may change but not be omitted."""
-        return attrs.evolve(self._state(t, node, options), data_end=node.private.data_end)
+        old: PreallocateState = node.private
+        return attrs.evolve(
+            self._state(t, node, options), data_end=old.data_end, file_end=old.file_end
+        )
 
     def _state(self, t: Transition, node: Node, options: FlatOptions) -> PreallocateState:
         own = absorb(t.ev, options, self.kinds)
@@ -220,21 +232,40 @@ class Preallocate(Filter):
     def grow(self, t: Transition, node: Node, length: int) -> int:
         """Preallocate when data is written behind the end of the file."""
         state: PreallocateState = node.private
-        file_end = t.primary_length(node)
-        if length <= file_end:
-            if state.data_end is not None and length > state.data_end:
-                t.change(node.name, private=attrs.evolve(state, data_end=length))
-            return file_end
-        t.change(node.name, private=attrs.evolve(state, data_end=length))
-        align = max(state.align, 1)
-        return -(-(length + state.size) // align) * align
+        if state.data_end is None or state.file_end is None or length <= state.data_end:
+            return length
+        file_end = state.file_end
+        if length > file_end:
+            align = max(state.align, 1)
+            file_end = -(-(length + state.size) // align) * align
+        t.change(node.name, private=attrs.evolve(state, data_end=length, file_end=file_end))
+        return file_end
+
+    def truncated(self, t: Transition, node: Node, length: int) -> None:
+        """Remember where the data ends now, if it is remembered at all."""
+        if node.private.data_end is not None:
+            private = attrs.evolve(node.private, data_end=length, file_end=length)
+            t.change(node.name, private=private)
+
+    def lose(self, t: Transition, node: Node, perm: int) -> None:
+        """Give preallocated space back before somebody else may write or resize."""
+        state: PreallocateState = node.private
+        if state.data_end is None or state.file_end is None or _may_write_and_resize(perm):
+            return
+        if state.data_end < state.file_end:
+            cut(t, t.primary_child(node.name), state.data_end)
+            t.change(node.name, private=attrs.evolve(state, file_end=state.data_end))
 
     def settle(self, t: Transition, node: Node, perm: int) -> None:
-        """Give the preallocated space back when somebody else may write again."""
+        """Begin to remember, or forget."""
         state: PreallocateState = node.private
-        if state.data_end is not None and perm & 10 != 10:  # noqa: PLR2004  # write and resize
-            t.change(node.name, private=attrs.evolve(state, data_end=None))
-            t.cut(t.primary_child(node.name), state.data_end)
+        if not _may_write_and_resize(perm):
+            end = None
+        elif state.data_end is None:
+            end = t.primary_length(node)
+        else:
+            return
+        t.change(node.name, private=attrs.evolve(state, data_end=end, file_end=end))
 
     def child_permissions(
         self,
@@ -245,7 +276,7 @@ class Preallocate(Filter):
         shared: int,
     ) -> tuple[int, int]:
         """Whoever may write and resize through it does so alone."""
-        if perm & 10 == 10:  # noqa: PLR2004  # write and resize
+        if _may_write_and_resize(perm):
             shared &= 5
         return perm, shared
 

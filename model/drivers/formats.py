@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
+from model.lengths import content
 from model.qdict import extract
 from model.rules import Evaluation, guard
 from model.state import Node, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model.graph import Transition
     from model.opening import Opening
 
@@ -154,7 +157,7 @@ class Qcow2(Driver):
         """Open the file, read the header, check the options, open a data file."""
         t, ev = opening.t, opening.t.ev
         opening.open_child(name, "file", options, Role.IMAGE)
-        image = t.content(t.primary_child(name))
+        image = content(t, t.primary_child(name))
         if image is None or image.format != "qcow2":
             ev.refuse(NOT_QCOW2)
             return
@@ -225,19 +228,19 @@ class Qcow2(Driver):
         """That of the images that we make."""
         return CLUSTER
 
-    def join(self, options: FlatOptions, old: FlatOptions) -> None:
+    def join(self, options: FlatOptions, old: Mapping[str, Any]) -> None:
         """A new template or total replaces the finer settings that were there before."""
-        old = dict(old)
+        kept = dict(old)
         if "overlap-check" in options or "overlap-check.template" in options:
             for key in ("overlap-check", "overlap-check.template"):
-                old.pop(key, None)
+                kept.pop(key, None)
             for flag in _FLAGS[:-1]:
-                old.pop(f"overlap-check.{flag}", None)
+                kept.pop(f"overlap-check.{flag}", None)
         new_total = "cache-size" in options
         if new_total:
-            old.pop("l2-cache-size", None)
-            old.pop("refcount-cache-size", None)
-        super().join(options, old)
+            kept.pop("l2-cache-size", None)
+            kept.pop("refcount-cache-size", None)
+        super().join(options, kept)
         if not new_total:
             # Any cache size that is set at all overwrites an old total: QEMU asks for
             # "one of them" where "all of them" is meant.

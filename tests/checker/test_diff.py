@@ -146,6 +146,16 @@ def test_stops_at_the_first(tmp_path: Path) -> None:
     assert summary.examples == 4
 
 
+def test_stopping_leaves_nothing_in_the_pool() -> None:
+    both = sides(odd)
+    for _ in range(2):
+        tally = Tally("diff", QEMU_7_2, seed=1)
+        options = DiffOptions(stop_at_first=True, reduce_replays=0)
+        summary = run_diff(tally, generator([("odd",), ("a",), ("b",), ("c",)]), both, options)
+        assert (summary.examples, summary.divergences) == (1, 1)
+        assert not list(both.pool.drain())
+
+
 def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     def generate(sink: Any) -> None:
         generator(TRACES * 2)(sink)

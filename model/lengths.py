@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a node's bytes come from, and how far they reach when files grow and shrink."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from model.drivers.base import driver_of, sectors
+from model.permissions import Permissions, topological
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.state import Image
+
+
+def content(t: Transition, name: str) -> Image | None:
+    """The image file whose bytes a node shows unchanged from the beginning, if any."""
+    node = t.nodes[name]
+    driver = driver_of(node.driver)
+    if node.filename:
+        return t.images.get(node.filename)
+    if driver.can_add_child:
+        seen = {content(t, link.child) for link in node.children}
+        return seen.pop() if len(seen) == 1 else None
+    primary = driver.primary(node)
+    if primary is None or not driver.passes_through(node):
+        return None
+    return content(t, primary.child)
+
+
+def grown(t: Transition, name: str, length: int) -> None:
+    """Data was written up to ``length``: the nodes on the way down to the file notice."""
+    while True:
+        node = t.nodes[name]
+        driver = driver_of(node.driver)
+        if node.filename:
+            image = t.images[node.filename]
+            t.images[image.name] = attrs.evolve(image, length=max(image.length, length))
+        if node.size < length:
+            t.change(name, size=sectors(length))
+        primary = driver.primary(node)
+        if primary is None:
+            return
+        length = driver.grow(t, node, length)
+        name = primary.child
+
+
+def cut(t: Transition, name: str, length: int) -> None:
+    """What lies behind ``length`` in a file is given back, and the nodes above notice."""
+    while True:
+        node = t.nodes[name]
+        t.change(name, size=sectors(length))
+        primary = driver_of(node.driver).primary(node)
+        if primary is None:
+            break
+        name = primary.child
+    if node.filename:
+        image = t.images[node.filename]
+        t.images[image.name] = attrs.evolve(image, length=length)
+
+
+def settle(t: Transition, root: str) -> None:
+    """Let the drivers below ``root`` notice what their users now require of them."""
+    for name in topological(t.nodes, [root]):
+        node = t.nodes[name]
+        driver = driver_of(node.driver)
+        if driver.minds_permissions:
+            perm, _ = Permissions(t.nodes, {}).cumulative(name)
+            driver.lose(t, node, perm)
+            driver.settle(t, t.nodes[name], perm)
+
+
+def cluster_size(t: Transition, name: str) -> int | None:
+    """Bytes per cluster; 0 where a node knows but has none, None where nobody knows."""
+    node = t.nodes[name]
+    driver = driver_of(node.driver)
+    own = driver.cluster_size(node)
+    if own is not None:
+        return own
+    primary = driver.primary(node)
+    if primary is not None and driver.asks_below:
+        return cluster_size(t, primary.child)
+    return None

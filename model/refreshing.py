@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checking permissions after the graph, or what its nodes are, has changed.
+
+Permissions are derived; what happens here is that they are compared: users of a node with
+each other, writers with read-only nodes, file nodes with others on the same file. The
+order is QEMU's, since the first disagreement is the one that a client reads of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from model.drivers.base import driver_of
+from model.permissions import ALL, Grant, Permissions, User, permission_names, topological
+from model.rules import guard
+from model.state import Perm
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.state import Node
+
+CONFLICT = guard(
+    "permissions.conflict",
+    "What one user of a node requires, every other user must share; the first pair that "
+    "disagrees is reported, users newest first.",
+    source="7.2: permissions are refreshed over one topological list",
+    text="Permission conflict on node '{node}': permissions '{perms}' are both required by "
+    "{user} (uses node '{node}' as '{name}' child) and unshared by {other} (uses node "
+    "'{node}' as '{other_name}' child).",
+)
+READ_ONLY = guard(
+    "permissions.read-only",
+    "A node that is read-only has no users that write.",
+    source="7.2",
+    text="Block node is read-only",
+)
+READ_ONLY_REOPEN = guard(
+    "permissions.read-only-reopen",
+    "A node cannot become read-only while it has users that write.",
+    source="7.2; 5.2 says it otherwise",
+    text="Read-only block node '{node}' cannot support read-write users",
+)
+ALIGNMENT = guard(
+    "permissions.alignment",
+    "Who may write but not resize needs an image whose size is a multiple of the request "
+    "alignment.",
+    source="7.2",
+    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
+    "request alignment",
+)
+LOCK = guard(
+    "file.lock",
+    "A file node locks what its users require against other nodes on the same file that "
+    "do not share it.",
+    source="7.2: file locking",
+    text='Failed to get "{perm}" lock',
+)
+SHARED_LOCK = guard(
+    "file.shared-lock",
+    "A file node locks what its users do not share against other nodes on the same file "
+    "that require it.",
+    source="7.2: file locking",
+    text='Failed to get shared "{perm}" lock',
+)
+
+_WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
+_BITS = (1, 2, 4, 8)
+
+
+def refresh(
+    t: Transition,
+    roots: list[str],
+    writable: dict[str, bool] | None = None,
+    user: User | None = None,
+) -> None:
+    """Check the permissions of the subtrees of ``roots``; refuse at the first that is wrong.
+
+    ``writable`` is what a reopen under way makes of its nodes.
+    """
+    order = topological(t.nodes, roots)
+    derived = Permissions(t.nodes, writable or {}, user, frozenset(order))
+    locks: dict[str, Grant] = {}
+    settled: dict[str, Grant] = {}
+    for name in order:
+        node = t.nodes[name]
+        _check_users(t, derived, name)
+        perm, shared = derived.cumulative(name)
+        driver = driver_of(node.driver)
+        if perm & _WRITES:
+            _check_writable(t, node, derived, perm)
+        if driver.locks(node):
+            _check_locks(t, node, perm, shared, locks)
+            settled[name] = (perm, shared)
+        if driver.minds_permissions:
+            driver.lose(t, node, perm)
+    t.held.update(settled)
+    for name in order:
+        _know_children(t, name)
+        driver = driver_of(t.nodes[name].driver)
+        if driver.minds_permissions:
+            driver.settle(t, t.nodes[name], derived.cumulative(name)[0])
+
+
+def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) -> None:
+    """Somebody writes: the node must let them, and be of a size that they can write to."""
+    ev = t.ev
+    if derived.writable(node.name):
+        ev.accepted.update((READ_ONLY.id, READ_ONLY_REOPEN.id))
+    elif node.read_only:
+        ev.refuse(READ_ONLY)
+    else:
+        ev.refuse(READ_ONLY_REOPEN, node=node.name)
+    if not perm & Perm.RESIZE:
+        alignment = driver_of(node.driver).alignment(t, node)
+        if alignment > 1:
+            ev.check(ALIGNMENT, t.length(node.name) % alignment == 0)
+
+
+def _know_children(t: Transition, name: str) -> None:
+    children = t.nodes[name].children
+    if any(link.forced != t.nodes[link.child].force_share for link in children):
+        known = tuple(
+            attrs.evolve(link, forced=t.nodes[link.child].force_share) for link in children
+        )
+        t.change(name, children=known)
+
+
+def _check_users(t: Transition, derived: Permissions, name: str) -> None:
+    users = derived.users(name)
+    if len(users) < 2:  # noqa: PLR2004  # a conflict takes two
+        return
+    for i, (other, other_name, _, shared) in enumerate(users):
+        for j, (user, user_name, perm, _) in enumerate(users):
+            if i != j and perm & ~shared:
+                t.ev.refuse(
+                    CONFLICT,
+                    node=name,
+                    perms=permission_names(perm & ~shared),
+                    user=user,
+                    name=user_name,
+                    other=other,
+                    other_name=other_name,
+                )
+    t.ev.accepted.add(CONFLICT.id)
+
+
+def _locked(t: Transition, name: str) -> Grant:
+    """What a file node has locked since the last change of permissions was settled."""
+    if name in t.held:
+        return t.held[name]
+    if name in t.before.nodes:
+        return Permissions(t.before.nodes, {}).cumulative(name)
+    return (0, ALL)
+
+
+def _check_locks(
+    t: Transition, node: Node, perm: int, shared: int, locks: dict[str, Grant]
+) -> None:
+    """Compare with the other nodes on the file; ``locks`` is what this change holds so far.
+
+    Until the change is settled a node keeps what it had locked and adds what it will need.
+    """
+    own_perm, own_shared = _locked(t, node.name)
+    others = [
+        n.name
+        for n in t.nodes.values()
+        if n.filename == node.filename and n.name != node.name and driver_of(n.driver).locks(n)
+    ]
+    if others:
+        held = [locks.get(other) or _locked(t, other) for other in others]
+        if perm & ~own_perm or own_shared & ~shared:
+            for bit in _BITS:
+                if perm & bit and any(not unshared & bit for _, unshared in held):
+                    t.ev.refuse(LOCK, perm=permission_names(bit))
+            for bit in _BITS:
+                if not shared & bit and any(taken & bit for taken, _ in held):
+                    t.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
+            t.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
+    locks[node.name] = (own_perm | perm, own_shared & shared)
