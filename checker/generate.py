@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _MOST_FAILURES = 50
 """Exceptions of the model after which a run is not begun once more."""
+_IN_A_ROW = 1000
+"""Examples after which the engine begins anew: it remembers each, at some 100 KB."""
 _NEXT_SEED = 1_000_000_007
 """From one beginning to the next, so that nearby seeds do not share examples."""
 
@@ -54,7 +56,8 @@ class CheckedGenerator(Protocol):
 def _generate(dialect: Dialect, amount: Amount, on_step: OnStep, on_trace: OnTrace) -> None:
     """Run the machine until ``amount`` is reached, beginning anew where the model breaks.
 
-    The engine stops at the first exception, and the traces after it may be of use.
+    The engine stops at the first exception, and the traces after it may be of use. It
+    also hands over examples that it cut short and does not count; they are counted here.
     """
     made = 0
 
@@ -63,20 +66,24 @@ def _generate(dialect: Dialect, amount: Amount, on_step: OnStep, on_trace: OnTra
         made += 1
         on_trace(trace, outcomes)
         if made >= amount.examples:
-            # The engine also hands over examples that it cut short and does not count.
             raise Enough
         if len(outcomes) < len(trace.commands):
             raise _SpecFailed
 
     machine = machine_for(dialect, on_step=on_step, on_trace=finished)
-    for failures in range(_MOST_FAILURES):
-        left = amount.examples - made
-        seed = amount.seed + failures * _NEXT_SEED
+    beginnings = failures = 0
+    while made < amount.examples and failures < _MOST_FAILURES:
+        left = min(_IN_A_ROW, amount.examples - made)
+        seed = amount.seed + beginnings * _NEXT_SEED
+        beginnings += 1
+        before = made
         try:
             run(machine, examples=left, steps=amount.steps, seed_number=seed)
         except _SpecFailed:
+            failures += 1
             continue
-        return
+        if made == before:
+            return  # nothing left to try
 
 
 def _nothing(_before: BlockState, _command: Command, _outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from model.permissions import (
     reaches,
     topological,
 )
-from model.rules import Evaluation, effect, guard
+from model.rules import Evaluation, effect, guard, hazard
 from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, changed
 
 if TYPE_CHECKING:
@@ -34,10 +34,15 @@ CYCLE = guard(
     source="patch 8/13 (changing the backing file); 7.2 words it for any child",
     text="Making '{child}' a {name} child of '{parent}' would create a cycle",
 )
+ENDLESS_CHAIN = hazard(
+    "hazard.off-chain",
+    "A chain is to be frozen down to a node that it does not contain.",
+    source="7.2 looks for the end of the chain for ever",
+)
 OFF_CHAIN = guard(
     "freeze.off-chain",
     "A chain is frozen down to a node that it contains.",
-    source="our own: 7.2 looks for the end of the chain for ever (known issue)",
+    source="our own: see hazard.off-chain",
     text="Node '{base}' is not in the backing chain of '{top}'",
 )
 FROZEN_REPLACE = guard(
@@ -179,6 +184,7 @@ class Transition:
         while name != base:
             link = self.below(name)
             if link is None:
+                self.ev.meet(ENDLESS_CHAIN)
                 self.ev.refuse(OFF_CHAIN, top=top, base=base)
                 break
             links.append(link)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers import driver_of
-from model.images import CLUSTER, L2_COVERS, ImageError, overlay, with_clusters
+from model.images import CLUSTER, L2_COVERS, ImageError, allocate, overlay, with_l2_tables
 from model.lengths import content, grown
 
 if TYPE_CHECKING:
@@ -143,8 +143,7 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
     """The image once it has every cluster that the write touches, the rest copied from below."""
     extents = image.extents
     touched = range(start // CLUSTER * CLUSTER, end, CLUSTER)
-    image = with_clusters(image, {first // L2_COVERS for first in touched})
-    added = 0
+    image = with_l2_tables(image, {first // L2_COVERS for first in touched})
     for first in touched:
         last = min(first + CLUSTER, t.length(node.name))
         if _clip(extents, first, last):
@@ -153,5 +152,5 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
         extents = overlay(extents, first, last, 0)
         for s, e, v in below:
             extents = overlay(extents, s, e, v)
-        added += 1
-    return attrs.evolve(image, extents=extents, clusters=image.clusters + added)
+        image, _ = allocate(image)
+    return attrs.evolve(image, extents=extents)

@@ -20,6 +20,7 @@ FORMATS = ("qcow2", "raw")
 CLUSTER = 65536
 L2_COVERS = CLUSTER // 8 * CLUSTER
 _HEADER = 1024
+_MOST_L1_ENTRIES = (32 << 20) // 8
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
 
@@ -59,27 +60,63 @@ def make(
     l1_entries = -(-size // L2_COVERS)
     length = 3 * CLUSTER + l1_entries * 8
     clusters = 3 + -(-l1_entries * 8 // CLUSTER)
-    return Image(name, format, size, length, backing, backing_format, clusters=clusters)
-
-
-def with_clusters(image: Image, indices: Iterable[int]) -> Image:
-    """A qcow2 image with the L2 tables of ``indices``, which are allocated at the end."""
-    missing = set(indices) - image.l2_tables
-    if not missing:
-        return image
-    clusters = image.clusters + len(missing)
-    return attrs.evolve(
-        image,
+    return Image(
+        name,
+        format,
+        size,
+        length,
+        backing,
+        backing_format,
         clusters=clusters,
-        l2_tables=image.l2_tables | missing,
+        l1_first=3,
+        l1_entries=l1_entries,
     )
 
 
+def allocate(image: Image, count: int = 1) -> tuple[Image, int]:
+    """A qcow2 image with ``count`` more clusters in a row, and the index of the first of them."""
+    for first in sorted(image.free):
+        run = range(first, first + count)
+        if all(index in image.free or index >= image.clusters for index in run):
+            after = attrs.evolve(
+                image,
+                free=image.free - set(run),
+                clusters=max(image.clusters, run.stop),
+            )
+            return after, first
+    return attrs.evolve(image, clusters=image.clusters + count), image.clusters
+
+
+def with_l2_tables(image: Image, indices: Iterable[int]) -> Image:
+    """A qcow2 image with the L2 tables of ``indices``."""
+    for index in sorted(set(indices) - image.l2_tables):
+        image, _ = allocate(image)
+        image = attrs.evolve(image, l2_tables=image.l2_tables | {index})
+    return image
+
+
 def resized(image: Image, size: int) -> Image:
-    """A qcow2 image with another virtual size; shrinking discards, which takes L2 tables."""
+    """A qcow2 image with another virtual size.
+
+    Shrinking discards, which takes L2 tables; a larger L1 table is written anew and the old
+    one's clusters are free then. Raises :class:`ImageError` where the L1 table gets too large.
+    """
     start = -(-size // CLUSTER) * CLUSTER
     if start < image.size:
-        image = with_clusters(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
+        image = with_l2_tables(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
+    entries = -(-size // L2_COVERS)
+    if entries > image.l1_entries:
+        if entries > _MOST_L1_ENTRIES:
+            raise ImageError("the L1 table is too large")
+        old = image.l1_clusters
+        image, first = allocate(image, -(-entries * 8 // CLUSTER))
+        image = attrs.evolve(
+            image,
+            l1_entries=entries,
+            l1_first=first,
+            free=image.free | set(old),
+            length=max(image.length, first * CLUSTER + entries * 8),
+        )
     return attrs.evolve(image, size=size, extents=cut(image.extents, size))
 
 
@@ -94,8 +131,8 @@ def zeroed(image: Image, start: int, end: int) -> Image:
         indices.add(start // L2_COVERS)
         first = start // CLUSTER * CLUSTER
         if not any(s < aligned and e > first for s, e, _ in image.extents):
-            image = attrs.evolve(image, clusters=image.clusters + 1)
-    image = with_clusters(image, indices)
+            image, _ = allocate(image)
+    image = with_l2_tables(image, indices)
     return attrs.evolve(image, extents=overlay(image.extents, start, end, 0))
 
 

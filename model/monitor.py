@@ -58,13 +58,17 @@ INPUT = {
 
 @attrs.frozen
 class Outcome:
-    """What a command did. ``accepted`` and ``refused`` are identifiers of rules."""
+    """What a command did. ``accepted``, ``refused`` and ``hazards`` are identifiers of rules.
+
+    After a hazard, the state is what the command should have led to.
+    """
 
     state: BlockState
     reply: Reply
     events: tuple[dict[str, Json], ...] = ()
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    hazards: frozenset[str] = frozenset()
 
     @property
     def ok(self) -> bool:
@@ -82,8 +86,18 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {} if value is None else value}
+    return _outcome(t, answer(command, reply))
+
+
+def _outcome(t: Transition, reply: Reply) -> Outcome:
+    ev = t.ev
     return Outcome(
-        t.result(), answer(command, reply), (), frozenset(ev.accepted), frozenset(ev.refused)
+        t.result(),
+        reply,
+        (),
+        frozenset(ev.accepted),
+        frozenset(ev.refused),
+        frozenset(ev.hazards),
     )
 
 
@@ -124,7 +138,7 @@ def reopen_keeping(
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {}}
-    return Outcome(t.result(), reply, (), frozenset(ev.accepted), frozenset(ev.refused))
+    return _outcome(t, reply)
 
 
 class Images:

@@ -162,6 +162,19 @@ def reaches(nodes: Mapping[str, Node], start: str, goal: str) -> bool:
     return False
 
 
+def shares_below(nodes: Mapping[str, Node], top: str) -> bool:
+    """Whether some node below ``top`` is reached from there in two ways."""
+    seen: set[str] = set()
+    stack = [link.child for link in nodes[top].children]
+    while stack:
+        name = stack.pop()
+        if name in seen:
+            return True
+        seen.add(name)
+        stack.extend(link.child for link in nodes[name].children)
+    return False
+
+
 def links_to(nodes: Mapping[str, Node], name: str) -> list[Link]:
     """The links that lead to a node, newest first."""
     found = []

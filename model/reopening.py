@@ -19,11 +19,11 @@ from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.graph import CYCLE, Undo
 from model.opening import DETECT_ZEROES, Flags, inherit_options
-from model.permissions import reaches
+from model.permissions import reaches, shares_below
 from model.qdict import clone, extract, in_order
 from model.refreshing import refresh
-from model.rules import Refusal, effect, guard
-from model.state import FrozenDict, Node, Role
+from model.rules import Refusal, effect, guard, hazard
+from model.state import FrozenDict, Link, Node, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -161,6 +161,22 @@ ROOT_INHERITS_NOTHING = effect(
     source="patch 8/13",
 )
 
+LOST_NODE = hazard(
+    "hazard.lost-node",
+    "A node is closed by the very transaction that reopens it: it loses its last parent.",
+    source="7.2 uses the node after it has freed it",
+)
+ABORTED_FILE = hazard(
+    "hazard.aborted-file",
+    "A qcow2 node was to get another file when the transaction failed.",
+    source="7.2 goes on with the link that it took back as the node's data file",
+)
+SHARED_BELOW = hazard(
+    "hazard.shared-below",
+    "A child is taken away below which a node is reached in two ways.",
+    source="7.2 ends with an assertion when it ends the drain of the subtree",
+)
+
 COMMON = frozenset(
     {
         "node-name",
@@ -198,6 +214,7 @@ class Entry:
     detect_zeroes: str = "off"
     private: Any = None
     old_children: list[str] = attrs.Factory(list)
+    new_file: bool = False
 
 
 class Reopening:
@@ -291,12 +308,16 @@ class Reopening:
             if t.ev.holds(REFRESH_ONCE):
                 refresh(t, roots, writable)
         except Refusal:
+            if any(e.new_file and t.nodes[e.node].driver == "qcow2" for e in self.queue.values()):
+                t.ev.meet(ABORTED_FILE)
             undo.abort()
             raise
         for entry in reversed(self.queue.values()):
             self._commit(entry)
         if t.ev.holds(RELEASE_CHILD):
             undo.commit()
+        if any(name not in t.nodes for name in self.queue):
+            t.ev.meet(LOST_NODE)
 
     def _prepare(self, entry: Entry, undo: Undo) -> None:
         t, ev = self.t, self.t.ev
@@ -337,41 +358,40 @@ class Reopening:
             return
         t, ev = self.t, self.t.ev
         node = t.nodes[entry.node]
-        driver = driver_of(node.driver)
         new: str | None = rest[name]
         if new is not None:
             ev.check(NO_CHILD, new in t.nodes, node=new)
-            ev.check(
-                CYCLE, not reaches(t.nodes, new, node.name), child=new, name=name, parent=node.name
-            )
-        old = node.link("backing") if name == "backing" else driver.primary(node)
+            cycle = reaches(t.nodes, new, node.name)
+            ev.check(CYCLE, not cycle, child=new, name=name, parent=node.name)
+        old = _present(node, name)
         if (old.child if old else None) == new and ev.holds(SAME_CHILD):
             return
-        if old is not None:
-            if self._skip_implicit(old.child) == new:
-                return
-            implicit = t.nodes[old.child].implicit
-            ev.check(IMPLICIT, not implicit, name=name, node=node.name)
-        keeps = driver.is_filter and old is None
-        ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name=name)
-        if old is not None:
-            entry.old_children.append(old.child)
-        role = self._check_link(node, name)
+        if old is not None and self._skip_implicit(old.child) == new:
+            return
+        role = self._check_link(node, name, old)
         inherits = new is not None and self._inherits(new, node.name)
         if old is not None:
+            entry.old_children.append(old.child)
+            if shares_below(t.nodes, node.name):
+                ev.meet(SHARED_BELOW)
             if ev.holds(ROOT_INHERITS_NOTHING):
                 t.unset_inherits(node.name, old.name, undo)
             t.remove_child(old.key, undo)
         if new is not None:
             t.attach_child(node.name, name, new, role, undo)
+            entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
 
-    def _check_link(self, node: Node, name: str) -> int:
+    def _check_link(self, node: Node, name: str, old: Link | None) -> int:
         """The rules on the link itself; returns the role of the new child."""
         ev = self.t.ev
         driver = driver_of(node.driver)
-        old = node.link("backing") if name == "backing" else driver.primary(node)
+        if old is not None:
+            implicit = self.t.nodes[old.child].implicit
+            ev.check(IMPLICIT, not implicit, name=name, node=node.name)
+        keeps = driver.is_filter and old is None
+        ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name=name)
         if old is not None:
             ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
         if name == "backing":
@@ -434,6 +454,11 @@ class Reopening:
             detect_zeroes=entry.detect_zeroes if zeroes else node.detect_zeroes,
             private=entry.private,
         )
+
+
+def _present(node: Node, name: str) -> Link | None:
+    """The link that an option called ``backing`` or ``file`` is about."""
+    return node.link("backing") if name == "backing" else driver_of(node.driver).primary(node)
 
 
 def keep_options(t: Transition, name: str, changes: FlatOptions) -> None:

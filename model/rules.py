@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules: every decision of the spec, with a name, a sentence and a source.
 
-There are two kinds. A *guard* may refuse a command with an error; an *effect*
-says what happens (a default, an order, a step that is taken or not). Both are
-evaluated through a :class:`Evaluation`, which records which rules accepted and which
-one refused. Spec coverage, the list for readers and the mutants (a rule dropped)
-all come from this one registry.
+There are three kinds. A *guard* may refuse a command with an error; an *effect*
+says what happens (a default, an order, a step that is taken or not). A *hazard* is a
+place where a release has a defect, so that what it does from there on (an assertion, a
+use after free) is evidence of that defect and of nothing else; each comes with a case in
+``cases/known``. All are evaluated through a :class:`Evaluation`, which records which rules
+accepted, which one refused and which hazards were met. Spec coverage, the list for
+readers and the mutants (a rule dropped) all come from this one registry.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["guard", "effect"]
+Kind = Literal["guard", "effect", "hazard"]
 
 
 @attrs.frozen
@@ -68,6 +70,11 @@ def effect(rule_id: str, sentence: str, *, source: str) -> Rule:
     return _register(Rule(rule_id, sentence, source, "effect"))
 
 
+def hazard(rule_id: str, sentence: str, *, source: str) -> Rule:
+    """Register a defect: ``sentence`` says what leads there, ``source`` what then happens."""
+    return _register(Rule(rule_id, sentence, source, "hazard"))
+
+
 def all_rules() -> Iterator[Rule]:
     """Every registered rule, by identifier."""
     for rule_id in sorted(_REGISTRY):
@@ -81,13 +88,14 @@ class Evaluation:
     lacks decides nothing and is not recorded.
     """
 
-    __slots__ = ("_absent", "_texts", "accepted", "refused")
+    __slots__ = ("_absent", "_texts", "accepted", "hazards", "refused")
 
     def __init__(self, absent: frozenset[str], texts: dict[str, str]) -> None:
         self._absent = absent
         self._texts = texts
         self.accepted: set[str] = set()
         self.refused: set[str] = set()
+        self.hazards: set[str] = set()
 
     def check(self, rule: Rule, allowed: Any, **fields: Any) -> None:
         """Raise :class:`Refusal` unless ``allowed`` is true.
@@ -113,3 +121,8 @@ class Evaluation:
             return False
         self.accepted.add(rule.id)
         return True
+
+    def meet(self, rule: Rule) -> None:
+        """Note that a release with this defect comes to grief here, or soon."""
+        if rule.id not in self._absent:
+            self.hazards.add(rule.id)

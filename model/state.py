@@ -157,7 +157,8 @@ class Image:
     """An image file on disk, coarsely: enough for what a guest reads through any chain.
 
     ``size`` is the virtual size and ``length`` that of the file itself, both in bytes.
-    A qcow2 image has allocated ``clusters`` clusters, among them L2 tables of these indices.
+    A qcow2 image has allocated the first ``clusters`` clusters but for those in ``free``,
+    among them an L1 table of ``l1_entries`` and L2 tables of these indices.
     ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
     what they leave out was never written (and reads from the backing file).
     """
@@ -170,7 +171,15 @@ class Image:
     backing_format: str | None = None
     extents: tuple[tuple[int, int, int], ...] = ()
     clusters: int = 0
+    free: frozenset[int] = frozenset()
+    l1_first: int = 0
+    l1_entries: int = 0
     l2_tables: frozenset[int] = frozenset()
+
+    @property
+    def l1_clusters(self) -> range:
+        """The clusters of a qcow2 image's L1 table."""
+        return range(self.l1_first, self.l1_first + -(-self.l1_entries * 8 // 65536))
 
 
 @attrs.frozen

@@ -7,8 +7,9 @@ graph's business), ``wrong`` ones pass the schema and are refused by the driver.
 
 Left out on purpose, because no comparison survives them: ``size`` below zero of the
 null drivers (the daemon aborts), a ``bottom`` that is not in the chain (it never comes
-back), ``aio=io_uring`` for a new node (not every host grants it), injected errors
-that strike while a node is opened or flushed, latencies and limits that take time.
+back), an empty list to reopen (it aborts), ``aio=io_uring`` for a new node (not every
+host grants it), injected errors that strike while a node is opened or flushed,
+latencies and limits that take time. :mod:`strategies.hazards` has those of the graph.
 """
 
 from __future__ import annotations

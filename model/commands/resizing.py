@@ -13,7 +13,7 @@ from model.lengths import content, grown
 from model.opening import MAX_LENGTH, NO_NODE
 from model.permissions import ALL, User
 from model.refreshing import refresh
-from model.rules import Refusal, guard
+from model.rules import Refusal, guard, hazard
 from model.state import Image, Node, Perm
 
 if TYPE_CHECKING:
@@ -67,6 +67,17 @@ RESIZE_SECTORS = guard(
     source="7.2",
     text="The new size must be a multiple of 512",
 )
+BLKVERIFY_LENGTH = hazard(
+    "hazard.blkverify-resize",
+    "A blkverify node is resized while its two images differ in size, or come to.",
+    source="7.2 takes the one's size for the other's and ends with an unexpected error",
+)
+RESIZE_L1 = guard(
+    "resize.qcow2-l1",
+    "The L1 table of a qcow2 image takes at most 32 MiB.",
+    source="7.2",
+    text="Failed to grow the L1 table: File too large",
+)
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -91,6 +102,8 @@ def _truncate(t: Transition, name: str, size: int) -> None:
     ev.check(RESIZE_READ_ONLY, not node.read_only)
     driver = driver_of(node.driver)
     if driver.is_filter:
+        if driver.name == "blkverify" and driver.measure(t, node) != t.primary_length(node):
+            ev.meet(BLKVERIFY_LENGTH)
         _truncate(t, t.primary_child(name), size)
         driver.truncated(t, node, size)
         if not driver.variable_length:
@@ -103,10 +116,10 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         return
     if driver.name == "qcow2":
         ev.check(RESIZE_SECTORS, size % 512 == 0)
-        t.change(name, size=size)
         image = content(t, t.primary_child(name))
         if image is not None:
             _resize_image(t, node, image, size)
+        t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
     t.images[node.filename] = images.truncated(t.images[node.filename], size)
@@ -120,13 +133,20 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing file that is longer than it was must not show in the new part.
     """
     file = t.primary_child(node.name)
-    after = images.resized(image, size)
+    try:
+        after = images.resized(image, size)
+    except images.ImageError:
+        t.ev.refuse(RESIZE_L1)
+        return
+    t.ev.accepted.add(RESIZE_L1.id)
     t.images[image.name] = after
     backing = node.link("backing")
     if backing is not None and size > node.size and t.length(backing.child) > node.size:
         after = t.images[image.name] = images.zeroed(after, node.size, size)
     end = after.clusters * images.CLUSTER
-    if after.clusters > image.clusters:
+    if after.length > image.length:
+        grown(t, file, after.length)
+    if after.clusters > image.clusters and after.l1_clusters == image.l1_clusters:
         grown(t, file, end)
     if size < node.size and end < t.length(file):
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
-from model.rules import guard
+from model.rules import guard, hazard
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -59,6 +59,17 @@ NULL_NAME = guard(
 )
 
 
+CLOSES_DESCRIPTOR = hazard(
+    "hazard.pr-manager",
+    "A file node is refused for its reservation manager.",
+    source="5.2 to 11.1 close descriptor 0 then, which is the next file that is opened",
+)
+ABORTS_ON_SIZE = hazard(
+    "hazard.null-size",
+    "A null node is given a negative size.",
+    source="7.2 ends with an unexpected error in parse_option_size",
+)
+
 _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
@@ -94,6 +105,7 @@ class File(Driver):
         own = absorb(ev, options, self.kinds)
         node = t.nodes[name]
         if "pr-manager" in own:
+            ev.meet(CLOSES_DESCRIPTOR)
             ev.refuse(PR_MANAGER, id=own["pr-manager"])
         path = own["filename"]
         image = t.images.get(path)
@@ -162,6 +174,8 @@ class Null(Driver):
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """One GiB unless said otherwise."""
         ev = opening.t.ev
+        if options.get("size", 0) < 0:
+            ev.meet(ABORTS_ON_SIZE)
         own = absorb(ev, options, self.kinds)
         ev.check(LATENCY, 0 <= own.get("latency-ns", 0) < 1 << 63)
         size = own.get("size", 1 << 30)
