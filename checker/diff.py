@@ -94,6 +94,13 @@ class DiffOptions:
     excuse: Callable[[Trace], bool] = _no_excuse
 
 
+def _same(first: Verdict, second: Verdict) -> bool:
+    """Whether a confirmation shows what was seen: the same difference, or a death again."""
+    if first.kind == "divergence" or second.kind == "divergence":
+        return first.signature == second.signature
+    return True
+
+
 def nothing(_tally: Tally) -> None:
     """Show no progress."""
 
@@ -141,24 +148,34 @@ class _Comparison:
         verdict = self._options.judge(example, replay)
         if verdict is None:
             return
-        if verdict.signature in self._options.known:
-            self._tally.known += 1
-            return
-        if self._tally.has(verdict.signature):
-            self._tally.again(verdict.signature)
-            self._count(verdict)
+        if self._seen_before(verdict):
             return
         again = self._sides.confirm(example.trace)
         second = self._options.judge(example, again)
-        if second is None or second.signature != verdict.signature:
+        if second is None or not _same(verdict, second):
             self._tally.unconfirmed += 1
             self._tally.notes.append(f"seen once, but not on a fresh process: {verdict.title}")
             return
-        self._count(verdict)
+        # Replies that a dying daemon did not get rid of blur which command it died of;
+        # the confirmation goes command by command and knows.
+        if second.signature != verdict.signature and self._seen_before(second):
+            return
+        self._count(second)
         self._tally.keep(self._finding(example, again, second))
         self.done = self._options.stop_at_first
         if self._options.reduce_replays > 0:
             self._reduce(example, second)
+
+    def _seen_before(self, verdict: Verdict) -> bool:
+        """Count a verdict that is a known issue, or a finding already."""
+        if verdict.signature in self._options.known:
+            self._tally.known += 1
+            return True
+        if self._tally.has(verdict.signature):
+            self._tally.again(verdict.signature)
+            self._count(verdict)
+            return True
+        return False
 
     def _spec_failed(self, trace: Trace) -> None:
         """The model raised an exception at the last command: that is a finding as well."""
@@ -186,10 +203,12 @@ class _Comparison:
 
     def _reduce(self, example: Example, verdict: Verdict) -> None:
         end = time.monotonic() + _REDUCE_SECONDS
+        died = verdict.kind != "divergence"
+        replay = self._sides.confirm if died else self._sides.replay
 
         def same(trace: Trace) -> bool:
             candidate = Example(trace, self._sides.oracle(trace))
-            found = self._options.judge(candidate, self._sides.replay(trace))
+            found = self._options.judge(candidate, replay(trace))
             return found is not None and found.signature == verdict.signature
 
         start = attrs.evolve(example.trace, commands=example.trace.commands[: verdict.step + 1])
@@ -197,12 +216,12 @@ class _Comparison:
             start, same, self._options.reduce_replays, lambda: time.monotonic() > end
         )
         small = Example(reduction.trace, self._sides.oracle(reduction.trace))
-        replay = self._sides.confirm(small.trace)
-        last = self._options.judge(small, replay)
+        final = self._sides.confirm(small.trace)
+        last = self._options.judge(small, final)
         # A reduced trace that a fresh process does not confirm is worth less than the whole one.
         if last is not None and last.signature == verdict.signature:
             note = f"reduced from {len(start.commands)} commands in {reduction.replays} replays"
-            self._tally.keep(self._finding(small, replay, last), note)
+            self._tally.keep(self._finding(small, final, last), note)
 
 
 def run_diff(

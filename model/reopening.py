@@ -442,7 +442,7 @@ class Reopening:
         if not t.ev.holds(TAKE_OPTIONS):
             options = {**node.options, **options}
         zeroes = t.ev.holds(DETECT_ZEROES_DEFAULT) or "detect-zeroes" in entry.options
-        t.change(
+        after = t.change(
             entry.node,
             options=FrozenDict(options),
             explicit=FrozenDict(explicit),
@@ -454,6 +454,7 @@ class Reopening:
             detect_zeroes=entry.detect_zeroes if zeroes else node.detect_zeroes,
             private=entry.private,
         )
+        driver_of(node.driver).reopened(t, node, after)
 
 
 def _present(node: Node, name: str) -> Link | None:

@@ -206,10 +206,7 @@ def filter_by_reference(scene: Scene) -> Options:
 
 
 def _bottoms(scene: Scene, top: Node) -> list[Node]:
-    """Where the chain that a copy-on-read works on may end: below ``top``, no filter.
-
-    Anything beside this chain makes the real daemon search forever.
-    """
+    """Where the chain that a copy-on-read works on may end: below ``top``, no filter."""
     found: list[Node] = []
     seen: Node | None = top
     while seen is not None:

@@ -5,11 +5,9 @@ The schema knows names and types; which values are interesting is what this tabl
 adds. ``good`` values are accepted by the driver (whether a node can have them is the
 graph's business), ``wrong`` ones pass the schema and are refused by the driver.
 
-Left out on purpose, because no comparison survives them: ``size`` below zero of the
-null drivers (the daemon aborts), a ``bottom`` that is not in the chain (it never comes
-back), an empty list to reopen (it aborts), ``aio=io_uring`` for a new node (not every
-host grants it), injected errors that strike while a node is opened or flushed,
-latencies and limits that take time. :mod:`strategies.hazards` has those of the graph.
+Left out on purpose, because they differ from host to host or take time: ``aio=io_uring``
+for a new node, sizes beyond what a file system takes, injected errors that strike while a
+node is opened or flushed, latencies and limits that anything here reaches.
 """
 
 from __future__ import annotations
@@ -54,7 +52,7 @@ GENERIC: Final = (
 """Options of every driver."""
 
 _NULL = (
-    Option("size", (MIB, 0, 64 * KIB, 1000, 1024 * MIB)),
+    Option("size", (MIB, 0, 64 * KIB, 1000, 1024 * MIB), (-1,)),
     Option("latency-ns", (0, 1, 1000), (-1,)),
     Option("read-zeroes", _BOOL),
 )

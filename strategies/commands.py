@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar
 
 from model.trace import Command
 from strategies import adding, changing, reopening
-from strategies.hazards import tame
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
 from strategies.scene import Scene
@@ -84,19 +83,16 @@ def build(scene: Scene, kind: str) -> Command:
     arguments = make(scene)
     if scene.choose.chance(NEAR_VALID):
         spoil(scene, command, arguments)
-    if command == "blockdev-reopen":
-        tame(scene, arguments["options"])
-    return {"execute": command, "arguments": _owned(arguments)} if arguments else {"execute": command}
+    return (
+        {"execute": command, "arguments": _owned(arguments)} if arguments else {"execute": command}
+    )
 
 
 def build_malformed(scene: Scene) -> Command:
     """An invalid command."""
     kinds = _TO_MALFORM + _TO_MALFORM_WITH_NODES if scene.nodes else _TO_MALFORM
     command, make = BUILDERS[scene.choose.one_of(kinds)]
-    arguments = make(scene)
-    if command == "blockdev-reopen":
-        tame(scene, arguments["options"])
-    right: Command = {"execute": command, "arguments": _owned(arguments)}
+    right: Command = {"execute": command, "arguments": _owned(make(scene))}
     return _owned(malformed(scene.choose, right))
 
 

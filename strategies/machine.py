@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from model import BlockState, Dialect, Monitor, Outcome
+from model import BlockState, Dialect, Monitor, Outcome, step
 from model.state import Node
 from model.trace import Command, ImageSpec, Trace
 from strategies.changing import is_overlay
 from strategies.choosing import DrawChooser, RandomChooser
 from strategies.commands import build, build_malformed
 from strategies.images import choose_images
-from strategies.mix import MOST_FIRST, MOST_NODES, MOST_OBJECTS
+from strategies.mix import DARING, MOST_FIRST, MOST_NODES, MOST_OBJECTS
 from strategies.scene import Scene, generated
 
 OnStep = Callable[[BlockState, Command, Outcome], None]
@@ -46,6 +46,11 @@ def _ignore_trace(_trace: Trace, _outcomes: tuple[Outcome, ...]) -> None:
 @st.composite
 def _images(draw: st.DrawFn) -> tuple[ImageSpec, ...]:
     return choose_images(DrawChooser(draw))
+
+
+@st.composite
+def _daring(draw: st.DrawFn) -> bool:
+    return DrawChooser(draw).chance(DARING)
 
 
 @st.composite
@@ -100,16 +105,12 @@ class ReopenMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.monitor = Monitor(self.dialect)
+        self.state = BlockState()
+        self.daring = False
         self.images: tuple[ImageSpec, ...] = ()
         self.commands: list[Command] = []
         self.outcomes: list[Outcome] = []
         self.named: tuple[Node, ...] = ()
-
-    @property
-    def state(self) -> BlockState:
-        """The state of the model now."""
-        return self.monitor.state
 
     @property
     def trace(self) -> Trace:
@@ -122,16 +123,19 @@ class ReopenMachine(RuleBasedStateMachine):
         return DrawChooser(draw)
 
     def perform(self, command: Command) -> None:
-        """Execute a command on the model and remember it."""
-        before = self.monitor.state
+        """Execute a command on the model and remember it, unless it meets a hazard."""
+        before = self.state
         self.commands.append(command)
-        self.monitor.execute(command)
-        outcome = self.monitor.outcome
-        assert outcome is not None, "a command has an outcome"  # noqa: S101  # the model's promise
+        outcome = step(before, command, self.dialect)
+        if outcome.hazards and not self.daring:
+            self.commands.pop()
+            return
         self.outcomes.append(outcome)
-        self.named = tuple(
-            node for node in outcome.state.nodes.values() if not generated(node.name)
-        )
+        self.state = outcome.state
+        if self.state is not before:
+            self.named = tuple(
+                node for node in self.state.nodes.values() if not generated(node.name)
+            )
         type(self).on_step(before, command, outcome)
 
     def teardown(self) -> None:
@@ -146,8 +150,11 @@ class ReopenMachine(RuleBasedStateMachine):
         Without these, an example whose swarm lacks the rules that add would have an empty graph.
         """
         self.images = images
+        monitor = Monitor(self.dialect)
         for image in images:
-            self.monitor.images.from_spec(image)
+            monitor.images.from_spec(image)
+        self.state = monitor.state
+        self.daring = data.draw(_daring())
         data.draw(_first_commands(self))
 
     @precondition(_has_room)

@@ -34,6 +34,10 @@ ENVELOPE: Final = 15
 MOST_NODES: Final = 10
 """No rule adds to a graph that has more nodes (a chain may add four)."""
 
+DARING: Final = 3
+"""Of the examples: they may send what a release has a defect at. The others leave it out,
+because nothing after it can be compared."""
+
 MOST_FIRST: Final = 4
 """Each example starts with up to so many commands that add something."""
 

@@ -243,12 +243,11 @@ def same_name_twice(_scene: Scene, options: Options) -> bool:
     return True
 
 
-def filter_at_bottom(scene: Scene, options: Options) -> bool:
-    """A copy-on-read whose bottom does not exist, or is a filter."""
+def wrong_bottom(scene: Scene, options: Options) -> bool:
+    """A copy-on-read whose bottom does not exist, is a filter, or lies elsewhere."""
     if options["driver"] != "copy-on-read":
         return False
-    filters = [x.name for x in scene.nodes if x.driver in ("throttle", "compress", "preallocate")]
-    options["bottom"] = scene.choose.one_of(["missing", *filters])
+    options["bottom"] = scene.choose.one_of(["missing", *_live(scene)])
     return True
 
 
@@ -260,7 +259,7 @@ _NEW: tuple[OptionsSpoil, ...] = (
     missing_file,
     wrong_format,
     same_name_twice,
-    filter_at_bottom,
+    wrong_bottom,
 )
 
 
@@ -451,6 +450,12 @@ def _same_entry_twice(scene: Scene, arguments: Arguments) -> bool:
     return True
 
 
+def _nothing(_scene: Scene, arguments: Arguments) -> bool:
+    """An empty transaction."""
+    arguments["options"] = []
+    return True
+
+
 # The other commands
 
 
@@ -563,7 +568,7 @@ def _spare_property(scene: Scene, arguments: Arguments) -> bool:
 
 SPOILS: dict[str, tuple[Spoil, ...]] = {
     "blockdev-add": (_add,),
-    "blockdev-reopen": (_reopen,) * 12 + (_same_entry_twice,),
+    "blockdev-reopen": (_reopen,) * 12 + (_same_entry_twice, _nothing),
     "blockdev-del": (_wrong("node-name"), _any_node("node-name")),
     "blockdev-snapshot": (
         _wrong("node", "overlay"),

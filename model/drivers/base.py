@@ -151,6 +151,9 @@ class Driver:
         """Check the options of a reopen and take them out; returns the new private state."""
         return node.private
 
+    def reopened(self, t: Transition, before: Node, after: Node) -> None:
+        """Notice that a reopen has made ``after`` of ``before``."""
+
     def join(self, options: FlatOptions, old: Mapping[str, Any]) -> None:
         """Keep of the ``old`` options those that ``options`` do not name."""
         for key in in_order(old):

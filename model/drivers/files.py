@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
+from model.permissions import Permissions
 from model.rules import guard, hazard
+from model.state import Perm
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -74,11 +76,19 @@ _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
 
+STALE_DESCRIPTOR = hazard(
+    "hazard.stale-descriptor",
+    "A file node that was reopened with direct access as it was becomes read-only without.",
+    source="7.2 forgets how the file is open, and goes on with direct access to it",
+)
+
+
 @attrs.frozen
 class FileState:
-    """Whether the node locks its file."""
+    """Whether the node locks its file, and whether QEMU has forgotten how that is open."""
 
     locking: bool
+    forgotten: bool = False
 
 
 class File(Driver):
@@ -141,6 +151,19 @@ class File(Driver):
             options[key] = as_string(value)
         return node.private
 
+    def reopened(self, t: Transition, before: Node, after: Node) -> None:
+        """A reopen that needs no new descriptor forgets how the old one was opened."""
+        if not (before.no_cache or after.no_cache):
+            return
+        perm, _ = Permissions(t.nodes, {}).cumulative(after.name)
+        state: FileState = before.private
+        was = _access(before, perm)
+        now = _access(after, perm)
+        kept = now == ((False, False) if state.forgotten else was)
+        if kept and was != now:
+            t.ev.meet(STALE_DESCRIPTOR)
+        t.change(after.name, private=attrs.evolve(state, forgotten=kept))
+
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
         return isinstance(node.private, FileState) and node.private.locking
@@ -152,6 +175,12 @@ class File(Driver):
     def alignment(self, t: Transition, node: Node) -> int:
         """Direct access goes by sectors."""
         return 512 if node.no_cache else 1
+
+
+def _access(node: Node, perm: int) -> tuple[bool, bool]:
+    """Whether the node's file is to be open for writing, and directly."""
+    writes = bool(perm & ~Perm.CONSISTENT_READ) if node.auto_read_only else not node.read_only
+    return writes, node.no_cache
 
 
 class Null(Driver):

@@ -127,6 +127,22 @@ def test_a_death_is_a_finding_and_the_run_goes_on(tmp_path: Path, death: Death, 
     assert [(s.command["execute"], s.got) for s in case.steps] == [("odd", None)]
 
 
+def test_a_death_is_charged_to_the_command_that_the_confirmation_names(tmp_path: Path) -> None:
+    death = Death("crash", 0, signal="SIGSEGV")
+
+    def blurred(command: Command) -> Reply | Death:
+        return death if command["execute"] in {"a", "odd"} else model_answer(command)
+
+    def exact(command: Command) -> Reply | Death:
+        return death if command["execute"] == "odd" else model_answer(command)
+
+    summary = run(blurred, tmp_path, fresh=exact, traces=[("a", "odd"), ("a", "b", "odd")])
+    (finding,) = summary.findings
+    assert finding.signature == "odd | crash | SIGSEGV | "
+    assert (summary.crashes, finding.occurrences, summary.unconfirmed) == (2, 2, 0)
+    assert [s.command["execute"] for s in finding.steps] == ["odd"]
+
+
 def test_different_signatures_are_different_cases(tmp_path: Path) -> None:
     def two(command: Command) -> Reply:
         return (
