@@ -428,7 +428,7 @@ def doctor(*, masks: bool, as_json: bool) -> NoReturn:
     known = load_known(_known_directory())
     if masks and not as_json:
         for mask in MASKS:
-            _say(f"mask   {mask.path}: {mask.reason}")
+            _say(f"mask   {mask.member}: {mask.reason}")
         for signature, name in known.items():
             _say(f"known  {name}: {signature}")
         _say(f"{len(MASKS)} masks, {len(known)} known issues")

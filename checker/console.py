@@ -146,6 +146,7 @@ def summary_lines(summary: Summary) -> list[str]:
         )
     else:
         lines.append(f"  violations  {summary.violations}")
+    lines += [f"  known issue {issue}: seen {count} times" for issue, count in summary.known_issues]
     lines += [f"  note: {note}" for note in summary.notes]
     for name, rules in (
         ("never reached", summary.unreached),

@@ -148,7 +148,7 @@ class _Comparison:
         verdict = self._options.judge(example, replay)
         if verdict is None:
             return
-        if self._seen_before(verdict):
+        if self._seen_before(example, verdict):
             return
         again = self._sides.confirm(example.trace)
         second = self._options.judge(example, again)
@@ -158,7 +158,7 @@ class _Comparison:
             return
         # Replies that a dying daemon did not get rid of blur which command it died of;
         # the confirmation goes command by command and knows.
-        if second.signature != verdict.signature and self._seen_before(second):
+        if second.signature != verdict.signature and self._seen_before(example, second):
             return
         self._count(second)
         self._tally.keep(self._finding(example, again, second))
@@ -166,10 +166,11 @@ class _Comparison:
         if self._options.reduce_replays > 0:
             self._reduce(example, second)
 
-    def _seen_before(self, verdict: Verdict) -> bool:
+    def _seen_before(self, example: Example, verdict: Verdict) -> bool:
         """Count a verdict that is a known issue, or a finding already."""
-        if verdict.signature in self._options.known:
-            self._tally.known += 1
+        issue = example.hazard_before(verdict.step) or self._options.known.get(verdict.signature)
+        if issue is not None:
+            self._tally.count_known(issue)
             return True
         if self._tally.has(verdict.signature):
             self._tally.again(verdict.signature)
@@ -209,7 +210,11 @@ class _Comparison:
         def same(trace: Trace) -> bool:
             candidate = Example(trace, self._sides.oracle(trace))
             found = self._options.judge(candidate, replay(trace))
-            return found is not None and found.signature == verdict.signature
+            return (
+                found is not None
+                and found.signature == verdict.signature
+                and candidate.hazard_before(found.step) is None
+            )
 
         start = attrs.evolve(example.trace, commands=example.trace.commands[: verdict.step + 1])
         reduction = reduce_trace(

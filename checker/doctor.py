@@ -107,6 +107,6 @@ def as_json(every: tuple[Part, ...], known: Mapping[str, str]) -> dict[str, Json
         "complete": all(part.present for part in every),
         "parts": [part.as_json() for part in every],
         "dialects": sorted(DIALECTS),
-        "masks": [{"path": mask.path, "reason": mask.reason} for mask in MASKS],
+        "masks": [{"member": mask.member, "reason": mask.reason} for mask in MASKS],
         "known_issues": [{"signature": s, "case": case} for s, case in known.items()],
     }

@@ -125,7 +125,7 @@ def checked(dialect: Dialect, amount: Amount, law: Law) -> CheckedGenerator:
             found, violation, step = violation, None, 0
             # Nobody looks at the graphs, so they are not worked out.
             expectations = tuple(
-                Expectation(Observation(o.reply, None, None), o.accepted, o.refused)
+                Expectation(Observation(o.reply, None, None), o.accepted, o.refused, o.hazards)
                 for o in outcomes
             )
             complete = len(outcomes) == len(trace.commands)

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Expectation:
-    """What the model says of one step, and by which rules it decided."""
+    """What the model says of one step, by which rules it decided, and which defects it met."""
 
     observation: Observation
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    hazards: frozenset[str] = frozenset()
 
     @property
     def rule(self) -> str:
@@ -37,6 +38,16 @@ class Example:
 
     trace: Trace
     expectations: tuple[Expectation, ...]
+
+    def hazard_before(self, step: int) -> str | None:
+        """The first defect of the release that the trace met up to and with ``step``.
+
+        From there on, what the real thing does is evidence of that defect only.
+        """
+        for expectation in self.expectations[: step + 1]:
+            if expectation.hazards:
+                return min(expectation.hazards)
+        return None
 
 
 class Oracle(Protocol):

@@ -92,7 +92,7 @@ def choose_rules(dialect: Dialect, wanted: Sequence[str]) -> tuple[Rule, ...]:
     """The rules to drop: all that a client can reach, or those named (``reopen.*``: a family)."""
     rules = dialect.rules()
     if not wanted:
-        return tuple(rule for rule in rules if not rule.unreachable)
+        return tuple(r for r in rules if not r.unreachable and r.kind != "hazard")
     chosen: dict[str, Rule] = {}
     for name in wanted:
         if name.endswith("*"):
@@ -113,7 +113,10 @@ def _judge_against(whole: Oracle) -> Callable[[Example, Replay], Verdict | None]
         verdict = judge(example, seen)
         if verdict is None:
             return None
-        right = judge(Example(example.trace, whole(example.trace)), seen)
+        original = Example(example.trace, whole(example.trace))
+        if original.hazard_before(verdict.step) is not None:
+            return None
+        right = judge(original, seen)
         return None if right is not None and right.step <= verdict.step else verdict
 
     return judge_mutant

@@ -49,5 +49,5 @@ def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> tuple[Expectation,
             seen = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
         else:
             seen = monitor.observe()
-        expectations.append(Expectation(seen, outcome.accepted, outcome.refused))
+        expectations.append(Expectation(seen, outcome.accepted, outcome.refused, outcome.hazards))
     return tuple(expectations)

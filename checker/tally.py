@@ -56,6 +56,7 @@ class Tally:
         self._findings: dict[str, Finding] = {}
         self._rule_accepted: Counter[str] = Counter()
         self._rule_refused: Counter[str] = Counter()
+        self._known_issues: Counter[str] = Counter()
         self._start = time.monotonic()
 
     def count(self, example: Example) -> None:
@@ -68,7 +69,13 @@ class Tally:
             else:
                 self.accepted += 1
             self._rule_accepted.update(expectation.accepted)
+            self._rule_accepted.update(expectation.hazards)
             self._rule_refused.update(expectation.refused)
+
+    def count_known(self, issue: str) -> None:
+        """Count a trace that a known issue explains: a rule's or a case file's name."""
+        self.known += 1
+        self._known_issues[issue] += 1
 
     def has(self, signature: str) -> bool:
         """Whether a finding with this signature was kept already."""
@@ -129,4 +136,5 @@ class Tally:
             ),
             findings=tuple(self._findings.values()),
             notes=tuple(self.notes),
+            known_issues=tuple(sorted(self._known_issues.items())),
         )

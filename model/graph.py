@@ -113,7 +113,7 @@ class Transition:
             and self.serial == before.serial
         ):
             return before
-        return BlockState(nodes, objects, images, self.serial)
+        return BlockState(nodes, objects, images, self.serial, before.direct_alignment)
 
     def restore(self) -> None:
         """Forget everything that was done, order included: nothing that existed was moved."""

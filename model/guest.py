@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers import driver_of
+from model.drivers.formats import Qcow2State
 from model.images import CLUSTER, L2_COVERS, ImageError, allocate, overlay, with_l2_tables
 from model.lengths import content, grown
 
@@ -120,6 +121,7 @@ def _write(t: Transition, name: str, start: int, end: int, value: int) -> None:
     node = t.nodes[name]
     if node.driver == "qcow2":
         image = _allocate(t, node, _image(t, node), start, end)
+        t.change(name, private=Qcow2State(image.l1_entries, image.l2_tables))
         _store(t, image, start, end, value)
         grown(t, t.primary_child(name), image.clusters * CLUSTER)
     elif node.driver == "raw":

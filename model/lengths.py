@@ -30,6 +30,16 @@ def content(t: Transition, name: str) -> Image | None:
     return content(t, primary.child)
 
 
+def readable(t: Transition, name: str) -> bool:
+    """Whether small reads through a node succeed."""
+    node = t.nodes[name]
+    driver = driver_of(node.driver)
+    if driver.reads_badly(node):
+        return False
+    primary = driver.primary(node)
+    return primary is None or readable(t, primary.child)
+
+
 def grown(t: Transition, name: str, length: int) -> None:
     """Data was written up to ``length``: the nodes on the way down to the file notice."""
     while True:

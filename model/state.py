@@ -206,13 +206,15 @@ class BlockState:
 
     ``nodes`` are in the order of their creation. ``serial`` counts the names that
     were generated; a real QEMU adds two random digits to it, so generated names
-    compare equal up to renaming only.
+    compare equal up to renaming only. ``direct_alignment`` is what the host's file system asks
+    of direct access, in bytes.
     """
 
     nodes: FrozenDict[str, Node] = EMPTY
     objects: FrozenDict[str, Object] = EMPTY
     images: FrozenDict[str, Image] = EMPTY
     serial: int = 0
+    direct_alignment: int = 4096
 
     def links(self) -> Iterator[Link]:
         """Every link of the graph, parents in the order of the nodes."""

@@ -1,1 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+"""What must hold: invariants of one state, laws of one step, and that they have their cases."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
+
+from model import find_dialect
+from properties.invariants import INVARIANTS, options_are_in
+from properties.laws import LAWS, reopening_is_idempotent_in
+from properties.witnesses import WITNESSES, Witness, Witnesses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from model import BlockState, Dialect, Outcome
+    from model.trace import Command
+
+    AnyLaw: TypeAlias = Callable[[BlockState, Command, Outcome], Iterator[tuple[str, str]]]
+
+__all__ = ["INVARIANTS", "LAWS", "WITNESSES", "Witness", "Witnesses", "law", "law_for"]
+
+
+@lru_cache
+def law_for(dialect: Dialect) -> AnyLaw:
+    """All invariants and laws in one: the broken ones of a step as ``(name, what is wrong)``.
+
+    Nothing is asked of a step that met a hazard: there the release is known to be wrong.
+    """
+    invariants = [*INVARIANTS, options_are_in(dialect.schema)]
+    laws = [*LAWS, reopening_is_idempotent_in(dialect)]
+
+    def law(before: BlockState, command: Command, outcome: Outcome) -> Iterator[tuple[str, str]]:
+        if outcome.hazards:
+            return
+        if outcome.state is not before:
+            for invariant in invariants:
+                wrong = invariant(outcome.state)
+                if wrong is not None:
+                    yield invariant.__name__, wrong
+                    return  # those that follow rely on those that came before
+        for each in laws:
+            wrong = each(before, command, outcome)
+            if wrong is not None:
+                yield each.__name__, wrong
+
+    return law
+
+
+def law(before: BlockState, command: Command, outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """`law_for` release 7.2."""
+    return law_for(find_dialect("qemu-7.2"))(before, command, outcome)

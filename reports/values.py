@@ -100,8 +100,8 @@ class Summary:
 
     ``examples`` are traces, ``commands`` the commands in them, ``accepted`` and
     ``refused`` how the model answered. ``divergences`` counts traces that differ,
-    ``known`` those among the differing ones that a known issue explains (they
-    are not in ``divergences``), ``crashes`` traces in which the daemon died,
+    ``known`` those that a known issue explains (they are in neither ``divergences`` nor
+    ``crashes``) and ``known_issues`` by which, ``crashes`` traces in which the daemon died,
     ``unconfirmed`` differences that a fresh process did not show again.
     """
 
@@ -124,6 +124,7 @@ class Summary:
     findings: tuple[Finding, ...] = ()
     target: str = ""
     notes: tuple[str, ...] = ()
+    known_issues: tuple[tuple[str, int], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -183,6 +184,7 @@ class Summary:
             "refused": self.refused,
             "divergences": self.divergences,
             "known": self.known,
+            "known_issues": dict(self.known_issues),
             "crashes": self.crashes,
             "unconfirmed": self.unconfirmed,
             "violations": self.violations,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-NEAR_VALID: Final = 30
+NEAR_VALID: Final = 38
 """Of the commands of each rule: exactly one thing is wrong that only the block layer can tell."""
 
 OPTION_SET: Final = 60

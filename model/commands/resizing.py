@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from model import images
 from model.commands.nodes import overlay_of
 from model.drivers import driver_of
 from model.drivers.base import sectors
+from model.drivers.formats import Qcow2State
 from model.lengths import content, grown
 from model.opening import MAX_LENGTH, NO_NODE
 from model.permissions import ALL, User
@@ -133,6 +136,10 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing file that is longer than it was must not show in the new part.
     """
     file = t.primary_child(node.name)
+    known: Qcow2State = node.private
+    image = attrs.evolve(
+        image, size=node.size, l1_entries=known.l1_entries, l2_tables=known.l2_tables
+    )
     try:
         after = images.resized(image, size)
     except images.ImageError:
@@ -143,6 +150,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing = node.link("backing")
     if backing is not None and size > node.size and t.length(backing.child) > node.size:
         after = t.images[image.name] = images.zeroed(after, node.size, size)
+    t.change(node.name, private=Qcow2State(after.l1_entries, after.l2_tables))
     end = after.clusters * images.CLUSTER
     if after.length > image.length:
         grown(t, file, after.length)

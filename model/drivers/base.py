@@ -176,6 +176,10 @@ class Driver:
         """Whether the node locks a file on the host."""
         return False
 
+    def reads_badly(self, node: Node) -> bool:
+        """Whether small reads of the node fail."""
+        return False
+
     def holds(self, node: Node, other: str) -> bool:
         """Whether the node keeps ``other`` alive without being its parent."""
         return False

@@ -9,7 +9,7 @@ import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
-from model.rules import guard, hazard
+from model.rules import effect, guard, hazard
 from model.state import Perm
 
 if TYPE_CHECKING:
@@ -76,18 +76,23 @@ _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
 
-STALE_DESCRIPTOR = hazard(
-    "hazard.stale-descriptor",
-    "A file node that was reopened with direct access as it was becomes read-only without.",
-    source="7.2 forgets how the file is open, and goes on with direct access to it",
+FORGETS_ACCESS = effect(
+    "file.forgets-access",
+    "A reopen that needs no new descriptor forgets how the old one was opened; a node that "
+    "becomes read-only without direct access then goes on with what it has.",
+    source="7.2, seen by reads that fail",
 )
 
 
 @attrs.frozen
 class FileState:
-    """Whether the node locks its file, and whether QEMU has forgotten how that is open."""
+    """Whether the node locks its file, and how the file is really open.
+
+    ``forgotten`` says that QEMU takes the descriptor for a read-only one without direct access.
+    """
 
     locking: bool
+    direct: bool = False
     forgotten: bool = False
 
 
@@ -98,6 +103,7 @@ class File(Driver):
     is_protocol = True
     can_reopen = True
     needs_filename = True
+    minds_permissions = True
     mutable = frozenset({"x-check-cache-dropped"})
     kinds = {
         "filename": "string",
@@ -134,7 +140,7 @@ class File(Driver):
             name,
             size=sectors(length),
             filename=path,
-            private=FileState(own.get("locking") != "off"),
+            private=FileState(own.get("locking") != "off", node.no_cache),
         )
 
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
@@ -153,16 +159,25 @@ class File(Driver):
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """A reopen that needs no new descriptor forgets how the old one was opened."""
-        if not (before.no_cache or after.no_cache):
+        state: FileState = before.private
+        if not (state.direct or after.no_cache):
             return
         perm, _ = Permissions(t.nodes, {}).cumulative(after.name)
-        state: FileState = before.private
-        was = _access(before, perm)
-        now = _access(after, perm)
-        kept = now == ((False, False) if state.forgotten else was)
-        if kept and was != now:
-            t.ev.meet(STALE_DESCRIPTOR)
-        t.change(after.name, private=attrs.evolve(state, forgotten=kept))
+        wanted = _access(after, perm)
+        known = (False, False) if state.forgotten else _access(before, perm)
+        kept = wanted == known and t.ev.holds(FORGETS_ACCESS)
+        direct = state.direct if kept else after.no_cache
+        t.change(after.name, private=attrs.evolve(state, direct=direct, forgotten=kept))
+
+    def settle(self, t: Transition, node: Node, perm: int) -> None:
+        """What the file's users require may ask for another descriptor, which is known again."""
+        state: FileState = node.private
+        if state.forgotten and _access(node, perm) != (False, False):
+            t.change(node.name, private=attrs.evolve(state, direct=node.no_cache, forgotten=False))
+
+    def reads_badly(self, node: Node) -> bool:
+        """Whether small reads fail, since the file is open directly and nobody knows."""
+        return node.private.direct and not node.no_cache
 
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
@@ -173,8 +188,8 @@ class File(Driver):
         return 0
 
     def alignment(self, t: Transition, node: Node) -> int:
-        """Direct access goes by sectors."""
-        return 512 if node.no_cache else 1
+        """Direct access goes by what the host's file system asks for."""
+        return t.before.direct_alignment if node.no_cache else 1
 
 
 def _access(node: Node, perm: int) -> tuple[bool, bool]:

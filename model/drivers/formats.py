@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
-from model.lengths import content
+from model.lengths import content, readable
 from model.qdict import extract
 from model.rules import Evaluation, guard
 from model.state import Node, Role
@@ -28,6 +28,12 @@ _MIN_REFCOUNT_CLUSTERS = 4
 _INT_MAX = (1 << 31) - 1
 _UINT_MAX = (1 << 32) - 1
 
+UNREADABLE = guard(
+    "qcow2.unreadable",
+    "The header of a qcow2 image can be read.",
+    source="7.2: see file.forgets-access",
+    text="Could not read qcow2 header: Invalid argument",
+)
 NOT_QCOW2 = guard(
     "qcow2.format",
     "A qcow2 node is opened on a qcow2 image.",
@@ -128,6 +134,17 @@ _FLAGS = (
 )
 
 
+@attrs.frozen
+class Qcow2State:
+    """What the node remembers of its image: the size of the L1 table, and the L2 tables in it.
+
+    Another node on the same image (locking can be turned off) does not know.
+    """
+
+    l1_entries: int
+    l2_tables: frozenset[int]
+
+
 class Qcow2(Driver):
     """QEMU's own format, with backing files."""
 
@@ -157,12 +174,14 @@ class Qcow2(Driver):
         """Open the file, read the header, check the options, open a data file."""
         t, ev = opening.t, opening.t.ev
         opening.open_child(name, "file", options, Role.IMAGE)
-        image = content(t, t.primary_child(name))
+        file = t.primary_child(name)
+        ev.check(UNREADABLE, readable(t, file))
+        image = content(t, file)
         if image is None or image.format != "qcow2":
             ev.refuse(NOT_QCOW2)
             return
         ev.accepted.add(NOT_QCOW2.id)
-        t.change(name, size=image.size)
+        t.change(name, size=image.size, private=Qcow2State(image.l1_entries, image.l2_tables))
         self._check(ev, t.nodes[name], options)
         if opening.open_child(name, "data-file", options, Role.DATA, optional=True):
             ev.refuse(DATA_FILE)

@@ -12,7 +12,7 @@ from checker.check import run_check
 from checker.generate import checked, examples
 from checker.laws import ANSWERS, Violation, first_violation, no_law, signature
 from checker.tally import Amount, Tally
-from model import Monitor, Outcome
+from model import Outcome, step
 from model.dialect import QEMU_7_2
 from model.trace import ImageSpec, Trace
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from checker.generate import Checked
     from checker.judge import Example
     from checker.laws import Law
-    from model import BlockState
+    from model import BlockState, Dialect
     from model.trace import Command
     from reports.values import Summary
 
@@ -98,14 +98,13 @@ def test_a_violation_is_a_reduced_case(tmp_path: Path) -> None:
 def test_an_exception_of_the_model_is_a_finding_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute = Monitor.execute
-
-    def breaks(self: Monitor, command: Command) -> Any:
+    def breaks(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
         if command.get("execute") == "block_resize":
             raise KeyError("gone")
-        return execute(self, command)
+        return step(state, command, dialect)
 
-    monkeypatch.setattr(Monitor, "execute", breaks)
+    monkeypatch.setattr("strategies.machine.step", breaks)
+    monkeypatch.setattr("model.monitor.step", breaks)
     summary = run(no_law, tmp_path, Amount(60, 30, 5))
     assert summary.examples == 60
     assert summary.violations > 1

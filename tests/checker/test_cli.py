@@ -162,7 +162,7 @@ def test_rules(run: Any) -> None:
 def test_doctor_lists_masks(run: Any) -> None:
     status, out, _err = run("doctor", "--masks")
     assert status == 0
-    assert "mask   image.actual-size: " in out
+    assert "mask   actual-size: " in out
 
 
 def test_doctor_says_what_is_missing(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from checker.case import load
@@ -125,6 +126,27 @@ def test_a_death_is_a_finding_and_the_run_goes_on(tmp_path: Path, death: Death, 
     assert finding.case_file is not None
     case = load(Path(finding.case_file))
     assert [(s.command["execute"], s.got) for s in case.steps] == [("odd", None)]
+
+
+def test_what_follows_a_hazard_is_known(tmp_path: Path) -> None:
+    def hazardous(sink: Any) -> None:
+        for names in (("a", "odd"), ("odd", "a"), ("a", "deadly")):
+            each = trace(*names)
+            met = [
+                attrs.evolve(e, hazards=frozenset({"hazard.x"})) if number == 1 else e
+                for number, e in enumerate(oracle(each))
+            ]
+            sink(Example(each, tuple(met)))
+
+    def how(command: Command) -> Reply | Death:
+        return Death("hang", 0) if command["execute"] == "deadly" else odd(command)
+
+    tally = Tally("diff", QEMU_7_2, seed=1, cases=tmp_path)
+    summary = run_diff(tally, hazardous, sides(how), DiffOptions())
+    assert summary.known_issues == (("hazard.x", 2),)
+    assert (summary.known, summary.divergences, summary.crashes) == (2, 1, 0)
+    (finding,) = summary.findings
+    assert [s.command["execute"] for s in finding.steps] == ["odd"]
 
 
 def test_a_death_is_charged_to_the_command_that_the_confirmation_names(tmp_path: Path) -> None:

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What holds in every state: one function per sentence.
+
+Each takes a state and returns None when the sentence holds, else one line that says
+where it does not. A function's name is its sentence, with underscores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from model.permissions import permission_names, permissions
+from model.state import LinkKey, Perm, Role, ThrottleGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.schema import Schema
+    from model.state import BlockState, Node
+
+    Invariant = Callable[[BlockState], str | None]
+
+_CHILDREN: Final = {
+    "blkdebug": ({"image"}, {"image"}),
+    "blkverify": ({"test", "raw"}, {"test", "raw"}),
+    "compress": ({"file"}, {"file"}),
+    "copy-on-read": ({"file"}, {"file"}),
+    "file": (set(), set()),
+    "null-aio": (set(), set()),
+    "null-co": (set(), set()),
+    "preallocate": ({"file"}, {"file"}),
+    "qcow2": ({"file"}, {"file", "backing"}),
+    "raw": ({"file"}, {"file"}),
+    "throttle": ({"file"}, {"file"}),
+}
+"""The children that a driver must have and those that it may have."""
+
+_WRITES = int(Perm.WRITE | Perm.WRITE_UNCHANGED)
+
+
+def nodes_go_by_their_own_names(state: BlockState) -> str | None:
+    """A node is filed under its name, and the links that it holds name it as their parent."""
+    for name, node in state.nodes.items():
+        if node.name != name:
+            return f"node {node.name!r} is filed under {name!r}"
+        for link in node.children:
+            if link.parent != name:
+                return f"node {name!r} holds a link of {link.parent!r}"
+    return None
+
+
+def parents_and_children_agree(state: BlockState) -> str | None:
+    """Every link is in its parent's list and in its child's, once in each."""
+    for node in state.nodes.values():
+        if len({link.name for link in node.children}) != len(node.children):
+            return f"node {node.name!r} has two children of one name"
+        if len(set(node.parents)) != len(node.parents):
+            return f"node {node.name!r} lists a parent twice"
+        for link in node.children:
+            child = state.nodes.get(link.child)
+            if child is None:
+                return f"{node.name!r} has a child {link.child!r} that does not exist"
+            if link.key not in child.parents:
+                return f"{link.child!r} does not know its parent {node.name!r} ({link.name})"
+        for parent, name in node.parents:
+            above = state.nodes.get(parent)
+            link_above = above.link(name) if above else None
+            if link_above is None or link_above.child != node.name:
+                return f"{node.name!r} takes {parent!r} for a parent ({name})"
+    return None
+
+
+def no_node_is_its_own_ancestor(state: BlockState) -> str | None:
+    """The graph has no cycle."""
+    done: set[str] = set()
+    for start in state.nodes:
+        path: list[str] = []
+        stack = [(start, False)]
+        while stack:
+            name, leave = stack.pop()
+            if leave:
+                path.pop()
+                done.add(name)
+            elif name in path:
+                return f"{' -> '.join((*path[path.index(name) :], name))} is a cycle"
+            elif name not in done and name in state.nodes:
+                path.append(name)
+                stack.append((name, True))
+                stack.extend((link.child, False) for link in state.nodes[name].children)
+    return None
+
+
+def nobody_requires_what_another_user_unshares(state: BlockState) -> str | None:
+    """Whatever one user of a node requires, all of its other users share."""
+    grants = permissions(state)
+    for node in state.nodes.values():
+        for one in node.parents:
+            for other in node.parents:
+                clash = grants[one][0] & ~grants[other][1] if one != other else 0
+                if clash:
+                    return (
+                        f"{_user(one)} requires {permission_names(clash)!r} on {node.name!r}, "
+                        f"which {_user(other)} does not share"
+                    )
+    return None
+
+
+def _user(key: LinkKey) -> str:
+    return f"{key[0]!r} ({key[1]})"
+
+
+def read_only_nodes_have_no_writers(state: BlockState) -> str | None:
+    """Nobody requires to write what is read-only."""
+    grants = permissions(state)
+    for node in state.nodes.values():
+        if node.read_only:
+            for key in node.parents:
+                if grants[key][0] & _WRITES:
+                    return f"{_user(key)} writes {node.name!r}, which is read-only"
+    return None
+
+
+def every_node_is_held(state: BlockState) -> str | None:
+    """A node is owned by the monitor, or somebody's child, or the bottom of a copy-on-read."""
+    bottoms = [_bottom(node) for node in state.nodes.values()]
+    for node in state.nodes.values():
+        if not (node.monitor_owned or node.parents or node.name in bottoms):
+            return f"nothing refers to {node.name!r}"
+    return None
+
+
+def _bottom(node: Node) -> str | None:
+    if node.driver != "copy-on-read":
+        return None
+    bottom: str | None = getattr(node.private, "node", None)
+    return bottom
+
+
+def options_come_from_above(state: BlockState) -> str | None:
+    """A node inherits its options from a node that it lies below, and monitors' nodes may, too."""
+    for node in state.nodes.values():
+        source = node.inherits_from
+        if source is not None and source not in _above(state, node):
+            return f"{node.name!r} inherits from {source!r}, which is not above it"
+    return None
+
+
+def _above(state: BlockState, node: Node) -> set[str]:
+    seen: set[str] = set()
+    stack = [parent for parent, _ in node.parents]
+    while stack:
+        name = stack.pop()
+        if name not in seen and name in state.nodes:
+            seen.add(name)
+            stack.extend(parent for parent, _ in state.nodes[name].parents)
+    return seen
+
+
+def frozen_links_lead_to_a_bottom(state: BlockState) -> str | None:
+    """The frozen links are those from a copy-on-read with a bottom down to that bottom."""
+    expected: set[LinkKey] = set()
+    for node in state.nodes.values():
+        bottom = _bottom(node)
+        name: str | None = node.name if bottom is not None else None
+        while name is not None and name != bottom:
+            below = next(
+                (x for x in state.nodes[name].children if x.role & (Role.FILTERED | Role.COW)), None
+            )
+            if below is None:
+                return f"{bottom!r} is not below {node.name!r}"
+            expected.add(below.key)
+            name = below.child
+    for link in state.links():
+        if link.frozen and link.key not in expected:
+            return f"the link {_user(link.key)} is frozen and no copy-on-read needs it"
+        if not link.frozen and link.key in expected:
+            return f"the link {_user(link.key)} is not frozen although a copy-on-read needs it"
+    return None
+
+
+def children_are_those_of_the_driver(state: BlockState) -> str | None:
+    """A node has the children that its driver requires, and none that it does not know."""
+    for node in state.nodes.values():
+        names = {link.name for link in node.children}
+        if node.driver == "quorum":
+            strangers = {name for name in names if not name.startswith("children.")}
+            missing: set[str] = set()
+        else:
+            least, most = _CHILDREN[node.driver]
+            strangers, missing = names - most, least - names
+        if strangers or missing:
+            wrong = ", ".join(sorted(strangers | missing))
+            return f"{node.driver} node {node.name!r} lacks or should not have: {wrong}"
+    return None
+
+
+def quorums_can_be_reached(state: BlockState) -> str | None:
+    """A quorum has at least as many children as must agree."""
+    for node in state.nodes.values():
+        if node.driver == "quorum":
+            threshold = int(node.options.get("vote-threshold", 1))
+            if not 1 <= threshold <= len(node.children):
+                return f"{threshold} of {len(node.children)} children of {node.name!r} must agree"
+    return None
+
+
+def zeroes_are_unmapped_where_discards_are(state: BlockState) -> str | None:
+    """detect-zeroes=unmap holds only where discards are passed on."""
+    for node in state.nodes.values():
+        if node.detect_zeroes == "unmap" and not node.unmap:
+            return f"{node.name!r} turns zeroes into discards and ignores discards"
+    return None
+
+
+def open_files_exist(state: BlockState) -> str | None:
+    """The file of every file node is on disk."""
+    for node in state.nodes.values():
+        if node.driver == "file" and node.filename not in state.images:
+            return f"{node.name!r} shows {node.filename!r}, which does not exist"
+    return None
+
+
+def throttle_groups_exist(state: BlockState) -> str | None:
+    """Every throttle node is in a group that exists."""
+    for node in state.nodes.values():
+        if node.driver == "throttle":
+            group = str(node.options.get("throttle-group"))
+            if not isinstance(state.objects.get(group), ThrottleGroup):
+                return f"{node.name!r} is in the group {group!r}, which does not exist"
+    return None
+
+
+def options_are_in(schema: Schema) -> Invariant:
+    """The invariant that every option of a node is one that the release lists for its driver."""
+    known: dict[str, frozenset[str]] = {}
+
+    def options_are_known_to_the_driver(state: BlockState) -> str | None:
+        """No node has an option that its driver does not know."""
+        for node in state.nodes.values():
+            if node.driver not in known:
+                members = schema.members("blockdev-add.arg", node.driver)
+                known[node.driver] = frozenset(member.name for member in members)
+            for key in node.options:
+                if key.partition(".")[0] not in known[node.driver]:
+                    return f"{node.driver} node {node.name!r} has an option {key!r}"
+        return None
+
+    return options_are_known_to_the_driver
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    nodes_go_by_their_own_names,
+    parents_and_children_agree,
+    no_node_is_its_own_ancestor,
+    nobody_requires_what_another_user_unshares,
+    read_only_nodes_have_no_writers,
+    every_node_is_held,
+    options_come_from_above,
+    frozen_links_lead_to_a_bottom,
+    children_are_those_of_the_driver,
+    quorums_can_be_reached,
+    zeroes_are_unmapped_where_discards_are,
+    open_files_exist,
+    throttle_groups_exist,
+)
+"""All of them but `options_are_in`, which needs a schema. The first ones come first on
+purpose: those that follow rely on a graph that hangs together."""

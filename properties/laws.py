@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What holds from one state to the next: one function per sentence.
+
+Each takes the state before, the command and its outcome, and returns None when the
+sentence holds, else one line. The witnesses (:mod:`properties.witnesses`) see to it that
+none of them holds only because nothing happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from model import Outcome, step
+from model.qdict import flatten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from model import BlockState, Dialect
+    from model.state import Node
+    from model.trace import Command
+
+    Law = Callable[[BlockState, Command, Outcome], str | None]
+
+_QUERIES: Final = ("query-named-block-nodes", "x-debug-query-block-graph")
+_MAKERS: Final = ("blockdev-add", "blockdev-del")
+_QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard")
+"""Options that QEMU writes down by itself where a client leaves them out."""
+
+
+def same_but_for_order(one: BlockState, other: BlockState) -> bool:
+    """Whether two states differ at most in two things that refused commands may touch.
+
+    These are the order of links in the lists of their parent and child (a link that was
+    moved and moved back is the newest), and how many node names have been generated.
+    """
+    return (
+        one.objects == other.objects
+        and one.images == other.images
+        and list(one.nodes) == list(other.nodes)
+        and all(
+            mine is theirs or _sorted(mine) == _sorted(theirs)
+            for mine, theirs in zip(one.nodes.values(), other.nodes.values(), strict=True)
+        )
+    )
+
+
+def _sorted(node: Node) -> Node:
+    return attrs.evolve(
+        node,
+        children=tuple(sorted(node.children, key=lambda link: link.name)),
+        parents=tuple(sorted(node.parents)),
+    )
+
+
+def accepted(command: Command, outcome: Outcome, *names: str) -> bool:
+    """Whether this was one of the commands, and it was accepted."""
+    return outcome.ok and command.get("execute") in names
+
+
+def entries(command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Node name and flat options of each node that a reopen speaks of; the last entry counts."""
+    last = {str(each.get("node-name")): each for each in command["arguments"]["options"]}
+    for name, options in last.items():
+        yield name, flatten(options)
+
+
+def refused_commands_change_nothing(
+    before: BlockState, _command: Command, outcome: Outcome
+) -> str | None:
+    """An error means that nothing happened, the order of links aside."""
+    if outcome.ok or outcome.state is before or same_but_for_order(before, outcome.state):
+        return None
+    return "the command was refused and the state is another"
+
+
+def queries_change_nothing(before: BlockState, command: Command, outcome: Outcome) -> str | None:
+    """Asking leaves no trace at all."""
+    if command.get("execute") in _QUERIES and outcome.state != before:
+        return "a query changed the state"
+    return None
+
+
+def omitted_options_are_at_their_defaults(
+    _before: BlockState, command: Command, outcome: Outcome
+) -> str | None:
+    """After a reopen a node has the options that were given and no others."""
+    if not accepted(command, outcome, "blockdev-reopen"):
+        return None
+    for name, given in entries(command):
+        node = outcome.state.nodes.get(name)
+        if node is None:
+            continue
+        for key in node.explicit:
+            if key not in given and key not in _QEMUS_OWN and key != "driver":
+                return f"{name!r} kept {key!r}, which was omitted"
+        if "detect-zeroes" not in given and node.detect_zeroes != "off":
+            return f"{name!r} kept detect-zeroes={node.detect_zeroes}, which was omitted"
+    return None
+
+
+def given_options_are_set(_before: BlockState, command: Command, outcome: Outcome) -> str | None:
+    """After a reopen what was asked for holds."""
+    if not accepted(command, outcome, "blockdev-reopen"):
+        return None
+    for name, given in entries(command):
+        node = outcome.state.nodes.get(name)
+        if node is None:
+            continue
+        if given.get("detect-zeroes", node.detect_zeroes) != node.detect_zeroes:
+            return f"{name!r} has detect-zeroes={node.detect_zeroes}"
+        if given.get("read-only") is True and not node.read_only:
+            return f"{name!r} is writable although read-only was asked for"
+        if given.get("cache.direct", node.no_cache) != node.no_cache:
+            return f"{name!r} has cache.direct={node.no_cache}"
+        for child in ("file", "backing"):
+            wanted = given.get(child)
+            link = node.link(child)
+            if isinstance(wanted, str) and wanted and (link is None or link.child != wanted):
+                return f"the {child} of {name!r} is not {wanted!r}"
+    return None
+
+
+def reopening_keeps_who_owns_what(
+    before: BlockState, command: Command, outcome: Outcome
+) -> str | None:
+    """A reopen neither creates a node nor takes one that the monitor owns."""
+    if not accepted(command, outcome, "blockdev-reopen"):
+        return None
+    if _owned(before) != _owned(outcome.state):
+        return "the monitor owns other nodes than before"
+    new = [name for name in outcome.state.nodes if name not in before.nodes]
+    return f"{new[0]!r} appeared" if new else None
+
+
+def _owned(state: BlockState) -> list[str]:
+    return [node.name for node in state.nodes.values() if node.monitor_owned]
+
+
+def added_nodes_are_there(before: BlockState, command: Command, outcome: Outcome) -> str | None:
+    """blockdev-add makes a node that the monitor owns, and changes no options of the others."""
+    if not accepted(command, outcome, "blockdev-add"):
+        return None
+    name = command["arguments"]["node-name"]
+    node = outcome.state.nodes.get(name)
+    if name in before.nodes or node is None or not node.monitor_owned:
+        return f"{name!r} was not made"
+    if node.driver != command["arguments"]["driver"]:
+        return f"{name!r} is a {node.driver} node"
+    for old in before.nodes.values():
+        now = outcome.state.nodes.get(old.name)
+        if now is None or now.options != old.options:
+            return f"{old.name!r} is gone or has other options"
+    return None
+
+
+def deleted_nodes_are_gone(before: BlockState, command: Command, outcome: Outcome) -> str | None:
+    """blockdev-del takes the node away, and no other that the monitor owns."""
+    if not accepted(command, outcome, "blockdev-del"):
+        return None
+    name = command["arguments"]["node-name"]
+    if name in outcome.state.nodes:
+        return f"{name!r} is still there"
+    if [each for each in _owned(before) if each != name] != _owned(outcome.state):
+        return "other nodes went away with it"
+    return None
+
+
+def objects_come_and_go_by_name(
+    before: BlockState, command: Command, outcome: Outcome
+) -> str | None:
+    """object-add makes that object, object-del takes it away, and nothing else touches objects."""
+    objects = dict(before.objects)
+    if accepted(command, outcome, "object-add"):
+        name = command["arguments"]["id"]
+        if name in objects or name not in outcome.state.objects:
+            return f"{name!r} was not made"
+        objects[name] = outcome.state.objects[name]
+    elif accepted(command, outcome, "object-del"):
+        if objects.pop(command["arguments"]["id"], None) is None:
+            return "what was not there was deleted"
+    return None if objects == outcome.state.objects else "other objects than before"
+
+
+def snapshots_put_the_overlay_on_top(
+    before: BlockState, command: Command, outcome: Outcome
+) -> str | None:
+    """After blockdev-snapshot the node is the overlay's backing file, and the overlay's users
+    are the node's former ones.
+    """
+    if not accepted(command, outcome, "blockdev-snapshot"):
+        return None
+    node, overlay = command["arguments"]["node"], command["arguments"]["overlay"]
+    link = outcome.state.nodes[overlay].link("backing")
+    if link is None or link.child != node:
+        return f"{node!r} is not the backing file of {overlay!r}"
+    former, now = before.nodes[node].parents, outcome.state.nodes[overlay].parents
+    return None if sorted(former) == sorted(now) else f"{overlay!r} has other users than {node!r}"
+
+
+def reopening_is_idempotent_in(dialect: Dialect) -> Law:
+    """The law that an accepted reopen, repeated, is accepted and changes nothing."""
+
+    def reopening_is_idempotent(
+        _before: BlockState, command: Command, outcome: Outcome
+    ) -> str | None:
+        """Saying it again is accepted and changes nothing, the order of links aside."""
+        if not accepted(command, outcome, "blockdev-reopen"):
+            return None
+        again = step(outcome.state, command, dialect)
+        if again.hazards:
+            return None
+        if not again.ok:
+            return f"once more it is refused: {again.reply['error']['desc']}"
+        same = same_but_for_order(again.state, outcome.state)
+        return None if same else "once more it leads to another state"
+
+    return reopening_is_idempotent
+
+
+LAWS: tuple[Law, ...] = (
+    refused_commands_change_nothing,
+    queries_change_nothing,
+    omitted_options_are_at_their_defaults,
+    given_options_are_set,
+    reopening_keeps_who_owns_what,
+    added_nodes_are_there,
+    deleted_nodes_are_gone,
+    objects_come_and_go_by_name,
+    snapshots_put_the_overlay_on_top,
+)
+"""All of them but `reopening_is_idempotent_in`, which needs a dialect."""

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What must happen sometimes: for each law the case in which it says something.
+
+A law that holds because its case never came up holds for nothing. A default run has to
+see every witness at least once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from properties.laws import accepted, entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model import BlockState, Outcome
+    from model.trace import Command
+
+    Sight = Callable[[BlockState, Command, Outcome], bool]
+
+
+@attrs.frozen
+class Witness:
+    """``law`` (or invariant) says something in a step where ``seen`` is true."""
+
+    name: str
+    law: str
+    seen: Sight
+
+
+def _options_changed(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, "blockdev-reopen") and any(
+        name in outcome.state.nodes
+        and name in before.nodes
+        and outcome.state.nodes[name].options != before.nodes[name].options
+        for name, _ in entries(command)
+    )
+
+
+def _omitted(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    """An option that a client had given was left out."""
+    if not accepted(command, outcome, "blockdev-reopen"):
+        return False
+    return any(
+        key not in given and value != "off" and key not in ("driver", "node-name")
+        for name, given in entries(command)
+        if name in before.nodes
+        for key, value in before.nodes[name].explicit.items()
+    )
+
+
+def _links_changed(name: str) -> Sight:
+    def seen(before: BlockState, command: Command, outcome: Outcome) -> bool:
+        if not accepted(command, outcome, "blockdev-reopen"):
+            return False
+        for node, _ in entries(command):
+            old, new = before.nodes.get(node), outcome.state.nodes.get(node)
+            if old and new:
+                was, now = old.link(name), new.link(name)
+                if (was and was.child) != (now and now.child):
+                    return True
+        return False
+
+    return seen
+
+
+def _accepted(*names: str) -> Sight:
+    return lambda _before, command, outcome: accepted(command, outcome, *names)
+
+
+def _refused_by(prefix: str) -> Sight:
+    return lambda _before, _command, outcome: any(x.startswith(prefix) for x in outcome.refused)
+
+
+def _reordered(before: BlockState, _command: Command, outcome: Outcome) -> bool:
+    return not outcome.ok and outcome.state != before
+
+
+def _has_child(_before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, "blockdev-reopen") and any(
+        outcome.state.nodes[name].children
+        for name, _ in entries(command)
+        if name in outcome.state.nodes
+    )
+
+
+def _released(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, "blockdev-reopen") and any(
+        name not in outcome.state.nodes for name in before.nodes
+    )
+
+
+def _state_has(test: Callable[[BlockState], bool]) -> Sight:
+    return lambda before, _command, outcome: outcome.state is not before and test(outcome.state)
+
+
+def _frozen(state: BlockState) -> bool:
+    return any(link.frozen for link in state.links())
+
+
+def _shared(state: BlockState) -> bool:
+    return any(len(node.parents) > 1 for node in state.nodes.values())
+
+
+def _inherited(state: BlockState) -> bool:
+    return any(node.inherits_from for node in state.nodes.values())
+
+
+def _read_only_child(state: BlockState) -> bool:
+    return any(node.read_only and node.parents for node in state.nodes.values())
+
+
+def _driver(*drivers: str) -> Callable[[BlockState], bool]:
+    return lambda state: any(node.driver in drivers for node in state.nodes.values())
+
+
+WITNESSES: tuple[Witness, ...] = (
+    Witness(
+        "a cycle was refused", "no_node_is_its_own_ancestor", _refused_by("graph.cycle")
+    ),
+    Witness(
+        "conflicting users were refused",
+        "nobody_requires_what_another_user_unshares",
+        _refused_by("permissions.conflict"),
+    ),
+    Witness(
+        "a node had several users",
+        "nobody_requires_what_another_user_unshares",
+        _state_has(_shared),
+    ),
+    Witness(
+        "a child was read-only", "read_only_nodes_have_no_writers", _state_has(_read_only_child)
+    ),
+    Witness("a reopen released a node", "every_node_is_held", _released),
+    Witness("a node inherited its options", "options_come_from_above", _state_has(_inherited)),
+    Witness("a link was frozen", "frozen_links_lead_to_a_bottom", _state_has(_frozen)),
+    Witness("there was a quorum", "quorums_can_be_reached", _state_has(_driver("quorum"))),
+    Witness("there was a throttle node", "throttle_groups_exist", _state_has(_driver("throttle"))),
+    Witness(
+        "a refused command left links in another order",
+        "refused_commands_change_nothing",
+        _reordered,
+    ),
+    Witness(
+        "a refused reopen had to be undone",
+        "refused_commands_change_nothing",
+        lambda before, command, outcome: command.get("execute") == "blockdev-reopen"
+        and _refused_by("permissions.")(before, command, outcome),
+    ),
+    Witness(
+        "a query was answered",
+        "queries_change_nothing",
+        _accepted("query-named-block-nodes", "x-debug-query-block-graph"),
+    ),
+    Witness(
+        "an option that was set was omitted", "omitted_options_are_at_their_defaults", _omitted
+    ),
+    Witness(
+        "an omission was refused", "omitted_options_are_at_their_defaults", _refused_by("reopen.reset")
+    ),
+    Witness("a reopen changed options", "given_options_are_set", _options_changed),
+    Witness("a reopen changed a file", "given_options_are_set", _links_changed("file")),
+    Witness("a reopen changed a backing file", "given_options_are_set", _links_changed("backing")),
+    Witness(
+        "a reopen of a node with children was accepted",
+        "reopening_keeps_who_owns_what",
+        _has_child,
+    ),
+    Witness(
+        "several nodes were reopened together",
+        "reopening_is_idempotent",
+        lambda _before, command, outcome: accepted(command, outcome, "blockdev-reopen")
+        and len(command["arguments"]["options"]) > 1,
+    ),
+    Witness("a node was added", "added_nodes_are_there", _accepted("blockdev-add")),
+    Witness("a node was deleted", "deleted_nodes_are_gone", _accepted("blockdev-del")),
+    Witness("an object was made", "objects_come_and_go_by_name", _accepted("object-add")),
+    Witness("an object was deleted", "objects_come_and_go_by_name", _accepted("object-del")),
+    Witness(
+        "a snapshot was taken", "snapshots_put_the_overlay_on_top", _accepted("blockdev-snapshot")
+    ),
+)
+
+
+class Witnesses:
+    """Counts what was seen; call it with every step."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {witness.name: 0 for witness in WITNESSES}
+
+    def __call__(self, before: BlockState, command: Command, outcome: Outcome) -> None:
+        """Look at one step."""
+        for witness in WITNESSES:
+            if witness.seen(before, command, outcome):
+                self.counts[witness.name] += 1
+
+    def missing(self) -> tuple[Witness, ...]:
+        """The witnesses that have not been seen."""
+        return tuple(witness for witness in WITNESSES if not self.counts[witness.name])
