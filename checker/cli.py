@@ -212,7 +212,7 @@ def check(**values: Any) -> NoReturn:
     """Check the model alone: its invariants after every command that the machine writes."""
     from checker.check import run_check  # noqa: PLC0415  # Hypothesis costs 0.3 s to import
     from checker.generate import checked  # noqa: PLC0415
-    from properties import law  # noqa: PLC0415
+    from properties import Witnesses, law_for  # noqa: PLC0415
 
     options = _options(values)
     dialect = find_dialect(options.dialect or _DEFAULT_DIALECT)
@@ -223,10 +223,12 @@ def check(**values: Any) -> NoReturn:
         cases=options.cases,
         provenance=f"{_invocation()} (seed {options.seed})",
     )
+    law, witnesses = law_for(dialect), Witnesses()
+    tally.witnesses = witnesses.counts
     with shows(Console(stderr=True), options.examples) as progress:
         summary = run_check(
             tally,
-            checked(dialect, options.amount(), law),
+            checked(dialect, options.amount(), law, witnesses),
             law,
             budget=options.budget,
             progress=progress,

@@ -148,12 +148,13 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"  violations  {summary.violations}")
     lines += [f"  known issue {issue}: seen {count} times" for issue, count in summary.known_issues]
     lines += [f"  note: {note}" for note in summary.notes]
-    for name, rules in (
+    for name, missing in (
         ("never reached", summary.unreached),
+        ("never seen", summary.unseen),
         ("never refused", [r for r in summary.never_refused if r not in summary.unreached]),
     ):
-        if rules:
-            lines.append(f"  {name}: {', '.join(rules)}")
+        if missing:
+            lines.append(f"  {name}: {', '.join(missing)}")
     for number, finding in enumerate(summary.findings, 1):
         lines += finding_lines(number, finding)
     return lines

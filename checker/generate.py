@@ -105,8 +105,13 @@ def examples(dialect: Dialect, amount: Amount) -> Generator:
     return generate
 
 
-def checked(dialect: Dialect, amount: Amount, law: Law) -> CheckedGenerator:
-    """Examples with the first law that each breaks, the same ones for the same seed."""
+def checked(
+    dialect: Dialect, amount: Amount, law: Law, watch: OnStep = _nothing
+) -> CheckedGenerator:
+    """Examples with the first law that each breaks, the same ones for the same seed.
+
+    ``watch`` sees every step as well.
+    """
 
     def generate(sink: Callable[[Checked], None]) -> None:
         step = 0
@@ -114,6 +119,7 @@ def checked(dialect: Dialect, amount: Amount, law: Law) -> CheckedGenerator:
 
         def on_step(before: BlockState, command: Command, outcome: Outcome) -> None:
             nonlocal step, violation
+            watch(before, command, outcome)
             if violation is None:
                 for name, text in law(before, command, outcome):
                     violation = Violation(step, name, text)

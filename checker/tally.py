@@ -51,6 +51,7 @@ class Tally:
         self.divergences = self.known = self.crashes = self.unconfirmed = self.violations = 0
         self.interrupted = False
         self.notes: list[str] = []
+        self.witnesses: dict[str, int] = {}
         self._cases = cases
         self._provenance = provenance
         self._findings: dict[str, Finding] = {}
@@ -136,5 +137,6 @@ class Tally:
             ),
             findings=tuple(self._findings.values()),
             notes=tuple(self.notes),
+            witnesses=tuple(self.witnesses.items()),
             known_issues=tuple(sorted(self._known_issues.items())),
         )

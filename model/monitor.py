@@ -17,7 +17,7 @@ from model.dialect import Dialect, find_dialect
 from model.graph import Transition
 from model.reopening import keep_options
 from model.rules import Evaluation, Refusal, guard
-from model.schema import SchemaError, UnmodelledCommandError, answer, check_envelope
+from model.schema import COMMAND_NOT_FOUND, SchemaError, UnmodelledCommandError, answer, check_envelope
 from model.state import BlockState, FrozenDict, Image
 from model.trace import Command, ImageSpec, Json, Observation, Reply
 
@@ -41,6 +41,13 @@ UNMODELLED = guard(
     "The release has the command, and so has the spec.",
     source="our own: the other commands have no part in a reopen",
     text="The command {name} is not modelled",
+)
+DEPTH = guard(
+    "qapi.depth",
+    "A request nests no deeper than the spec can follow.",
+    source="our own: QEMU follows up to 1024 levels",
+    text="The request nests too deeply to be modelled",
+    unreachable="it takes more than a hundred nodes inside each other",
 )
 INPUT = {
     kind: guard(f"qapi.{kind}", sentence, source="7.2 (QAPI schema)", text="{text}")
@@ -76,6 +83,28 @@ class Outcome:
         return "return" in self.reply
 
 
+_NEGOTIATE = "qmp_capabilities"
+_NEGOTIATED = "Capabilities negotiation is already complete, command ignored"
+
+
+def _query_version(dialect: Dialect) -> dict[str, Json]:
+    """The release; what a distribution calls its package is nobody's business here."""
+    major, minor, micro = map(int, dialect.schema.release.split("."))
+    return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": ""}
+
+
+def _query_commands(dialect: Dialect) -> list[dict[str, Json]]:
+    """The commands that the release has, by name; QEMU lists them in no particular order."""
+    names = [*dialect.schema.commands, *dialect.schema.other_commands]
+    return [{"name": name} for name in sorted(names)]
+
+
+_ALREADY = {"class": COMMAND_NOT_FOUND, "desc": _NEGOTIATED}
+
+_ABOUT = {"query-version": _query_version, "query-commands": _query_commands}
+"""Queries about the release itself."""
+
+
 def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     """Carry out one command. A refused one returns the same state, as far as a client can see."""
     ev = dialect.evaluation()
@@ -84,6 +113,11 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
         value = _run(t, command, dialect)
     except Refusal as refusal:
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
+    except RecursionError:
+        # It struck anywhere, perhaps halfway through a change: begin anew, and change nothing.
+        t = Transition(state, ev)
+        ev.refused.add(DEPTH.id)
+        reply = {"error": {"class": "GenericError", "desc": DEPTH.text}}
     else:
         reply = {"return": {} if value is None else value}
     return _outcome(t, answer(command, reply))
@@ -118,8 +152,14 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
         rule = COMMAND if error.kind == "command" else INPUT[error.kind]
         ev.refuse(rule, cls=error.cls, text=error.text)
         return None
+    if envelope.name == _NEGOTIATE:
+        ev.refuse(COMMAND, cls=COMMAND_NOT_FOUND, text=_NEGOTIATED)
+        return None
     ev.accepted.add(COMMAND.id)
     ev.accepted.update(rule.id for rule in INPUT.values())
+    about = _ABOUT.get(envelope.name)
+    if about is not None:
+        return about(dialect)
     return COMMANDS[envelope.name](t, arguments)
 
 
@@ -221,10 +261,21 @@ class Monitor:
         self.images = Images(self)
         self.outcome: Outcome | None = None
         self._events: list[dict[str, Json]] = []
+        self._begun = False
 
     def execute(self, command: Command) -> Reply:
-        """Carry out a QMP command and return its reply."""
-        self.outcome = outcome = step(self.state, command, self.dialect)
+        """Carry out a QMP command and return its reply.
+
+        ``qmp_capabilities`` is accepted as the first command, and needless: a monitor that has
+        not been asked for anything yet does not say whether it has negotiated.
+        """
+        outcome = step(self.state, command, self.dialect)
+        if not self._begun and outcome.reply.get("error") == _ALREADY:
+            outcome = attrs.evolve(
+                outcome, reply=answer(command, {"return": {}}), refused=frozenset()
+            )
+        self._begun = True
+        self.outcome = outcome
         self.state = outcome.state
         self._events.extend(outcome.events)
         return outcome.reply

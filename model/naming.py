@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 NO_DIRECTORY = frozenset({"quorum", "blkverify"})
 """Drivers whose nodes lie in no directory, since their children may lie in several."""
 
+_LONGEST_NAME = 4096
+"""What is longer is cut off; an ellipsis and the end of the string take the last four bytes."""
+
 
 @attrs.frozen
 class Name:
@@ -32,7 +35,8 @@ class Name:
     @property
     def text(self) -> str:
         """The name that queries show."""
-        return self.exact or "json:" + to_json(self.full)
+        text = self.exact or "json:" + to_json(self.full)
+        return text if len(text) < _LONGEST_NAME else text[: _LONGEST_NAME - 4] + "..."
 
 
 class Names:

@@ -31,10 +31,11 @@ _QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-o
 
 
 def same_but_for_order(one: BlockState, other: BlockState) -> bool:
-    """Whether two states differ at most in two things that refused commands may touch.
+    """Whether two states differ at most in what even a refused command may touch.
 
-    These are the order of links in the lists of their parent and child (a link that was
-    moved and moved back is the newest), and how many node names have been generated.
+    That is: the order of links in the lists of their parent and child (a link that was
+    moved and moved back is the newest), how many node names have been generated, and
+    whether a file node's descriptor still holds the locks that its users need.
     """
     return (
         one.objects == other.objects
@@ -48,8 +49,10 @@ def same_but_for_order(one: BlockState, other: BlockState) -> bool:
 
 
 def _sorted(node: Node) -> Node:
+    private = node.private
     return attrs.evolve(
         node,
+        private=attrs.evolve(private, forgotten=False) if hasattr(private, "forgotten") else private,
         children=tuple(sorted(node.children, key=lambda link: link.name)),
         parents=tuple(sorted(node.parents)),
     )
@@ -65,6 +68,25 @@ def entries(command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
     last = {str(each.get("node-name")): each for each in command["arguments"]["options"]}
     for name, options in last.items():
         yield name, flatten(options)
+
+
+def queued_once(
+    before: BlockState, command: Command
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries of a reopen whose node comes up nowhere else in the transaction.
+
+    A node that is listed twice, or that inherits its options from another one in the list,
+    is queued more than once, and what the queue already has of it is kept.
+    """
+    listed = [str(each.get("node-name")) for each in command["arguments"]["options"]]
+    for name, given in entries(command):
+        source: str | None = name
+        inherits = False
+        while source in before.nodes and not inherits:
+            source = before.nodes[source].inherits_from
+            inherits = source in listed
+        if listed.count(name) == 1 and not inherits:
+            yield name, given
 
 
 def refused_commands_change_nothing(
@@ -84,12 +106,12 @@ def queries_change_nothing(before: BlockState, command: Command, outcome: Outcom
 
 
 def omitted_options_are_at_their_defaults(
-    _before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
     """After a reopen a node has the options that were given and no others."""
     if not accepted(command, outcome, "blockdev-reopen"):
         return None
-    for name, given in entries(command):
+    for name, given in queued_once(before, command):
         node = outcome.state.nodes.get(name)
         if node is None:
             continue

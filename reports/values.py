@@ -102,7 +102,8 @@ class Summary:
     ``refused`` how the model answered. ``divergences`` counts traces that differ,
     ``known`` those that a known issue explains (they are in neither ``divergences`` nor
     ``crashes``) and ``known_issues`` by which, ``crashes`` traces in which the daemon died,
-    ``unconfirmed`` differences that a fresh process did not show again.
+    ``unconfirmed`` differences that a fresh process did not show again. ``witnesses``
+    are the cases in which a law says something, with how often each came up.
     """
 
     command: Literal["check", "diff"]
@@ -125,6 +126,7 @@ class Summary:
     target: str = ""
     notes: tuple[str, ...] = ()
     known_issues: tuple[tuple[str, int], ...] = ()
+    witnesses: tuple[tuple[str, int], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -170,6 +172,11 @@ class Summary:
             if rule.kind == "guard" and not rule.refused and not rule.unreachable
         )
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Witnesses that never came up: their laws held because nothing happened."""
+        return tuple(name for name, count in self.witnesses if not count)
+
     def as_json(self) -> dict[str, Any]:
         """The whole result for machines, with stable keys."""
         return {
@@ -194,6 +201,8 @@ class Summary:
             "refusals_total": self.refusals_total,
             "unreached": list(self.unreached),
             "never_refused": list(self.never_refused),
+            "witnesses": dict(self.witnesses),
+            "unseen": list(self.unseen),
             "seconds": round(self.seconds, 3),
             "commands_per_second": round(self.commands_per_second, 1),
             "interrupted": self.interrupted,

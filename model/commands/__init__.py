@@ -14,7 +14,11 @@ from model.commands.nodes import (
     x_blockdev_change,
 )
 from model.commands.objects import object_add, object_del
-from model.commands.queries import query_named_block_nodes, x_debug_query_block_graph
+from model.commands.queries import (
+    query_named_block_nodes,
+    query_nothing,
+    x_debug_query_block_graph,
+)
 from model.commands.resizing import block_resize
 from model.graph import Transition
 
@@ -28,6 +32,10 @@ COMMANDS: dict[str, Handler] = {
     "blockdev-snapshot": blockdev_snapshot,
     "object-add": object_add,
     "object-del": object_del,
+    "query-block": query_nothing,
+    "query-block-exports": query_nothing,
+    "query-block-jobs": query_nothing,
+    "query-jobs": query_nothing,
     "query-named-block-nodes": query_named_block_nodes,
     "x-blockdev-change": x_blockdev_change,
     "x-debug-query-block-graph": x_debug_query_block_graph,

@@ -32,6 +32,11 @@ ACTUAL_SIZE = 0
 """What stands for the bytes that the host's file system allocated, which we cannot know."""
 
 
+def query_nothing(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Jobs, exports and devices: there are none, since no modelled command makes one."""
+    return []
+
+
 def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every node, newest first; with the images below it unless ``flat``."""
     names = Names(t.nodes)

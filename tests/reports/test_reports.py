@@ -113,6 +113,12 @@ def test_markdown_tells_everything() -> None:
     assert "\n\n\n" not in page, page
 
 
+def test_what_the_laws_saw() -> None:
+    watched = attrs.evolve(CLEAN, command="check", witnesses=(("it rained", 3), ("it snowed", 0)))
+    assert watched.unseen == ("it snowed",)
+    assert "- it rained: 3\n- it snowed: **never**\n" in markdown.render(watched)
+
+
 def test_markdown_of_a_clean_run() -> None:
     page = markdown.render(CLEAN)
     assert "**Everything held.**" in page
