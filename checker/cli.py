@@ -35,6 +35,7 @@ from targets.binaries import DAEMON, Build, find_daemon
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
+    from checker.replay import Replayed
     from model.trace import Json
     from reports.values import Summary
 
@@ -355,9 +356,10 @@ def mutants(
 def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: bool) -> NoReturn:
     """Replay a case on the model, or on a real daemon with --qemu.
 
-    Status 0: every step is answered as the case expects; 1: it is not.
+    Status 0: every step is answered as the case expects (a case of kind "property": the
+    model breaks no law); 1: it is not.
     """
-    from checker.replay import Replayed, by_model, compare_case  # noqa: PLC0415
+    from checker.replay import by_model, check_case, compare_case  # noqa: PLC0415
 
     if qemu is not None and dialect is not None:
         raise click.UsageError("--qemu and --dialect exclude each other")
@@ -371,16 +373,20 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
         result = compare_case(case, build.text, seen.observations, seen.death)
     else:
         chosen = find_dialect(dialect or case.dialect)
-        result = compare_case(case, f"the model, {chosen.name}", by_model(case, chosen))
+        if case.kind == "property":
+            from properties import law_for  # noqa: PLC0415
+
+            result = check_case(case, chosen, law_for(chosen))
+        else:
+            result = compare_case(case, f"the model, {chosen.name}", by_model(case, chosen))
     if as_json:
         _document(result.as_json())
     else:
         _show_replay(result)
-    assert isinstance(result, Replayed)  # noqa: S101  # for the reader and mypy alike
     sys.exit(HELD if result.agrees else FAILED)
 
 
-def _show_replay(result: Any) -> None:
+def _show_replay(result: Replayed) -> None:
     for number, step in enumerate(result.steps):
         _say(f"{number + 1}  {json.dumps(step.command)}")
         _say(f"   expected  {reply_line(step.expected)}")
@@ -396,6 +402,9 @@ def _show_replay(result: Any) -> None:
         )
         for line in death.stderr:
             _say(f"   {line}")
+    if result.violation is not None:
+        broken = result.violation
+        _say(f"step {broken.step + 1} breaks {broken.law}: {broken.text}")
     _say(f"{'agrees' if result.agrees else 'DIFFERS'}: {result.side}")
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from targets.replay import Replay
 
 _REDUCE_SECONDS = 20.0
+"""The longest that the reduction of one finding takes."""
+_LEAST_SECONDS = 1.0
+"""What it gets even when the run's own time is over."""
 
 
 class StopRun(BaseException):
@@ -120,6 +123,7 @@ class _Comparison:
         self._options = options
         self._progress = progress
         self.done = False
+        self.end = None if options.budget is None else time.monotonic() + options.budget
 
     def take_all(self, results: Iterable[Finished[Example]]) -> None:
         """Compare what has finished; :class:`StopRun` when no more is wanted."""
@@ -203,7 +207,10 @@ class _Comparison:
         )
 
     def _reduce(self, example: Example, verdict: Verdict) -> None:
-        end = time.monotonic() + _REDUCE_SECONDS
+        now = time.monotonic()
+        end = now + _REDUCE_SECONDS
+        if self.end is not None:
+            end = min(end, max(self.end, now + _LEAST_SECONDS))
         died = verdict.kind != "divergence"
         replay = self._sides.confirm if died else self._sides.replay
 
@@ -241,7 +248,6 @@ def run_diff(
     An interrupt (Ctrl-C) ends the run early with what was found so far.
     """
     comparison = _Comparison(tally, sides, options, progress)
-    end = None if options.budget is None else time.monotonic() + options.budget
     failure: Exception | None = None
 
     def sink(example: Example) -> None:
@@ -252,7 +258,7 @@ def run_diff(
             # The engine would take an error for a failing example and try it again.
             failure = error
             raise StopRun from error
-        if end is not None and time.monotonic() > end:
+        if comparison.end is not None and time.monotonic() > comparison.end:
             raise StopRun
 
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.state import Image
+from model.state import FrozenDict, Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,25 +87,51 @@ def allocate(image: Image, count: int = 1) -> tuple[Image, int]:
     return attrs.evolve(image, clusters=image.clusters + count), image.clusters
 
 
+def released(image: Image, clusters: Iterable[int]) -> Image:
+    """A qcow2 image in which these clusters of the file are free again."""
+    return attrs.evolve(image, free=image.free | set(clusters))
+
+
 def with_l2_tables(image: Image, indices: Iterable[int]) -> Image:
     """A qcow2 image with the L2 tables of ``indices``."""
-    for index in sorted(set(indices) - image.l2_tables):
-        image, _ = allocate(image)
-        image = attrs.evolve(image, l2_tables=image.l2_tables | {index})
+    tables = dict(image.l2_tables)
+    for index in sorted(set(indices) - tables.keys()):
+        image, tables[index] = allocate(image)
+    return attrs.evolve(image, l2_tables=FrozenDict(tables))
+
+
+def with_data(image: Image, indices: Iterable[int]) -> Image:
+    """A qcow2 image with a guest's clusters ``indices`` and the L2 tables that lead there."""
+    for index in sorted(set(indices) - image.data.keys()):
+        image = with_l2_tables(image, [index * CLUSTER // L2_COVERS])
+        image, place = allocate(image)
+        image = attrs.evolve(image, data=FrozenDict({**image.data, index: place}))
     return image
+
+
+def without_data(image: Image, indices: Iterable[int]) -> Image:
+    """A qcow2 image in which a guest's clusters ``indices`` take no space any more."""
+    gone = image.data.keys() & set(indices)
+    if not gone:
+        return image
+    image = released(image, [image.data[index] for index in gone])
+    return attrs.evolve(
+        image, data=FrozenDict({i: place for i, place in image.data.items() if i not in gone})
+    )
 
 
 def resized(image: Image, size: int) -> Image:
     """A qcow2 image with another virtual size.
 
-    Shrinking discards, which takes L2 tables; a larger L1 table is written anew and the old
-    one's clusters are free then. Raises :class:`ImageError` where the L1 table gets too large.
+    Shrinking discards, which takes L2 tables, of which those that are no longer needed are
+    given back; a larger L1 table is written anew and the old one's clusters are free then.
+    Raises :class:`ImageError` where the L1 table gets too large.
     """
     start = -(-size // CLUSTER) * CLUSTER
-    if start < image.size:
-        image = with_l2_tables(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
     entries = -(-size // L2_COVERS)
-    if entries > image.l1_entries:
+    if size < image.size:
+        image = _shrunk(image, start, entries)
+    elif entries > image.l1_entries:
         if entries > _MOST_L1_ENTRIES:
             raise ImageError("the L1 table is too large")
         old = image.l1_clusters
@@ -117,7 +143,32 @@ def resized(image: Image, size: int) -> Image:
             free=image.free | set(old),
             length=max(image.length, first * CLUSTER + entries * 8),
         )
-    return attrs.evolve(image, size=size, extents=cut(image.extents, size))
+    # The rest of the last cluster stays as it is, and shows again if the image grows.
+    return attrs.evolve(image, size=size, extents=cut(image.extents, start))
+
+
+def _shrunk(image: Image, start: int, entries: int) -> Image:
+    """Without what lies behind ``start`` and the L2 tables from ``entries`` on.
+
+    ``length`` is where the file ends before its tail is cut off.
+    """
+    before = image.l2_tables
+    if start < image.size:
+        image = with_l2_tables(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
+    written = [place + 1 for i, place in image.l2_tables.items() if i not in before]
+    length = max([image.length, *(end * CLUSTER for end in written)])
+    image = without_data(image, [i for i in image.data if i * CLUSTER >= start])
+    image = released(image, [t for i, t in image.l2_tables.items() if i >= entries])
+    clusters = image.clusters
+    while clusters - 1 in image.free:
+        clusters -= 1
+    return attrs.evolve(
+        image,
+        clusters=clusters,
+        length=length,
+        free=frozenset(i for i in image.free if i < clusters),
+        l2_tables=FrozenDict({i: t for i, t in image.l2_tables.items() if i < entries}),
+    )
 
 
 def zeroed(image: Image, start: int, end: int) -> Image:
@@ -126,13 +177,10 @@ def zeroed(image: Image, start: int, end: int) -> Image:
     Zero clusters take L2 tables only; the rest of a cluster that ``start`` lies in is written.
     """
     aligned = -(-start // CLUSTER) * CLUSTER
-    indices = set(range(aligned // L2_COVERS, -(-end // L2_COVERS))) if aligned < end else set()
+    if aligned < end:
+        image = with_l2_tables(image, range(aligned // L2_COVERS, -(-end // L2_COVERS)))
     if aligned > start:
-        indices.add(start // L2_COVERS)
-        first = start // CLUSTER * CLUSTER
-        if not any(s < aligned and e > first for s, e, _ in image.extents):
-            image, _ = allocate(image)
-    image = with_l2_tables(image, indices)
+        image = with_data(image, [start // CLUSTER])
     return attrs.evolve(image, extents=overlay(image.extents, start, end, 0))
 
 

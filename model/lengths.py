@@ -45,6 +45,8 @@ def grown(t: Transition, name: str, length: int) -> None:
     while True:
         node = t.nodes[name]
         driver = driver_of(node.driver)
+        alignment = driver.alignment(t, node)
+        length = -(-length // alignment) * alignment
         if node.filename:
             image = t.images[node.filename]
             t.images[image.name] = attrs.evolve(image, length=max(image.length, length))

@@ -157,8 +157,9 @@ class Image:
     """An image file on disk, coarsely: enough for what a guest reads through any chain.
 
     ``size`` is the virtual size and ``length`` that of the file itself, both in bytes.
-    A qcow2 image has allocated the first ``clusters`` clusters but for those in ``free``,
-    among them an L1 table of ``l1_entries`` and L2 tables of these indices.
+    A qcow2 image has allocated the first ``clusters`` clusters but for those in ``free``:
+    an L1 table of ``l1_entries``, the L2 tables ``l2_tables`` and the clusters ``data`` of a
+    guest, which map an index to the cluster of the file where it lies.
     ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
     what they leave out was never written (and reads from the backing file).
     """
@@ -174,7 +175,8 @@ class Image:
     free: frozenset[int] = frozenset()
     l1_first: int = 0
     l1_entries: int = 0
-    l2_tables: frozenset[int] = frozenset()
+    l2_tables: FrozenDict[int, int] = EMPTY
+    data: FrozenDict[int, int] = EMPTY
 
     @property
     def l1_clusters(self) -> range:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from model import Outcome, step
+from model.permissions import reaches
 from model.qdict import flatten
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def _sorted(node: Node) -> Node:
     private = node.private
     return attrs.evolve(
         node,
-        private=attrs.evolve(private, forgotten=False) if hasattr(private, "forgotten") else private,
+        private=attrs.evolve(private, forgotten=False)
+        if hasattr(private, "forgotten")
+        else private,
         children=tuple(sorted(node.children, key=lambda link: link.name)),
         parents=tuple(sorted(node.parents)),
     )
@@ -70,9 +73,7 @@ def entries(command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, flatten(options)
 
 
-def queued_once(
-    before: BlockState, command: Command
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def queued_once(before: BlockState, command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
     """The entries of a reopen whose node comes up nowhere else in the transaction.
 
     A node that is listed twice, or that inherits its options from another one in the list,
@@ -82,7 +83,7 @@ def queued_once(
     for name, given in entries(command):
         source: str | None = name
         inherits = False
-        while source in before.nodes and not inherits:
+        while source is not None and source in before.nodes and not inherits:
             source = before.nodes[source].inherits_from
             inherits = source in listed
         if listed.count(name) == 1 and not inherits:
@@ -200,36 +201,49 @@ def objects_come_and_go_by_name(
         if name in objects or name not in outcome.state.objects:
             return f"{name!r} was not made"
         objects[name] = outcome.state.objects[name]
-    elif accepted(command, outcome, "object-del"):
-        if objects.pop(command["arguments"]["id"], None) is None:
-            return "what was not there was deleted"
+    if accepted(command, outcome, "object-del"):
+        name = command["arguments"]["id"]
+        if objects.pop(name, None) is None:
+            return f"{name!r} was deleted and did not exist"
     return None if objects == outcome.state.objects else "other objects than before"
 
 
 def snapshots_put_the_overlay_on_top(
     before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
-    """After blockdev-snapshot the node is the overlay's backing file, and the overlay's users
-    are the node's former ones.
-    """
+    """After blockdev-snapshot the overlay is backed by the node, and has its former users."""
     if not accepted(command, outcome, "blockdev-snapshot"):
         return None
     node, overlay = command["arguments"]["node"], command["arguments"]["overlay"]
     link = outcome.state.nodes[overlay].link("backing")
     if link is None or link.child != node:
         return f"{node!r} is not the backing file of {overlay!r}"
-    former, now = before.nodes[node].parents, outcome.state.nodes[overlay].parents
+    # What lies below the overlay goes on using the node: anything else would be a cycle.
+    former = [
+        key for key in before.nodes[node].parents if not reaches(before.nodes, overlay, key[0])
+    ]
+    now = outcome.state.nodes[overlay].parents
     return None if sorted(former) == sorted(now) else f"{overlay!r} has other users than {node!r}"
 
 
+def _edges(state: BlockState) -> list[tuple[str, str, str]]:
+    return [(link.parent, link.name, link.child) for link in state.links()]
+
+
 def reopening_is_idempotent_in(dialect: Dialect) -> Law:
-    """The law that an accepted reopen, repeated, is accepted and changes nothing."""
+    """The law that an accepted reopen, repeated, is accepted and changes nothing.
+
+    One that changed links is left out: a node that has become a child takes part in the
+    second transaction and took none in the first, with options of its own to object to.
+    """
 
     def reopening_is_idempotent(
-        _before: BlockState, command: Command, outcome: Outcome
+        before: BlockState, command: Command, outcome: Outcome
     ) -> str | None:
         """Saying it again is accepted and changes nothing, the order of links aside."""
         if not accepted(command, outcome, "blockdev-reopen"):
+            return None
+        if sorted(_edges(before)) != sorted(_edges(outcome.state)):
             return None
         again = step(outcome.state, command, dialect)
         if again.hazards:

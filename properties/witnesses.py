@@ -118,9 +118,7 @@ def _driver(*drivers: str) -> Callable[[BlockState], bool]:
 
 
 WITNESSES: tuple[Witness, ...] = (
-    Witness(
-        "a cycle was refused", "no_node_is_its_own_ancestor", _refused_by("graph.cycle")
-    ),
+    Witness("a cycle was refused", "no_node_is_its_own_ancestor", _refused_by("graph.cycle")),
     Witness(
         "conflicting users were refused",
         "nobody_requires_what_another_user_unshares",
@@ -147,8 +145,10 @@ WITNESSES: tuple[Witness, ...] = (
     Witness(
         "a refused reopen had to be undone",
         "refused_commands_change_nothing",
-        lambda before, command, outcome: command.get("execute") == "blockdev-reopen"
-        and _refused_by("permissions.")(before, command, outcome),
+        lambda before, command, outcome: (
+            command.get("execute") == "blockdev-reopen"
+            and _refused_by("permissions.")(before, command, outcome)
+        ),
     ),
     Witness(
         "a query was answered",
@@ -159,7 +159,9 @@ WITNESSES: tuple[Witness, ...] = (
         "an option that was set was omitted", "omitted_options_are_at_their_defaults", _omitted
     ),
     Witness(
-        "an omission was refused", "omitted_options_are_at_their_defaults", _refused_by("reopen.reset")
+        "an omission was refused",
+        "omitted_options_are_at_their_defaults",
+        _refused_by("reopen.reset"),
     ),
     Witness("a reopen changed options", "given_options_are_set", _options_changed),
     Witness("a reopen changed a file", "given_options_are_set", _links_changed("file")),
@@ -172,8 +174,10 @@ WITNESSES: tuple[Witness, ...] = (
     Witness(
         "several nodes were reopened together",
         "reopening_is_idempotent",
-        lambda _before, command, outcome: accepted(command, outcome, "blockdev-reopen")
-        and len(command["arguments"]["options"]) > 1,
+        lambda _before, command, outcome: (
+            accepted(command, outcome, "blockdev-reopen")
+            and len(command["arguments"]["options"]) > 1
+        ),
     ),
     Witness("a node was added", "added_nodes_are_there", _accepted("blockdev-add")),
     Witness("a node was deleted", "deleted_nodes_are_gone", _accepted("blockdev-del")),

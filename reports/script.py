@@ -62,7 +62,7 @@ _HANG = """\
 
 $QSD --chardev stdio,id=m --monitor chardev=m <requests >replies 2>errors &
 daemon=$!
-(sleep 10; kill -9 "$daemon" 2>/dev/null) &
+(sleep 10; kill -9 "$daemon") >/dev/null 2>&1 &
 watch=$!
 wait "$daemon"
 status=$?

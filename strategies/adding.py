@@ -7,19 +7,24 @@ right as far as the state tells; :mod:`strategies.spoiling` makes one thing wron
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model.state import Image, Node
-from strategies.catalogue import CHILD, FILTERS, KIB, MIB, PROTOCOLS, STICKY, options_of
+from strategies.catalogue import CHILD, FAR, FILTERS, KIB, MIB, PROTOCOLS, STICKY, options_of
 from strategies.mix import FIT, NAMED, OPTION_SET, READ_ONLY
 from strategies.scene import Scene, generated, idle
+
+if TYPE_CHECKING:
+    from model.state import Image, Node
 
 Options = dict[str, Any]
 Child = str | Options | None
 
 _MOST_OPTIONS = 3
 _WRAPPED = 12
+_ODD = 3
 _STUCK = 15
+_PAIR = 2
+"""How many children a quorum that verifies has, and a blkverify."""
 _DEEPEST = 2
 _SIZES = (MIB, MIB, 64 * KIB, 512 * KIB, 2 * MIB)
 
@@ -55,7 +60,9 @@ def _settle_quorum(options: Options) -> None:
     if isinstance(children, list):
         threshold = options.get("vote-threshold", 1)
         options["vote-threshold"] = max(1, min(threshold, len(children)))
-        if options.get("blkverify") and (len(children) != 2 or options["vote-threshold"] != 2):  # noqa: PLR2004  # its own rule
+        if options.get("blkverify") and (
+            len(children) != _PAIR or options["vote-threshold"] != _PAIR
+        ):
             del options["blkverify"]
     if options.get("read-pattern") == "fifo":
         options.pop("rewrite-corrupted", None)
@@ -174,6 +181,9 @@ def read_only_child(scene: Scene, child: Child) -> bool:
 def format_by_reference(scene: Scene) -> Options:
     """qcow2 or raw over an existing node, mostly an idle one that shows a fitting image."""
     choose = scene.choose
+    if choose.chance(_ODD):
+        null = {"driver": "null-co", "read-zeroes": True, "size": 2**40}
+        return {"driver": "raw", "offset": FAR, "file": null}
     node = scene.pick(scene.nodes, lambda each: idle(each) and scene.image_of(each) is not None)
     if node is None:
         return chain(scene)
@@ -243,14 +253,14 @@ def quorum(scene: Scene) -> Options:
     """A quorum over one to three children."""
     children = _several(scene, 1, 3)
     options: Options = {"driver": "quorum", "children": children, "vote-threshold": 1}
-    if len(children) == 2 and scene.choose.chance(30):  # noqa: PLR2004  # what blkverify takes
-        options.update({"vote-threshold": 2, "blkverify": True})
+    if len(children) == _PAIR and scene.choose.chance(30):
+        options.update({"vote-threshold": _PAIR, "blkverify": True})
     return sprinkle(scene, options, read_only=any(read_only_child(scene, x) for x in children))
 
 
 def blkverify(scene: Scene) -> Options:
     """A blkverify over two children."""
-    test, raw = _several(scene, 2, 2)
+    test, raw = _several(scene, _PAIR, _PAIR)
     options: Options = {"driver": "blkverify", "test": test, "raw": raw}
     return sprinkle(
         scene, options, read_only=read_only_child(scene, test) or read_only_child(scene, raw)

@@ -3,7 +3,7 @@
 
 The schema knows names and types; which values are interesting is what this table
 adds. ``good`` values are accepted by the driver (whether a node can have them is the
-graph's business), ``wrong`` ones pass the schema and are refused by the driver.
+graph's business), ``wrong`` ones are refused by it, or by the schema's range.
 
 Left out on purpose, because they differ from host to host or take time: ``aio=io_uring``
 for a new node, sizes beyond what a file system takes, injected errors that strike while a
@@ -12,14 +12,19 @@ node is opened or flushed, latencies and limits that anything here reaches.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from model.trace import Json
+if TYPE_CHECKING:
+    from model.trace import Json
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+FAR: Final = 2**31
+"""An offset so far that no size fits behind it."""
+LARGEST: Final = 2**63 - 2**30
+"""The largest size that QEMU takes."""
 
 
 @attrs.frozen
@@ -53,7 +58,7 @@ GENERIC: Final = (
 
 _NULL = (
     Option("size", (MIB, 0, 64 * KIB, 1000, 1024 * MIB), (-1,)),
-    Option("latency-ns", (0, 1, 1000), (-1,)),
+    Option("latency-ns", (0, 1, 1000), (-1, "1")),
     Option("read-zeroes", _BOOL),
 )
 
@@ -101,11 +106,11 @@ _FILE = (
 
 _BLKDEBUG = (
     Option("align", (512, 4096, 0), (3, 1000, 2**31, -512)),
-    Option("max-transfer", (4096, 64 * KIB, 0), (100,)),
-    Option("opt-write-zero", (4096, 64 * KIB, 0), (100,)),
-    Option("max-write-zero", (64 * KIB, MIB, 0), (100,)),
-    Option("opt-discard", (4096, 64 * KIB, 0), (100,)),
-    Option("max-discard", (64 * KIB, MIB, 0), (100,)),
+    Option("max-transfer", (4096, 64 * KIB, 0), (100, 2**31)),
+    Option("opt-write-zero", (4096, 64 * KIB, 0), (100, 2**31)),
+    Option("max-write-zero", (64 * KIB, MIB, 0), (100, 2**31)),
+    Option("opt-discard", (4096, 64 * KIB, 0), (100, 2**31)),
+    Option("max-discard", (64 * KIB, MIB, 0), (100, 2**31)),
     Option(
         "inject-error",
         (
@@ -192,7 +197,7 @@ CHILD: Final = {
 }
 """The one child that a driver must have."""
 
-LIMITS: Final = (
+LIMITS: Final[tuple[dict[str, int], ...]] = (
     {"iops-total": 10**9},
     {"bps-total": 10**12, "bps-total-max": 10**13, "bps-total-max-length": 2},
     {"iops-read": 10**9, "iops-write": 10**9, "iops-size": 4096},
@@ -208,10 +213,13 @@ WRONG_LIMITS: Final = (
     {"iops-total-max-length": 2},
     {"bps-total": 10**12, "bps-total-max": 10**11},
     {"iops-size": -1},
+    {"iops-size": 4096},
+    {"bps-total": 10**12, "bps-total-max": 10**13, "bps-total-max-length": 1000},
+    {"iops-total": 10**9, "iops-total-max": 10**9, "iops-total-max-length": 2**33},
 )
 """Limits as in ``limits``; with ``x-`` in front they are properties of the object itself."""
 
-IOTHREAD: Final = (
+IOTHREAD: Final[tuple[dict[str, int], ...]] = (
     {},
     {"poll-max-ns": 0},
     {"poll-max-ns": 1000, "poll-grow": 2, "poll-shrink": 2},

@@ -6,12 +6,14 @@ A builder returns the command's arguments.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model.state import Node
 from strategies.catalogue import FILTERS, IOTHREAD, KIB, LIMITS, MIB
 from strategies.mix import FIT
 from strategies.scene import Scene, idle
+
+if TYPE_CHECKING:
+    from model.state import Node
 
 Arguments = dict[str, Any]
 

@@ -9,11 +9,13 @@ and with a plain seeded generator. Choices are made from sequences, never from s
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 T = TypeVar("T")
 
@@ -80,7 +82,7 @@ class RandomChooser(Chooser):
     __slots__ = ("_random",)
 
     def __init__(self, seed: int) -> None:
-        self._random = Random(seed).random  # noqa: S311  # tests, not secrets
+        self._random = Random(seed).random  # noqa: S311  # for tests, not for secrets
 
     def integer(self, low: int, high: int) -> int:
         """A pseudo-random number."""

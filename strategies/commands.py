@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from model.trace import Command
 from strategies import adding, changing, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
 from strategies.scene import Scene
 from strategies.spoiling import spoil
+
+if TYPE_CHECKING:
+    from model.trace import Command
 
 T = TypeVar("T")
 Build = Callable[[Scene], dict[str, Any]]

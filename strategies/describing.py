@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from model.qdict import crumple
-from model.state import Link, Node
 from strategies.mix import INLINE
 from strategies.scene import Scene, generated
+
+if TYPE_CHECKING:
+    from model.state import Link, Node
 
 Options = dict[str, Any]
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from model.trace import ImageSpec
 from strategies.catalogue import KIB, MIB
-from strategies.choosing import Chooser
+
+if TYPE_CHECKING:
+    from strategies.choosing import Chooser
 
 MOST_IMAGES: Final = 6
 LONGEST_CHAIN: Final = 3

@@ -10,13 +10,12 @@ targets see a trace when it is complete.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from model import BlockState, Dialect, Monitor, Outcome, step
-from model.state import Node
 from model.trace import Command, ImageSpec, Trace
 from strategies.changing import is_overlay
 from strategies.choosing import DrawChooser, RandomChooser
@@ -24,6 +23,9 @@ from strategies.commands import build, build_malformed
 from strategies.images import choose_images
 from strategies.mix import DARING, MOST_FIRST, MOST_NODES, MOST_OBJECTS
 from strategies.scene import Scene, generated
+
+if TYPE_CHECKING:
+    from model.state import Node
 
 OnStep = Callable[[BlockState, Command, Outcome], None]
 """Called after every command: the state before, the command, what came of it."""

@@ -9,13 +9,15 @@ drivers' business and some of them do not survive it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from strategies.choosing import Chooser
 from strategies.mix import ENVELOPE
 
-_OTHERS: Final = (None, True, "zz", {}, [], {"zz": 1}, ["zz"], 1.5, 2**64)
-_NUMBERS: Final = (None, True, "zz", {}, [], 1.5, 2**65, "1")
+if TYPE_CHECKING:
+    from strategies.choosing import Chooser
+
+_OTHERS: Final[tuple[Any, ...]] = (None, True, "zz", {}, [], {"zz": 1}, ["zz"], 1.5, 2**64)
+_NUMBERS: Final[tuple[Any, ...]] = (None, True, "zz", {}, [], 1.5, 2**65, "1")
 _UNKNOWN: Final = ("zz", "options", "node_name", "Driver", "", "file")
 
 _ENVELOPES: Final[tuple[dict[str, Any], ...]] = (

@@ -6,19 +6,23 @@ A builder returns the list of options that the command takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model.state import Node
 from strategies.adding import settle
 from strategies.catalogue import CHILD, FILTERS, LIVE, REOPENABLE
 from strategies.describing import described
 from strategies.scene import Scene, generated, idle
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model.state import Node
+
 Options = dict[str, Any]
 
 _MOST_CHANGES = 3
 _TOGGLED = 40
+_PAIR = 2
 
 
 def _reopens(node: Node) -> bool:
@@ -155,7 +159,7 @@ def swap_backing(scene: Scene) -> list[Options]:
     """Two qcow2 nodes whose backing files change in one transaction."""
     choose = scene.choose
     formats = [node for node in scene.nodes if node.driver == "qcow2"]
-    if len(formats) < 2:  # noqa: PLR2004  # it takes two
+    if len(formats) < _PAIR:
         return backing(scene)
     first = formats.pop(choose.integer(0, len(formats) - 1))
     second = formats.pop(choose.integer(0, len(formats) - 1))
@@ -198,5 +202,6 @@ def children(scene: Scene) -> list[Options]:
 
 def _pick(scene: Scene, candidates: Sequence[Node]) -> Node:
     node = scene.pick(candidates, _reopens)
-    assert node is not None, "reopening takes a node"  # noqa: S101  # the rules' precondition
+    if node is None:
+        raise LookupError("there is no node to reopen")
     return node

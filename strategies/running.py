@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from strategies.machine import ReopenMachine
+if TYPE_CHECKING:
+    from strategies.machine import ReopenMachine
 
 
-class Enough(BaseException):  # noqa: N818  # not an error, and nothing may mistake it for one
+class Enough(BaseException):  # not an error, and nothing may mistake it for one
     """Raised by a callback of the machine to end the run; `run` takes it as the end."""
 
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from model.state import BlockState, Image, IOThread, Node, ThrottleGroup
-from strategies.choosing import Chooser
 from strategies.mix import FIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from strategies.choosing import Chooser
 
 T = TypeVar("T")
 
@@ -65,6 +68,10 @@ class Scene:
 
     # Nodes
 
+    def names(self) -> list[str]:
+        """The names that commands can refer to."""
+        return [node.name for node in self.nodes]
+
     def pick(self, candidates: Sequence[T], fits: Callable[[T], bool]) -> T | None:
         """One of ``candidates``, mostly one that fits; None if there are none."""
         if not candidates:
@@ -112,7 +119,8 @@ class Scene:
     def take_image(self) -> Image:
         """An image to open, mostly one that is not open yet."""
         image = self.pick(self.images, lambda each: not self.is_open(each))
-        assert image is not None, "every trace has images"  # noqa: S101  # the machine's promise
+        if image is None:
+            raise LookupError("a trace without images")
         return image
 
     def mark_open(self, image: Image) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Near-valid commands: exactly one thing is made wrong that the schema cannot see.
 
-Each spoil takes a command that its builder holds to be right, changes one thing in
-place and says whether it could. A table per command lists them.
+Each spoil takes the arguments of a command that its builder holds to be right, changes
+one thing in place and says whether it could. A table per command lists them.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from strategies.adding import file_over
 from strategies.catalogue import (
-    CHILD,
-    FIXED,
+    FAR,
+    FILTERS,
     IOTHREAD,
+    LARGEST,
     LIMITS,
-    OPTIONS,
-    REFUSED,
+    REOPENABLE,
     WRONG_IOTHREAD,
     WRONG_LIMITS,
 )
 from strategies.changing import spelled
-from strategies.scene import Scene
+from strategies.describing import described
+from strategies.scene import Scene, generated, idle
+from strategies.wrong_additions import NEW_OPTIONS
+from strategies.wrong_options import OptionsSpoil
+from strategies.wrong_reopens import REOPENED_OPTIONS
 
 Options = dict[str, Any]
 Arguments = dict[str, Any]
-OptionsSpoil = Callable[[Scene, Options], bool]
 Spoil = Callable[[Scene, Arguments], bool]
 
-BAD_NAMES = ("", "1x", "a b", "#x", "x" * 32, "a/b", "n\u00e4me")
 _TRIES = 4
 
 
@@ -41,399 +42,12 @@ def spoil(scene: Scene, command: str, arguments: Arguments) -> None:
         any(each(scene, arguments) for each in (*spoils[start:], *spoils[:start]))
 
 
-def _live(scene: Scene) -> list[str]:
-    return [node.name for node in scene.nodes]
-
-
-# Options of one node, new or reopened
-
-
-def missing_reference(_scene: Scene, options: Options) -> bool:
-    """A child that does not exist."""
-    name = CHILD.get(options["driver"])
-    if name is None:
-        return False
-    options[name] = "missing"
-    return True
-
-
-def missing_backing(_scene: Scene, options: Options) -> bool:
-    """A backing file that does not exist."""
-    if options["driver"] != "qcow2":
-        return False
-    options["backing"] = "missing"
-    return True
-
-
-def refused_value(scene: Scene, options: Options) -> bool:
-    """An option value that the driver refuses."""
-    refused = REFUSED[options["driver"]]
-    if not refused:
-        return False
-    option = scene.choose.one_of(refused)
-    options[option.name] = scene.choose.one_of(option.wrong)
-    return True
-
-
-def zeroes_without_discard(_scene: Scene, options: Options) -> bool:
-    """detect-zeroes=unmap where discard=unmap is missing."""
-    options["detect-zeroes"] = "unmap"
-    options["discard"] = "ignore"
-    return True
-
-
-def shared_but_writable(_scene: Scene, options: Options) -> bool:
-    """force-share on a node that is to be written."""
-    options["force-share"] = True
-    options["read-only"] = False
-    return True
-
-
-def unknown_group(_scene: Scene, options: Options) -> bool:
-    """A throttle group that does not exist."""
-    if options["driver"] != "throttle":
-        return False
-    options["throttle-group"] = "missing"
-    return True
-
-
-def native_without_direct(_scene: Scene, options: Options) -> bool:
-    """aio=native without cache.direct."""
-    if options["driver"] != "file":
-        return False
-    options["aio"] = "native"
-    options["cache"] = {"direct": False}
-    return True
-
-
-def all_three_caches(_scene: Scene, options: Options) -> bool:
-    """All three cache sizes of qcow2 at once."""
-    if options["driver"] != "qcow2":
-        return False
-    options.update({"cache-size": 2**20, "l2-cache-size": 2**16, "refcount-cache-size": 2**18})
-    return True
-
-
-def cache_part_too_large(scene: Scene, options: Options) -> bool:
-    """A part of qcow2's cache larger than the whole."""
-    if options["driver"] != "qcow2":
-        return False
-    parts = ("l2-cache-size", "refcount-cache-size")
-    for part in parts:
-        options.pop(part, None)
-    options["cache-size"] = 2**19
-    options[scene.choose.one_of(parts)] = 2**20
-    return True
-
-
-def clashing_template(scene: Scene, options: Options) -> bool:
-    """overlap-check given both ways in one dictionary is still right; a reopen resets the rest."""
-    if options["driver"] != "qcow2":
-        return False
-    options["overlap-check"] = {"template": scene.choose.one_of(("all", "none"))}
-    return True
-
-
-def unclean_quorum(scene: Scene, options: Options) -> bool:
-    """Quorum options that exclude each other."""
-    if options["driver"] != "quorum":
-        return False
-    kind = scene.choose.integer(0, 2)
-    if kind == 0:
-        options.update({"read-pattern": "fifo", "rewrite-corrupted": True})
-    elif kind == 1:
-        options.update({"blkverify": True, "vote-threshold": 1})
-    else:
-        options["children"] = []
-    return True
-
-
-def writable_over_read_only(scene: Scene, options: Options) -> bool:
-    """A writable format over a read-only child, or the other way round for a reopen."""
-    if options["driver"] != "qcow2":
-        return False
-    frozen = [node.name for node in scene.nodes if node.read_only and node.driver == "file"]
-    if not frozen:
-        return False
-    options["file"] = scene.choose.one_of(frozen)
-    options["read-only"] = False
-    return True
-
-
-_OPTIONS: tuple[OptionsSpoil, ...] = (
-    refused_value,
-    missing_reference,
-    zeroes_without_discard,
-    shared_but_writable,
-    all_three_caches,
-    native_without_direct,
-    unknown_group,
-    cache_part_too_large,
-    refused_value,
-    unclean_quorum,
-    missing_backing,
-    writable_over_read_only,
-)
-
-
-# blockdev-add only
-
-
-def duplicate_name(scene: Scene, options: Options) -> bool:
-    """A name that another node has."""
-    names = _live(scene)
-    if not names:
-        return False
-    options["node-name"] = scene.choose.one_of(names)
-    return True
-
-
-def bad_name(scene: Scene, options: Options) -> bool:
-    """A name that no node may have."""
-    options["node-name"] = scene.choose.one_of(BAD_NAMES)
-    return True
-
-
-def no_name(_scene: Scene, options: Options) -> bool:
-    """No name for the node that the monitor would own."""
-    options.pop("node-name", None)
-    return True
-
-
-def missing_file(scene: Scene, options: Options) -> bool:
-    """A file that does not exist, or that is no file."""
-    below = _file_below(options)
-    if below is None:
-        return False
-    below["filename"] = scene.choose.one_of(("missing.raw", ".", ""))
-    return True
-
-
-def _file_below(options: Options) -> Options | None:
-    seen: Any = options
-    while isinstance(seen, dict):
-        if seen.get("driver") == "file":
-            return seen
-        seen = seen.get("file", seen.get("image"))
-    return None
-
-
-def wrong_format(scene: Scene, options: Options) -> bool:
-    """qcow2 over what is no qcow2 image."""
-    raw = [image for image in scene.images if image.format == "raw"]
-    options["driver"] = "qcow2"
-    for own in OPTIONS.values():
-        for option in own:
-            options.pop(option.name, None)
-    for name in ("image", "children", "test", "raw", "filename", "throttle-group", "bottom"):
-        options.pop(name, None)
-    if raw:
-        options["file"] = file_over(scene, scene.choose.one_of(raw))
-    else:
-        options["file"] = {"driver": "null-co", "read-zeroes": True, "size": 2**20}
-    return True
-
-
-def same_name_twice(_scene: Scene, options: Options) -> bool:
-    """A child inline with the name of its parent."""
-    child = options.get(CHILD.get(options["driver"], ""))
-    if not isinstance(child, dict) or "node-name" not in options:
-        return False
-    child["node-name"] = options["node-name"]
-    return True
-
-
-def wrong_bottom(scene: Scene, options: Options) -> bool:
-    """A copy-on-read whose bottom does not exist, is a filter, or lies elsewhere."""
-    if options["driver"] != "copy-on-read":
-        return False
-    options["bottom"] = scene.choose.one_of(["missing", *_live(scene)])
-    return True
-
-
-_NEW: tuple[OptionsSpoil, ...] = (
-    *_OPTIONS,
-    duplicate_name,
-    bad_name,
-    no_name,
-    missing_file,
-    wrong_format,
-    same_name_twice,
-    wrong_bottom,
-)
-
-
-# blockdev-reopen only
-
-
-def fixed_changed(scene: Scene, options: Options) -> bool:
-    """An option that cannot change gets another value."""
-    fixed = FIXED[options["driver"]]
-    options_ = [option for option in fixed if option.name != "force-share"] or list(fixed)
-    option = scene.choose.one_of(options_)
-    others = [value for value in option.good if value != options.get(option.name)]
-    if not others:
-        return False
-    options[option.name] = scene.choose.one_of(others)
-    return True
-
-
-def fixed_omitted(scene: Scene, options: Options) -> bool:
-    """An option that was given and cannot be taken back is left out."""
-    fixed = [option.name for option in FIXED[options["driver"]]]
-    given = [name for name in options if name in fixed and name != "vote-threshold"]
-    if not given:
-        return False
-    del options[scene.choose.one_of(given)]
-    return True
-
-
-def other_driver(scene: Scene, options: Options) -> bool:
-    """Another driver that takes the same options."""
-    twins = {
-        "null-co": "null-aio",
-        "null-aio": "null-co",
-        "compress": "copy-on-read",
-        "copy-on-read": "compress",
-        "preallocate": "compress",
-        "raw": "preallocate",
-        "throttle": "raw",
-        "qcow2": "raw",
-    }
-    new = twins.get(options["driver"])
-    if new is None:
-        return False
-    own = [option.name for option in OPTIONS[options["driver"]]]
-    for name in (*own, "backing", "throttle-group", "bottom"):
-        if name in options and new not in ("null-co", "null-aio"):
-            del options[name]
-    options["driver"] = new
-    return scene is not None
-
-
-def other_file(scene: Scene, options: Options) -> bool:
-    """Another file name for an open file."""
-    below = _file_below(options)
-    if below is None:
-        return False
-    names = [image.name for image in scene.images if image.name != below["filename"]]
-    below["filename"] = scene.choose.one_of(["missing.raw", *names])
-    return True
-
-
-def missing_node(_scene: Scene, options: Options) -> bool:
-    """A node that does not exist."""
-    options["node-name"] = "missing"
-    return True
-
-
-def other_node(scene: Scene, options: Options) -> bool:
-    """The name of another node: most of its options differ."""
-    others = [name for name in _live(scene) if name != options.get("node-name")]
-    if not others:
-        return False
-    options["node-name"] = scene.choose.one_of(others)
-    return True
-
-
-def cycle(scene: Scene, options: Options) -> bool:
-    """A child that lies above its parent."""
-    name = str(options.get("node-name"))
-    if name not in scene.state.nodes or options["driver"] not in CHILD:
-        return False
-    above = [each for each in _live(scene) if name in scene.below(each)]
-    if not above:
-        return False
-    child = CHILD[options["driver"]]
-    if options["driver"] == "qcow2" and scene.choose.chance(70):
-        child = "backing"
-    options[child] = scene.choose.one_of(above)
-    return True
-
-
-def other_child(scene: Scene, options: Options) -> bool:
-    """Another node for a child that cannot be exchanged, or that conflicts."""
-    names = [x for x in _live(scene) if x != options.get("node-name")]
-    if not names:
-        return False
-    driver = options["driver"]
-    if driver == "quorum":
-        options["children"] = [scene.choose.one_of(names), *options["children"][1:]]
-    elif driver == "blkverify":
-        options[scene.choose.one_of(("test", "raw"))] = scene.choose.one_of(names)
-    elif driver in ("blkdebug", "copy-on-read", "compress"):
-        options[CHILD[driver]] = scene.choose.one_of(names)
-    else:
-        return False
-    return True
-
-
-def backing_omitted(_scene: Scene, options: Options) -> bool:
-    """A backing file that is left out although there is one."""
-    return options.pop("backing", None) is not None
-
-
-def inline_stranger(scene: Scene, options: Options) -> bool:
-    """A child described anew that inherits nothing from this parent."""
-    name = CHILD.get(options["driver"])
-    if name is None or not isinstance(options.get(name), str):
-        return False
-    child = scene.state.nodes.get(options[name])
-    if child is None or child.driver != "file":
-        return False
-    options[name] = {"driver": "file", "filename": child.filename, "node-name": child.name}
-    return True
-
-
-def new_child(scene: Scene, options: Options) -> bool:
-    """A child described as another node: a file of its own, inline."""
-    name = CHILD.get(options["driver"])
-    if name is None:
-        return False
-    options[name] = file_over(scene, scene.take_image())
-    return True
-
-
-def empty_cache(_scene: Scene, options: Options) -> bool:
-    """An empty dictionary for an option that has members: it stays as an option of its own."""
-    options["cache"] = {}
-    return True
-
-
-def writers_lose(scene: Scene, options: Options) -> bool:
-    """A node that somebody writes becomes read-only."""
-    node = scene.state.nodes.get(str(options.get("node-name")))
-    if node is None or node.read_only or not node.parents:
-        return False
-    options["read-only"] = True
-    return True
-
-
-_REOPEN: tuple[OptionsSpoil, ...] = (
-    fixed_changed,
-    fixed_omitted,
-    cycle,
-    *_OPTIONS,
-    missing_node,
-    other_node,
-    no_name,
-    other_driver,
-    other_file,
-    other_child,
-    backing_omitted,
-    inline_stranger,
-    writers_lose,
-    new_child,
-    empty_cache,
-)
-
-
 def _add(scene: Scene, arguments: Arguments) -> bool:
-    return _first(scene, _NEW, arguments)
+    return _first(scene, NEW_OPTIONS, arguments)
 
 
 def _reopen(scene: Scene, arguments: Arguments) -> bool:
-    return _first(scene, _REOPEN, scene.choose.one_of(arguments["options"]))
+    return _first(scene, REOPENED_OPTIONS, scene.choose.one_of(arguments["options"]))
 
 
 def _first(scene: Scene, spoils: Sequence[OptionsSpoil], options: Options) -> bool:
@@ -447,6 +61,35 @@ def _same_entry_twice(scene: Scene, arguments: Arguments) -> bool:
     """The same node twice in one transaction: the last entry counts."""
     entry = scene.choose.one_of(arguments["options"])
     arguments["options"] = [*arguments["options"], dict(entry)]
+    return True
+
+
+def _same_entry_otherwise(scene: Scene, arguments: Arguments) -> bool:
+    """The same qcow2 node twice, with an option spelled in two ways that exclude each other."""
+    formats = [node for node in scene.nodes if node.driver == "qcow2"]
+    if not formats:
+        return False
+    one = described(scene, scene.choose.one_of(formats))
+    other = {**one, "overlap-check": {"template": "none"}}
+    arguments["options"] = [{**one, "overlap-check": "all"}, other]
+    return True
+
+
+def _frozen_child(scene: Scene, arguments: Arguments) -> bool:
+    """Another child in the place of one that a copy-on-read has frozen."""
+    frozen = [
+        link
+        for node in scene.nodes
+        for link in node.children
+        if link.frozen and node.driver in REOPENABLE
+    ]
+    if not frozen:
+        return False
+    link = scene.choose.one_of(frozen)
+    options = described(scene, scene.state.nodes[link.parent])
+    others = [node.name for node in scene.not_above(link.parent) if node.name != link.child]
+    options[link.name] = scene.choose.one_of(others) if others else None
+    arguments["options"] = [options]
     return True
 
 
@@ -473,13 +116,40 @@ def _any_node(*keys: str) -> Spoil:
     """The value of one of ``keys`` becomes any node, used or not, of any driver."""
 
     def apply(scene: Scene, arguments: Arguments) -> bool:
-        names = _live(scene)
+        names = scene.names()
         if not names:
             return False
         arguments[scene.choose.one_of(keys)] = scene.choose.one_of(names)
         return True
 
     return apply
+
+
+def _backed_overlay(scene: Scene, arguments: Arguments) -> bool:
+    """An overlay that has a backing file already, or is a filter."""
+    names = [
+        node.name
+        for node in scene.nodes
+        if idle(node) and (node.link("backing") or node.driver in FILTERS)
+    ]
+    if not names:
+        return False
+    arguments["overlay"] = scene.choose.one_of(names)
+    return True
+
+
+def _under_a_frozen_link(scene: Scene, arguments: Arguments) -> bool:
+    """A node that a copy-on-read wants to keep where it is."""
+    names = [
+        link.child
+        for node in scene.nodes
+        for link in node.children
+        if link.frozen and not generated(link.child)
+    ]
+    if not names:
+        return False
+    arguments["node"] = scene.choose.one_of(names)
+    return True
 
 
 def _child_and_node(scene: Scene, arguments: Arguments) -> bool:
@@ -501,7 +171,13 @@ def _no_such_child(scene: Scene, arguments: Arguments) -> bool:
 
 def _bad_size(scene: Scene, arguments: Arguments) -> bool:
     """A size that no image can have."""
-    arguments["size"] = scene.choose.one_of((-1, 2**63 - 512))
+    node = scene.state.nodes.get(str(arguments.get("node-name")))
+    sizes = [-1, 2**63 - 512]
+    if node is not None and node.driver == "qcow2":
+        sizes += [2**62, 1000]
+    if node is not None and int(node.options.get("offset", 0)) >= FAR:
+        sizes = [LARGEST]
+    arguments["size"] = scene.choose.one_of(sizes)
     return True
 
 
@@ -568,12 +244,21 @@ def _spare_property(scene: Scene, arguments: Arguments) -> bool:
 
 SPOILS: dict[str, tuple[Spoil, ...]] = {
     "blockdev-add": (_add,),
-    "blockdev-reopen": (_reopen,) * 12 + (_same_entry_twice, _nothing),
+    "blockdev-reopen": (
+        *(_reopen,) * 12,
+        _same_entry_twice,
+        _same_entry_otherwise,
+        _frozen_child,
+        _nothing,
+    ),
     "blockdev-del": (_wrong("node-name"), _any_node("node-name")),
     "blockdev-snapshot": (
         _wrong("node", "overlay"),
         _any_node("overlay"),
         _any_node("node", "overlay"),
+        _backed_overlay,
+        _under_a_frozen_link,
+        _under_a_frozen_link,
     ),
     "x-blockdev-change": (
         _wrong("parent", "node"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers.base import Filter, FlatOptions, absorb, default_permissions
+from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import cluster_size, cut
 from model.qdict import extract
 from model.rules import guard
@@ -227,7 +227,7 @@ class Preallocate(Filter):
     def measure(self, t: Transition, node: Node) -> int:
         """Up to where there is data."""
         end: int | None = node.private.data_end
-        return t.primary_length(node) if end is None else end
+        return t.primary_length(node) if end is None else sectors(end)
 
     def grow(self, t: Transition, node: Node, length: int) -> int:
         """Preallocate when data is written behind the end of the file."""

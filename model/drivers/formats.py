@@ -142,7 +142,7 @@ class Qcow2State:
     """
 
     l1_entries: int
-    l2_tables: frozenset[int]
+    l2_tables: FrozenDict[int, int]
 
 
 class Qcow2(Driver):

@@ -83,7 +83,7 @@ def write_case(directory: Path, **changes: Any) -> str:
         (["qemu", "import-schema", "/no/such"], "no such binary: /no/such"),
         (["no-such-command"], "No such command 'no-such-command'"),
         (["check", "--no-such-option"], "No such option"),
-        (["check", "--cases", "/dev/null"], "'/dev/null' is a file"),
+        (["check", "--cases", "/dev/null"], "cannot write to /dev/null: File exists"),
         (["check", "--report", "/proc/reports"], "cannot write to /proc/reports: "),
     ],
 )
@@ -147,6 +147,22 @@ def test_replay_on_the_model(run: Any, tmp_path: Path) -> None:
     document = json.loads(out)
     assert document["agrees"] is False
     assert document["difference"]["step"] == 0
+
+
+def test_replay_of_a_property(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_case(tmp_path, kind="property", steps=[{"command": ADD}])
+    status, out, _err = run("replay", path)
+    assert (status, out.splitlines()[-1]) == (0, "agrees: the model, qemu-7.2")
+
+    def broken(_dialect: Any) -> Any:
+        return lambda _before, _command, _outcome: [("a-law", "it is broken")]
+
+    monkeypatch.setattr("properties.law_for", broken)
+    status, out, _err = run("replay", path)
+    assert status == 1
+    assert "step 1 breaks a-law: it is broken\nDIFFERS" in out
+    status, out, _err = run("replay", path, "--json")
+    assert json.loads(out)["violation"] == {"step": 0, "law": "a-law", "text": "it is broken"}
 
 
 def test_rules(run: Any) -> None:
