@@ -162,7 +162,7 @@ class _Comparison:
             return
         # Replies that a dying daemon did not get rid of blur which command it died of;
         # the confirmation goes command by command and knows.
-        if second.signature != verdict.signature and self._seen_before(example, second):
+        if second.step != verdict.step and self._seen_before(example, second):
             return
         self._count(second)
         self._tally.keep(self._finding(example, again, second))

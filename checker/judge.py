@@ -25,6 +25,7 @@ class Expectation:
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
+    ended: bool = False
 
     @property
     def rule(self) -> str:
@@ -38,6 +39,14 @@ class Example:
 
     trace: Trace
     expectations: tuple[Expectation, ...]
+
+    @property
+    def end(self) -> int | None:
+        """The step at which the daemon means to end itself, if it does."""
+        for number, expectation in enumerate(self.expectations):
+            if expectation.ended:
+                return number
+        return None
 
     def hazard_before(self, step: int) -> str | None:
         """The first defect of the release that the trace met up to and with ``step``.
@@ -80,9 +89,20 @@ class Verdict:
 
 def judge(example: Example, replay: Replay) -> Verdict | None:
     """None when the replay is what the model expects; a death outweighs any difference."""
-    if replay.death is not None:
+    end = example.end
+    if replay.death is not None and not _meant(replay.death, end):
         return _death(example.trace, replay.death)
-    expected = [e.observation for e in example.expectations]
+    if replay.death is None and end is not None:
+        return Verdict(
+            "divergence",
+            f"{command_name(example.trace.commands[end])} | process | ended | goes on",
+            f"{command_name(example.trace.commands[end])}: expected the daemon to end itself",
+            end,
+            "process",
+            "ended",
+            "goes on",
+        )
+    expected = [e.observation for e in example.expectations[:end]]
     mismatch = compare_trace(expected, replay.observations)
     if mismatch is None:
         return None
@@ -103,6 +123,14 @@ def judge(example: Example, replay: Replay) -> Verdict | None:
         mismatch.expected,
         mismatch.got,
     )
+
+
+def _meant(death: Death, end: int | None) -> bool:
+    """Whether the daemon ended itself as expected.
+
+    Replies that were on their way then are lost, so that it may look like an earlier step.
+    """
+    return end is not None and death.kind == "exit" and death.step <= end
 
 
 def _death(trace: Trace, death: Death) -> Verdict:

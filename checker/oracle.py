@@ -49,5 +49,7 @@ def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> tuple[Expectation,
             seen = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
         else:
             seen = monitor.observe()
-        expectations.append(Expectation(seen, outcome.accepted, outcome.refused, outcome.hazards))
+        expectations.append(
+            Expectation(seen, outcome.accepted, outcome.refused, outcome.hazards, outcome.ended)
+        )
     return tuple(expectations)

@@ -4,7 +4,7 @@
 Reading goes down the graph until somebody has the bytes: a qcow2 image has the clusters
 that were written to it, its backing file the rest, zeroes lie behind the end of a
 shorter backing file. Writing allocates whole clusters, the rest of which is copied from
-below.
+below. A copy-on-read filter makes a write of what is read through it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,26 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers import driver_of
+from model.drivers.filters import Bottom
 from model.drivers.formats import Qcow2State
-from model.images import CLUSTER, L2_COVERS, ImageError, allocate, overlay, with_l2_tables
+from model.images import (
+    CLUSTER,
+    L2_COVERS,
+    ImageError,
+    overlay,
+    with_data,
+    with_l2_tables,
+    without_data,
+)
 from model.lengths import content, grown
 
 if TYPE_CHECKING:
     from model.graph import Transition
+    from model.drivers.several import QuorumState
     from model.state import Image, Node
 
     Pieces = list[tuple[int, int, int]]
+    Ranges = list[tuple[int, int]]
 
 
 def read(t: Transition, name: str, offset: int, length: int) -> bytes:
@@ -31,6 +42,7 @@ def read(t: Transition, name: str, offset: int, length: int) -> bytes:
     Raises :class:`ImageError` where that is no bytes of a guest's, or none at all.
     """
     _check_range(t, name, offset, length)
+    _copy_up(t, name, offset, offset + length)
     out = bytearray(length)
     for start, end, value in _pieces(t, name, offset, offset + length):
         out[start - offset : end - offset] = bytes([value]) * (end - start)
@@ -59,10 +71,51 @@ def _pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     if node.driver == "file":
         return _clip(_guest_bytes(t, node).extents, start, end)
     if node.driver == "quorum":
-        return _pieces(t, node.children[-1].child, start, end)
+        return _vote(t, node, start, end)
+    if node.driver == "blkverify":
+        seen = [_runs(_pieces(t, link.child, start, end)) for link in node.children]
+        if seen[0] != seen[1]:
+            raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
+        return seen[0]
     if driver_of(node.driver).is_filter:
         return _pieces(t, t.primary_child(name), start, end)
     return []
+
+
+def _runs(pieces: Pieces) -> Pieces:
+    """The same bytes in one way only: no zeroes, and no two runs where one would do."""
+    runs: Pieces = []
+    for start, end, value in sorted(pieces):
+        if not value:
+            continue
+        if runs and runs[-1][1] == start and runs[-1][2] == value:
+            start = runs.pop()[0]
+        runs.append((start, end, value))
+    return runs
+
+
+def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
+    """What most children of a quorum say; of several such versions, the one that came last."""
+    quorum: QuorumState = node.private
+    children = [link.child for m in quorum.members if (link := node.link(m)) is not None]
+    if quorum.fifo:
+        return _pieces(t, children[0], start, end)
+    versions = [_runs(_pieces(t, child, start, end)) for child in children]
+    if all(version == versions[0] for version in versions):
+        return versions[0]
+    if quorum.blkverify:
+        raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
+    distinct = [v for i, v in enumerate(versions) if v not in versions[:i]]
+    winner = max(reversed(distinct), key=versions.count)
+    if versions.count(winner) < quorum.threshold:
+        raise ImageError(f"too few children of {node.name!r} agree")
+    if quorum.rewrite:
+        for child, version in zip(children, versions, strict=True):
+            if version != winner:
+                _write(t, child, start, end, 0)
+                for s, e, v in winner:
+                    _write(t, child, s, e, v)
+    return winner
 
 
 def _guest_bytes(t: Transition, node: Node) -> Image:
@@ -117,42 +170,168 @@ def write(t: Transition, name: str, offset: int, length: int, pattern: int) -> N
         _write(t, name, offset, offset + length, pattern)
 
 
-def _write(t: Transition, name: str, start: int, end: int, value: int) -> None:
+def _write(
+    t: Transition, name: str, start: int, end: int, value: int, *, zeroes: str = "off"
+) -> None:
+    """Write below the checks. ``zeroes`` says how zeroes that somebody detected are written."""
     node = t.nodes[name]
+    if node.driver == "blkverify":
+        zeroes = "off"
+    elif value == 0 and zeroes == "off":
+        zeroes = node.detect_zeroes
+    if zeroes == "unmap" and not node.unmap:
+        zeroes = "on"
     if node.driver == "qcow2":
-        image = _allocate(t, node, _image(t, node), start, end)
-        t.change(name, private=Qcow2State(image.l1_entries, image.l2_tables))
-        _store(t, image, start, end, value)
-        grown(t, t.primary_child(name), image.clusters * CLUSTER)
+        before = _image(t, node)
+        if zeroes == "off":
+            image = _allocate(t, node, before, start, end)
+            image = attrs.evolve(image, extents=overlay(image.extents, start, end, value))
+        else:
+            image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
+        _put(t, node, before, image)
     elif node.driver == "raw":
         shift = node.private.offset
-        _write(t, t.primary_child(name), start + shift, end + shift, value)
+        _write(t, t.primary_child(name), start + shift, end + shift, value, zeroes=zeroes)
     elif node.driver == "file":
-        _store(t, _guest_bytes(t, node), start, end, value)
-    elif driver_of(node.driver).is_filter:
-        for link in node.children:
-            _write(t, link.child, start, end, value)
+        image = _guest_bytes(t, node)
+        extents = overlay(image.extents, start, end, value)
+        t.images[image.name] = attrs.evolve(image, extents=extents)
     else:
         for link in node.children:
-            _write(t, link.child, start, end, value)
+            _write(t, link.child, start, end, value, zeroes=zeroes)
 
 
-def _store(t: Transition, image: Image, start: int, end: int, value: int) -> None:
-    t.images[image.name] = attrs.evolve(image, extents=overlay(image.extents, start, end, value))
+def _put(t: Transition, node: Node, before: Image, image: Image) -> None:
+    """Let ``image`` take the place of ``before``; the file grows as far as it was written."""
+    t.images[image.name] = image
+    t.change(node.name, private=Qcow2State(image.l1_entries, image.l2_tables))
+    new = {*image.data.values(), *image.l2_tables.values()}
+    new -= {*before.data.values(), *before.l2_tables.values()}
+    if new:
+        grown(t, t.primary_child(node.name), (max(new) + 1) * CLUSTER)
+
+
+def _cluster(t: Transition, node: Node, index: int) -> tuple[int, int]:
+    return index * CLUSTER, min((index + 1) * CLUSTER, t.length(node.name))
+
+
+def _touched(start: int, end: int) -> range:
+    return range(start // CLUSTER, -(-end // CLUSTER))
 
 
 def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> Image:
     """The image once it has every cluster that the write touches, the rest copied from below."""
     extents = image.extents
-    touched = range(start // CLUSTER * CLUSTER, end, CLUSTER)
-    image = with_l2_tables(image, {first // L2_COVERS for first in touched})
-    for first in touched:
-        last = min(first + CLUSTER, t.length(node.name))
-        if _clip(extents, first, last):
-            continue
-        below = _qcow2_pieces(t, node, first, last)
-        extents = overlay(extents, first, last, 0)
-        for s, e, v in below:
-            extents = overlay(extents, s, e, v)
-        image, _ = allocate(image)
+    for index in _touched(start, end):
+        first, last = _cluster(t, node, index)
+        if not _clip(extents, first, last):
+            below = _qcow2_pieces(t, node, first, last)
+            extents = overlay(extents, first, last, 0)
+            for s, e, v in below:
+                extents = overlay(extents, s, e, v)
+        image = with_data(image, [index])
     return attrs.evolve(image, extents=extents)
+
+
+def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unmap: bool) -> Image:
+    """The image after zeroes were written as such.
+
+    Whole clusters become zero clusters, and so do those of which the rest is nothing yet.
+    """
+    for index in _touched(start, end):
+        first, last = _cluster(t, node, index)
+        whole = start <= first and last <= end
+        empty = index not in image.data and not any(
+            v for _, _, v in _qcow2_pieces(t, node, first, last)
+        )
+        if whole or empty:
+            image = with_l2_tables(image, [first // L2_COVERS])
+            if unmap:
+                image = without_data(image, [index])
+        else:
+            image = _allocate(t, node, image, max(start, first), min(end, last))
+            first, last = max(start, first), min(end, last)
+        image = attrs.evolve(image, extents=overlay(image.extents, first, last, 0))
+    return image
+
+
+def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
+    """Copy what is about to be read, wherever it comes through a copy-on-read filter."""
+    node = t.nodes[name]
+    if node.driver == "qcow2":
+        backing = node.link("backing")
+        if backing is not None:
+            limit = min(end, t.length(backing.child))
+            for s, e in _unallocated(_image(t, node), start, limit):
+                _copy_up(t, backing.child, s, e)
+    elif node.driver == "raw":
+        shift = node.private.offset
+        _copy_up(t, t.primary_child(name), start + shift, end + shift)
+    else:
+        for link in node.children:
+            _copy_up(t, link.child, start, end)
+            if node.driver == "copy-on-read":
+                _copy_into(t, link.child, start, end, node.private)
+
+
+def _unallocated(image: Image, start: int, end: int) -> Ranges:
+    """The ranges between ``start`` and ``end`` for which a qcow2 image asks its backing file."""
+    gaps = []
+    for s, e, _ in [*_clip(image.extents, start, end), (end, end, 0)]:
+        if start < s:
+            gaps.append((start, s))
+        start = max(start, e)
+    return gaps
+
+
+def _copy_into(t: Transition, name: str, start: int, end: int, bottom: Bottom | None) -> None:
+    """Copy what is read from below the first qcow2 image into that."""
+    node = t.nodes[name]
+    if node.driver == "raw":
+        shift = node.private.offset
+        _copy_into(t, t.primary_child(name), start + shift, end + shift, bottom)
+        return
+    if driver_of(node.driver).is_filter:
+        _copy_into(t, t.primary_child(name), start, end, bottom)
+        return
+    if node.driver != "qcow2":
+        return
+    before = image = _image(t, node)
+    start = start // CLUSTER * CLUSTER
+    end = min(-(-end // CLUSTER) * CLUSTER, t.length(name))
+    for gap in _unallocated(before, start, end):
+        for s, e in _above(t, node, gap, bottom):
+            if any(v for _, _, v in _qcow2_pieces(t, node, s, e)):
+                image = _allocate(t, node, image, s, e)
+            else:
+                image = _zero(t, node, image, s, e, unmap=False)
+    _put(t, node, before, image)
+
+
+def _above(t: Transition, node: Node, gap: tuple[int, int], bottom: Bottom | None) -> Ranges:
+    """What of a range comes from ``bottom`` or from above it; all of it without a bottom."""
+    if bottom is None:
+        return [gap]
+    there = [_has(t, node, index, bottom.node) for index in _touched(*gap)]
+    found: Ranges = []
+    for index, has in zip(_touched(*gap), there, strict=True):
+        first, last = _cluster(t, node, index)
+        if has and found and found[-1][1] == first:
+            found[-1] = (found[-1][0], last)
+        elif has:
+            found.append((first, last))
+    return found
+
+
+def _has(t: Transition, node: Node, index: int, bottom: str) -> bool:
+    """Whether a node between ``node`` and ``bottom`` has something in a cluster."""
+    name = node.name
+    first, last = _cluster(t, node, index)
+    while name != bottom and (link := t.below(name)) is not None:
+        name = link.child
+        if t.nodes[name].driver == "qcow2":
+            if _clip(_image(t, t.nodes[name]).extents, first, last):
+                return True
+        elif not t.driver(name).is_filter and first < t.length(name):
+            return True
+    return False

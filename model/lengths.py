@@ -40,6 +40,26 @@ def readable(t: Transition, name: str) -> bool:
     return primary is None or readable(t, primary.child)
 
 
+def _beginning(t: Transition, name: str) -> tuple[object, ...]:
+    """What tells the first bytes of a node from those of another; () where they are zeroes."""
+    image = content(t, name)
+    if image is None or image.format == "raw":
+        return ()
+    return (image.format, image.size, image.l1_first, image.backing, image.backing_format)
+
+
+def verified(t: Transition, name: str) -> bool:
+    """Whether every blkverify that a read from the beginning goes through is content."""
+    node = t.nodes[name]
+    test = node.link("test")
+    primary = driver_of(node.driver).primary(node)
+    if primary is None:
+        return True
+    if test is not None and _beginning(t, primary.child) != _beginning(t, test.child):
+        return False
+    return verified(t, primary.child)
+
+
 def grown(t: Transition, name: str, length: int) -> None:
     """Data was written up to ``length``: the nodes on the way down to the file notice."""
     while True:

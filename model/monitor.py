@@ -17,7 +17,13 @@ from model.dialect import Dialect, find_dialect
 from model.graph import Transition
 from model.reopening import keep_options
 from model.rules import Evaluation, Refusal, guard
-from model.schema import COMMAND_NOT_FOUND, SchemaError, UnmodelledCommandError, answer, check_envelope
+from model.schema import (
+    COMMAND_NOT_FOUND,
+    SchemaError,
+    UnmodelledCommandError,
+    answer,
+    check_envelope,
+)
 from model.state import BlockState, FrozenDict, Image
 from model.trace import Command, ImageSpec, Json, Observation, Reply
 
@@ -67,7 +73,8 @@ INPUT = {
 class Outcome:
     """What a command did. ``accepted``, ``refused`` and ``hazards`` are identifiers of rules.
 
-    After a hazard, the state is what the command should have led to.
+    After a hazard, the state is what the command should have led to. ``ended`` says that a
+    real QEMU gives no reply to the command: it means to end itself.
     """
 
     state: BlockState
@@ -76,6 +83,7 @@ class Outcome:
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
+    ended: bool = False
 
     @property
     def ok(self) -> bool:
@@ -109,10 +117,12 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     """Carry out one command. A refused one returns the same state, as far as a client can see."""
     ev = dialect.evaluation()
     t = Transition(state, ev)
+    ended = False
     try:
         value = _run(t, command, dialect)
     except Refusal as refusal:
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
+        ended = refusal.rule.ends
     except RecursionError:
         # It struck anywhere, perhaps halfway through a change: begin anew, and change nothing.
         t = Transition(state, ev)
@@ -120,7 +130,7 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
         reply = {"error": {"class": "GenericError", "desc": DEPTH.text}}
     else:
         reply = {"return": {} if value is None else value}
-    return _outcome(t, answer(command, reply))
+    return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
 
 
 def _outcome(t: Transition, reply: Reply) -> Outcome:
@@ -232,14 +242,16 @@ class Images:
             raise images.ImageError(f"no image file is called {name!r}")
         if offset < 0 or length <= 0 or offset + length > image.size:
             raise images.ImageError(f"{length} bytes from {offset} do not lie within {name!r}")
-        first, last = offset, offset + length
-        extents = image.extents
-        if image.format == "qcow2":
-            for start in range(first // images.CLUSTER * images.CLUSTER, last, images.CLUSTER):
-                end = min(start + images.CLUSTER, image.size)
-                if not any(s < end and e > start for s, e, _ in extents):
-                    extents = images.overlay(extents, start, end, 0)
-        self._put(attrs.evolve(image, extents=images.overlay(extents, first, last, pattern)))
+        # As qemu-io does: opened for the moment with its backing files, by nobody else.
+        other = Monitor(self._monitor.dialect)
+        other.state = BlockState(images=self._monitor.state.images)
+        file = {"driver": "file", "filename": name}
+        options = {"driver": image.format, "node-name": "image", "file": file}
+        reply = other.execute({"execute": "blockdev-add", "arguments": options})
+        if "error" in reply:
+            raise images.ImageError(f"{name!r}: {reply['error']['desc']}")
+        other.write("image", offset, length, pattern)
+        self._put(other.state.images[name])
 
     def _put(self, image: Image) -> None:
         state = self._monitor.state
@@ -298,7 +310,11 @@ class Monitor:
 
     def read(self, node: str, offset: int, length: int) -> bytes:
         """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
-        return guest.read(self._transition(), node, offset, length)
+        t = self._transition()
+        data = guest.read(t, node, offset, length)
+        # A copy-on-read filter has written what was read through it.
+        self.state = t.result()
+        return data
 
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
         """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""

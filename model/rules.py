@@ -33,6 +33,8 @@ class Rule:
     text: str = ""
     unreachable: str = ""
     """Why no client can get there, for the few rules that only other code reaches."""
+    ends: bool = False
+    """Whether the release ends itself instead of refusing."""
 
 
 class Refusal(Exception):  # noqa: N818  # a refusal is an answer, not a fault
@@ -60,9 +62,17 @@ def _register(rule: Rule) -> Rule:
     return rule
 
 
-def guard(rule_id: str, sentence: str, *, source: str, text: str, unreachable: str = "") -> Rule:
+def guard(
+    rule_id: str,
+    sentence: str,
+    *,
+    source: str,
+    text: str,
+    unreachable: str = "",
+    ends: bool = False,
+) -> Rule:
     """Register a rule that may refuse with ``text`` (fields in braces)."""
-    return _register(Rule(rule_id, sentence, source, "guard", text, unreachable))
+    return _register(Rule(rule_id, sentence, source, "guard", text, unreachable, ends))
 
 
 def effect(rule_id: str, sentence: str, *, source: str) -> Rule:

@@ -13,6 +13,9 @@ from typing import Final
 NEAR_VALID: Final = 38
 """Of the commands of each rule: exactly one thing is wrong that only the block layer can tell."""
 
+OWN_FAULT: Final = 35
+"""Of the near-valid options: what is wrong is special to the driver."""
+
 OPTION_SET: Final = 60
 """Of the new nodes: some options beside the required ones are given."""
 

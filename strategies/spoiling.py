@@ -22,9 +22,10 @@ from strategies.catalogue import (
 )
 from strategies.changing import spelled
 from strategies.describing import described
+from strategies.mix import OWN_FAULT
 from strategies.scene import Scene, generated, idle
 from strategies.wrong_additions import NEW_OPTIONS
-from strategies.wrong_options import OptionsSpoil
+from strategies.wrong_options import OWN_OPTIONS, OptionsSpoil
 from strategies.wrong_reopens import REOPENED_OPTIONS
 
 Options = dict[str, Any]
@@ -51,6 +52,9 @@ def _reopen(scene: Scene, arguments: Arguments) -> bool:
 
 
 def _first(scene: Scene, spoils: Sequence[OptionsSpoil], options: Options) -> bool:
+    own = OWN_OPTIONS.get(options["driver"])
+    if own and scene.choose.chance(OWN_FAULT) and scene.choose.one_of(own)(scene, options):
+        return True
     # Independent tries first: always taking the next one would favour those after many misfits.
     return any(scene.choose.one_of(spoils)(scene, options) for _ in range(_TRIES)) or any(
         each(scene, options) for each in spoils

@@ -143,6 +143,7 @@ def named_twice(scene: Scene, options: Options) -> bool:
     others: list[Options] = [
         {"driver": "null-co", "read-zeroes": True},
         {"driver": "raw", "file": {"driver": "null-co", "read-zeroes": True}},
+        {"driver": "raw", "file": {**file_over(scene, scene.take_image()), "locking": "off"}},
     ]
     if names:
         others.append({"driver": "raw", "file": scene.choose.one_of(names)})

@@ -15,6 +15,8 @@ from strategies.scene import Scene
 Options = dict[str, Any]
 OptionsSpoil = Callable[[Scene, Options], bool]
 
+_REWRITES = 2
+
 
 def file_below(options: Options) -> Options | None:
     """The file node's options under these, if all on the way down is inline."""
@@ -113,7 +115,7 @@ def unclean_quorum(scene: Scene, options: Options) -> bool:
         options.update({"read-pattern": "fifo", "rewrite-corrupted": True})
     elif kind == 1:
         options.update({"blkverify": True, "vote-threshold": 1})
-    elif kind == 2:
+    elif kind == _REWRITES:
         null = {"driver": "null-co", "read-zeroes": True}
         options["children"] = [null, dict(null)]
         options.update({"blkverify": True, "vote-threshold": 2, "rewrite-corrupted": True})
@@ -145,13 +147,21 @@ ANY_OPTIONS: tuple[OptionsSpoil, ...] = (
     missing_reference,
     zeroes_without_discard,
     shared_but_writable,
-    all_three_caches,
-    native_without_direct,
-    unknown_group,
-    cache_part_too_large,
-    refused_value,
-    unclean_quorum,
     missing_backing,
     writable_over_read_only,
     empty_cache,
 )
+"""What can go wrong whatever the driver is."""
+
+OWN_OPTIONS: dict[str, tuple[OptionsSpoil, ...]] = {
+    "blkdebug": (refused_value,),
+    "file": (native_without_direct, refused_value),
+    "null-aio": (refused_value,),
+    "null-co": (refused_value,),
+    "preallocate": (refused_value,),
+    "qcow2": (all_three_caches, cache_part_too_large, *(refused_value,) * 4),
+    "quorum": (unclean_quorum, unclean_quorum, refused_value),
+    "raw": (refused_value,),
+    "throttle": (unknown_group,),
+}
+"""What can go wrong with one driver only."""

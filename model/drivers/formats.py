@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
-from model.lengths import content, readable
+from model.lengths import content, readable, verified
 from model.qdict import extract
 from model.rules import Evaluation, guard
-from model.state import Node, Role
+from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,13 @@ _MIN_REFCOUNT_CLUSTERS = 4
 _INT_MAX = (1 << 31) - 1
 _UINT_MAX = (1 << 32) - 1
 
+MISMATCH = guard(
+    "blkverify.mismatch",
+    "What is read through a blkverify node is the same in both images.",
+    source="7.2: QEMU ends itself otherwise, as blkverify is meant to",
+    text="",
+    ends=True,
+)
 UNREADABLE = guard(
     "qcow2.unreadable",
     "The header of a qcow2 image can be read.",
@@ -176,6 +183,7 @@ class Qcow2(Driver):
         opening.open_child(name, "file", options, Role.IMAGE)
         file = t.primary_child(name)
         ev.check(UNREADABLE, readable(t, file))
+        ev.check(MISMATCH, verified(t, file))
         image = content(t, file)
         if image is None or image.format != "qcow2":
             ev.refuse(NOT_QCOW2)

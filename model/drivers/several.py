@@ -56,13 +56,17 @@ UNEQUAL = guard(
 
 @attrs.frozen
 class QuorumState:
-    """``members`` are the child names in the order of voting; ``next_index`` names the next."""
+    """``members`` are the child names in the order of voting; ``next_index`` names the next.
+
+    With ``fifo`` nobody votes: the first child is read.
+    """
 
     threshold: int
     blkverify: bool
     rewrite: bool
     members: tuple[str, ...]
     next_index: int
+    fifo: bool = False
 
 
 class Quorum(Driver):
@@ -90,14 +94,15 @@ class Quorum(Driver):
         ev.check(THRESHOLD_LOW, threshold >= 1)
         ev.check(THRESHOLD_HIGH, threshold <= count)
         blkverify = rewrite = False
-        if own.get("read-pattern", "quorum") == "quorum":
+        fifo = own.get("read-pattern", "quorum") == "fifo"
+        if not fifo:
             blkverify = own.get("blkverify", False)
             pair = count == 2 and threshold == 2  # noqa: PLR2004
             ev.check(BLKVERIFY_PAIR, not blkverify or pair)
             rewrite = own.get("rewrite-corrupted", False)
             ev.check(BLKVERIFY_REWRITE, not (rewrite and blkverify))
         members = tuple(f"children.{i}" for i in range(count))
-        t.change(name, private=QuorumState(threshold, blkverify, rewrite, members, count))
+        t.change(name, private=QuorumState(threshold, blkverify, rewrite, members, count, fifo))
         for member in members:
             opening.open_child(name, member, options, Role.DATA)
         lengths = {t.length(link.child) for link in t.nodes[name].children}
