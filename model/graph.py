@@ -222,7 +222,10 @@ class Transition:
             return
         node = self.nodes[name]
         held = driver_of(node.driver).held_by(node)
-        for link in node.children:
+        if held is not None:
+            for link in self.chain(name, held):
+                self.freeze(link.key, frozen=False)
+        for link in self.nodes[name].children:
             self.unset_inherits(name, link.name, None)
             self.detach(link.key)
             settle(self, link.child)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers import driver_of
-from model.drivers.filters import Bottom
 from model.drivers.formats import Qcow2State
 from model.images import (
     CLUSTER,
@@ -24,12 +23,14 @@ from model.images import (
     with_data,
     with_l2_tables,
     without_data,
+    written_end,
 )
 from model.lengths import content, grown
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.drivers.filters import Bottom
     from model.drivers.several import QuorumState
+    from model.graph import Transition
     from model.state import Image, Node
 
     Pieces = list[tuple[int, int, int]]
@@ -89,8 +90,9 @@ def _runs(pieces: Pieces) -> Pieces:
         if not value:
             continue
         if runs and runs[-1][1] == start and runs[-1][2] == value:
-            start = runs.pop()[0]
-        runs.append((start, end, value))
+            runs[-1] = (runs[-1][0], end, value)
+        else:
+            runs.append((start, end, value))
     return runs
 
 
@@ -205,10 +207,9 @@ def _put(t: Transition, node: Node, before: Image, image: Image) -> None:
     """Let ``image`` take the place of ``before``; the file grows as far as it was written."""
     t.images[image.name] = image
     t.change(node.name, private=Qcow2State(image.l1_entries, image.l2_tables))
-    new = {*image.data.values(), *image.l2_tables.values()}
-    new -= {*before.data.values(), *before.l2_tables.values()}
-    if new:
-        grown(t, t.primary_child(node.name), (max(new) + 1) * CLUSTER)
+    end = written_end(before, image)
+    if end:
+        grown(t, t.primary_child(node.name), end)
 
 
 def _cluster(t: Transition, node: Node, index: int) -> tuple[int, int]:

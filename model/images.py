@@ -120,8 +120,8 @@ def without_data(image: Image, indices: Iterable[int]) -> Image:
     )
 
 
-def resized(image: Image, size: int) -> Image:
-    """A qcow2 image with another virtual size.
+def resized(image: Image, size: int) -> tuple[Image, int]:
+    """A qcow2 image with another virtual size, and up to which byte its file was written for it.
 
     Shrinking discards, which takes L2 tables, of which those that are no longer needed are
     given back; a larger L1 table is written anew and the old one's clusters are free then.
@@ -129,8 +129,9 @@ def resized(image: Image, size: int) -> Image:
     """
     start = -(-size // CLUSTER) * CLUSTER
     entries = -(-size // L2_COVERS)
+    end = 0
     if size < image.size:
-        image = _shrunk(image, start, entries)
+        image, end = _shrunk(image, start, entries)
     elif entries > image.l1_entries:
         if entries > _MOST_L1_ENTRIES:
             raise ImageError("the L1 table is too large")
@@ -141,34 +142,37 @@ def resized(image: Image, size: int) -> Image:
             l1_entries=entries,
             l1_first=first,
             free=image.free | set(old),
-            length=max(image.length, first * CLUSTER + entries * 8),
         )
+        end = first * CLUSTER + entries * 8
     # The rest of the last cluster stays as it is, and shows again if the image grows.
-    return attrs.evolve(image, size=size, extents=cut(image.extents, start))
+    return attrs.evolve(image, size=size, extents=cut(image.extents, start)), end
 
 
-def _shrunk(image: Image, start: int, entries: int) -> Image:
-    """Without what lies behind ``start`` and the L2 tables from ``entries`` on.
-
-    ``length`` is where the file ends before its tail is cut off.
-    """
+def _shrunk(image: Image, start: int, entries: int) -> tuple[Image, int]:
+    """Without what lies behind ``start`` and the L2 tables from ``entries`` on."""
     before = image.l2_tables
     if start < image.size:
         image = with_l2_tables(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
-    written = [place + 1 for i, place in image.l2_tables.items() if i not in before]
-    length = max([image.length, *(end * CLUSTER for end in written)])
+    written = max((place + 1 for i, place in image.l2_tables.items() if i not in before), default=0)
     image = without_data(image, [i for i in image.data if i * CLUSTER >= start])
     image = released(image, [t for i, t in image.l2_tables.items() if i >= entries])
     clusters = image.clusters
     while clusters - 1 in image.free:
         clusters -= 1
-    return attrs.evolve(
+    image = attrs.evolve(
         image,
         clusters=clusters,
-        length=length,
         free=frozenset(i for i in image.free if i < clusters),
         l2_tables=FrozenDict({i: t for i, t in image.l2_tables.items() if i < entries}),
     )
+    return image, written * CLUSTER
+
+
+def written_end(before: Image, after: Image) -> int:
+    """Up to which byte of the file the clusters go that ``after`` has and ``before`` has not."""
+    new = {*after.data.values(), *after.l2_tables.values()}
+    new -= {*before.data.values(), *before.l2_tables.values()}
+    return (max(new) + 1) * CLUSTER if new else 0
 
 
 def zeroed(image: Image, start: int, end: int) -> Image:

@@ -146,6 +146,7 @@ INHERITS_FROM = effect(
 MAX_LENGTH = (1 << 63) - (1 << 30)
 """The longest node in bytes; a little less than what 63 bits hold."""
 
+_ON = (True, "on")
 _FLAGS = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only")
 _WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _NAME_SIZE = 32
@@ -163,11 +164,12 @@ class Flags:
     @classmethod
     def of(cls, options: FlatOptions) -> Flags:
         """What ``options`` say; what they do not say is off."""
+        get = options.get
         return cls(
-            as_bool(options.get("read-only", False)),
-            as_bool(options.get("auto-read-only", False)),
-            as_bool(options.get("cache.direct", False)),
-            as_bool(options.get("cache.no-flush", False)),
+            get("read-only") in _ON,
+            get("auto-read-only") in _ON,
+            get("cache.direct") in _ON,
+            get("cache.no-flush") in _ON,
         )
 
 

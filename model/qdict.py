@@ -47,13 +47,14 @@ def bucket(key: str) -> int:
     return ((1103515243 * (value & _WORD) + 12345) & _WORD) % BUCKETS
 
 
-def in_order(mapping: Mapping[str, object]) -> list[str]:
+@lru_cache(maxsize=65536)
+def _ordered(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(keys, key=bucket))
+
+
+def in_order(mapping: Mapping[str, object]) -> tuple[str, ...]:
     """The keys in the order in which QEMU walks a QDict: bucket, then newest first."""
-    keys = list(mapping)
-    if len(keys) > 1:
-        keys.reverse()
-        keys.sort(key=bucket)
-    return keys
+    return _ordered(tuple(mapping))
 
 
 def clone(mapping: Mapping[str, Json]) -> dict[str, Json]:

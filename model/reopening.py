@@ -190,14 +190,7 @@ COMMON = frozenset(
 )
 """Options that every node has, so that a reopen may leave them out."""
 
-_GENERIC = (
-    "cache.direct",
-    "cache.no-flush",
-    "read-only",
-    "auto-read-only",
-    "discard",
-    "detect-zeroes",
-)
+_FLAGS = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only")
 _STAYING = ("node-name", "driver", "force-share")
 
 
@@ -327,9 +320,10 @@ class Reopening:
         entry.options = clone(rest)
         self._prepare_generic(entry, rest)
         ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
-        for key in in_order(node.options):
-            if key not in rest and key not in COMMON and key not in driver.mutable:
-                ev.refuse(RESET, key=key)
+        fixed = [k for k in node.options if k not in rest and k not in COMMON]
+        lost = [k for k in fixed if k not in driver.mutable]
+        if lost:
+            ev.refuse(RESET, key=min(lost, key=in_order(node.options).index))
         ev.accepted.add(RESET.id)
         entry.private = driver.prepare(t, node, rest)
         if driver.supports_backing and entry.backing_missing:
@@ -342,16 +336,18 @@ class Reopening:
 
     def _prepare_generic(self, entry: Entry, rest: FlatOptions) -> None:
         ev = self.t.ev
-        taken = {key: rest.pop(key) for key in _GENERIC if key in rest}
-        if "discard" in taken:
-            entry.unmap = taken["discard"] in ("unmap", "on")
-        entry.detect_zeroes = str(taken.get("detect-zeroes", "off"))
+        for key in _FLAGS:
+            rest.pop(key, None)
+        discard = rest.pop("discard", None)
+        if discard is not None:
+            entry.unmap = discard in ("unmap", "on")
+        entry.detect_zeroes = str(rest.pop("detect-zeroes", "off"))
         ev.check(DETECT_ZEROES, entry.detect_zeroes != "unmap" or entry.unmap)
         if "force-share" in rest and not ev.holds(ABSORBED_STRING):
             return
-        staying = {key: rest.pop(key) for key in _STAYING if key in rest}
-        for key, value in staying.items():
-            rest[key] = as_string(value)
+        for key in _STAYING:
+            if key in rest:
+                rest[key] = as_string(rest.pop(key))
 
     def _change_child(self, entry: Entry, rest: FlatOptions, name: str, undo: Undo) -> None:
         if name not in rest:
@@ -421,24 +417,18 @@ class Reopening:
         return current is not None
 
     def _check_unchanged(self, node: Node, rest: FlatOptions) -> None:
-        ev = self.t.ev
-        for key in in_order(rest):
-            value = rest[key]
-            if isinstance(value, str):
-                link = node.link(key)
-                if link is not None and link.child == value:
-                    continue
-            old = node.options.get(key)
-            if type(old) is not type(value) or old != value:
-                ev.refuse(UNCHANGED, key=key)
-        ev.accepted.add(UNCHANGED.id)
+        wrong = [key for key, value in rest.items() if not _unchanged(node, key, value)]
+        if wrong:
+            self.t.ev.refuse(UNCHANGED, key=min(wrong, key=in_order(rest).index))
+        self.t.ev.accepted.add(UNCHANGED.id)
 
     def _commit(self, entry: Entry) -> None:
         t = self.t
         node = t.nodes[entry.node]
-        gone = {link.name for link in node.children} | {"backing"}
-        options = {k: v for k, v in entry.options.items() if k not in gone}
-        explicit = {k: v for k, v in entry.explicit.items() if k not in gone}
+        options, explicit = entry.options, entry.explicit
+        for name in ("backing", *[link.name for link in node.children]):
+            options.pop(name, None)
+            explicit.pop(name, None)
         if not t.ev.holds(TAKE_OPTIONS):
             options = {**node.options, **options}
         zeroes = t.ev.holds(DETECT_ZEROES_DEFAULT) or "detect-zeroes" in entry.options
@@ -455,6 +445,15 @@ class Reopening:
             private=entry.private,
         )
         driver_of(node.driver).reopened(t, node, after)
+
+
+def _unchanged(node: Node, key: str, value: Any) -> bool:
+    """Whether a node has an option, or a child by that name, as it is given."""
+    old = node.options.get(key)
+    if type(old) is type(value) and old == value:
+        return True
+    link = node.link(key) if isinstance(value, str) else None
+    return link is not None and link.child == value
 
 
 def _present(node: Node, name: str) -> Link | None:

@@ -141,7 +141,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
         image, size=node.size, l1_entries=known.l1_entries, l2_tables=known.l2_tables
     )
     try:
-        after = images.resized(image, size)
+        after, written = images.resized(image, size)
     except images.ImageError:
         t.ev.refuse(RESIZE_L1)
         return
@@ -149,13 +149,13 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     t.images[image.name] = after
     backing = node.link("backing")
     if backing is not None and size > node.size and t.length(backing.child) > node.size:
-        after = t.images[image.name] = images.zeroed(after, node.size, size)
+        resized = after
+        after = t.images[image.name] = images.zeroed(resized, node.size, size)
+        written = max(written, images.written_end(resized, after))
     t.change(node.name, private=Qcow2State(after.l1_entries, after.l2_tables))
     end = after.clusters * images.CLUSTER
-    if after.length > image.length:
-        grown(t, file, after.length)
-    if after.clusters > image.clusters and after.l1_clusters == image.l1_clusters:
-        grown(t, file, end)
+    if written:
+        grown(t, file, written)
     if size < node.size and end < t.length(file):
         try:
             _truncate(t, file, end)

@@ -56,20 +56,18 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
     Sizes and numbers become integers, booleans become ``bool``. The first bad one in
     the dictionary's order is refused.
     """
-    taken: FlatOptions = {}
-    for key in in_order(options) if len(options) > 1 else list(options):
-        kind = kinds.get(key)
-        if kind is None:
-            continue
-        value = options.pop(key)
+    taken = {key: options.pop(key) for key in list(options) if key in kinds}
+    negative = [k for k, v in taken.items() if kinds[k] == "size" and int(v) < 0]
+    if negative:
+        ev.refuse(SIZE_RANGE, key=min(negative, key=in_order(taken).index))
+    for key, value in taken.items():
+        kind = kinds[key]
         if kind == "bool":
             taken[key] = as_bool(value)
         elif kind == "string":
             taken[key] = as_string(value)
-        elif kind == "size":
-            ev.check(SIZE_RANGE, int(value) >= 0, key=key)
-            taken[key] = int(value)
         else:
+            ev.accepted.add(SIZE_RANGE.id)
             taken[key] = int(value)
     return taken
 
