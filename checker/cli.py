@@ -332,7 +332,7 @@ def mutants(
         run = run_mutants(
             whole,
             rules,
-            lambda mutant: make(mutant, Amount(examples, steps, chosen)),
+            lambda mutant: make(mutant, Amount(examples, steps, chosen), mutant=True),
             lambda mutant: with_oracle(sides, mutant),
             seed=chosen,
             release=build.version,

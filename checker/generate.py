@@ -53,11 +53,15 @@ class CheckedGenerator(Protocol):
         """Make examples until there are no more; lets StopRun pass."""
 
 
-def _generate(dialect: Dialect, amount: Amount, on_step: OnStep, on_trace: OnTrace) -> None:
+def _generate(
+    dialect: Dialect, amount: Amount, on_step: OnStep, on_trace: OnTrace, *, mutant: bool = False
+) -> None:
     """Run the machine until ``amount`` is reached, beginning anew where the model breaks.
 
     The engine stops at the first exception, and the traces after it may be of use. It
     also hands over examples that it cut short and does not count; they are counted here.
+    A ``mutant`` may lead to states that the strategies rightly take for impossible and
+    stumble over; then too the run begins anew.
     """
     made = 0
 
@@ -82,6 +86,11 @@ def _generate(dialect: Dialect, amount: Amount, on_step: OnStep, on_trace: OnTra
         except _SpecFailed:
             failures += 1
             continue
+        except Exception:
+            if not mutant:
+                raise
+            failures += 1
+            continue
         if made == before:
             return  # nothing left to try
 
@@ -90,17 +99,18 @@ def _nothing(_before: BlockState, _command: Command, _outcome: Outcome) -> None:
     """Watch nothing."""
 
 
-def examples(dialect: Dialect, amount: Amount) -> Generator:
+def examples(dialect: Dialect, amount: Amount, *, mutant: bool = False) -> Generator:
     """Examples to replay, the same ones for the same seed.
 
-    One that the model broke at has fewer expectations than commands.
+    One that the model broke at has fewer expectations than commands. ``mutant`` says
+    that the dialect is wrong on purpose.
     """
 
     def generate(sink: Callable[[Example], None]) -> None:
         def on_trace(trace: Trace, outcomes: tuple[Outcome, ...]) -> None:
             sink(Example(trace, observe(outcomes, dialect)))
 
-        _generate(dialect, amount, _nothing, on_trace)
+        _generate(dialect, amount, _nothing, on_trace, mutant=mutant)
 
     return generate
 

@@ -89,7 +89,7 @@ class Names:
             return driver.exact_filename(node, full, children)
         primary = driver.primary(node)
         if primary is None:
-            return node.filename
+            return str(node.options.get("filename", ""))
         child = self.name(primary.child)
         plain = (
             driver_of(self._nodes[primary.child].driver).is_protocol

@@ -106,6 +106,10 @@ class Permissions:
         self._cumulative[name] = (perm, shared)
         return perm, shared
 
+    def used(self, name: str) -> bool:
+        """Whether somebody outside of the graph uses a node."""
+        return self._user is not None and self._user.node == name
+
     def users(self, name: str) -> list[tuple[str, str, int, int]]:
         """``(description, child name, required, shared)`` of each user, newest first."""
         users = []

@@ -49,7 +49,8 @@ def bucket(key: str) -> int:
 
 @lru_cache(maxsize=65536)
 def _ordered(keys: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(keys, key=bucket))
+    # Reversed, since sorting keeps the order within a bucket, and that is newest first.
+    return tuple(sorted(keys[::-1], key=bucket))  # noqa: C415
 
 
 def in_order(mapping: Mapping[str, object]) -> tuple[str, ...]:

@@ -97,7 +97,10 @@ def refresh(
             driver.lose(t, node, perm)
     t.held.update(settled)
     for name in order:
-        _know_children(t, name)
+        for link in t.nodes[name].children:
+            if link.forced != t.nodes[link.child].force_share:
+                _know_children(t, name)
+                break
         driver = driver_of(t.nodes[name].driver)
         if driver.minds_permissions:
             driver.settle(t, t.nodes[name], derived.cumulative(name)[0])
@@ -119,18 +122,17 @@ def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) 
 
 
 def _know_children(t: Transition, name: str) -> None:
-    children = t.nodes[name].children
-    if any(link.forced != t.nodes[link.child].force_share for link in children):
-        known = tuple(
-            attrs.evolve(link, forced=t.nodes[link.child].force_share) for link in children
-        )
-        t.change(name, children=known)
+    known = tuple(
+        attrs.evolve(link, forced=t.nodes[link.child].force_share)
+        for link in t.nodes[name].children
+    )
+    t.change(name, children=known)
 
 
 def _check_users(t: Transition, derived: Permissions, name: str) -> None:
-    users = derived.users(name)
-    if len(users) < 2:  # noqa: PLR2004  # a conflict takes two
+    if len(t.nodes[name].parents) + derived.used(name) < 2:  # noqa: PLR2004  # it takes two
         return
+    users = derived.users(name)
     for i, (other, other_name, _, shared) in enumerate(users):
         for j, (user, user_name, perm, _) in enumerate(users):
             if i != j and perm & ~shared:

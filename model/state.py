@@ -109,8 +109,8 @@ class Node:
     ``options`` are the effective options and ``explicit`` those that a client
     gave; both are flat and without children. ``children`` and ``parents`` have
     the newest first. ``size`` is the length in bytes that the driver last
-    reported; drivers of variable length ask their file instead. ``private`` is
-    the driver's own state.
+    reported; drivers of variable length ask their file instead. ``filename`` is the name of the
+    image file that the node has open. ``private`` is the driver's own state.
     """
 
     name: str

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -72,6 +73,12 @@ ABORTS_ON_SIZE = hazard(
     source="7.2 ends with an unexpected error in parse_option_size",
 )
 
+
+def _plain(path: str) -> str:
+    """The shortest name of the same file, as far as names tell: "./sub//hd0" is "sub/hd0"."""
+    return path if path.endswith("/") else normpath(path)
+
+
 _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
@@ -124,7 +131,7 @@ class File(Driver):
             ev.meet(CLOSES_DESCRIPTOR)
             ev.refuse(PR_MANAGER, id=own["pr-manager"])
         path = own["filename"]
-        image = t.images.get(path)
+        image = t.images.get(path) or t.images.get(_plain(path))
         if path in _DIRECTORIES:
             ev.check(DIRECTORY, node.read_only or node.auto_read_only, path=path)
             ev.check(NATIVE_AIO, own.get("aio") != "native" or node.no_cache)
@@ -139,7 +146,7 @@ class File(Driver):
         t.change(
             name,
             size=sectors(length),
-            filename=path,
+            filename=path if image is None else image.name,
             private=FileState(own.get("locking") != "off", node.no_cache),
         )
 

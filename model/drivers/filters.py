@@ -345,6 +345,13 @@ class Blkdebug(Filter):
             size=t.primary_length(t.nodes[name]),
         )
 
+    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+        """``blkdebug:CONFIG:IMAGE``."""
+        config, _, image = filename.removeprefix("blkdebug:").partition(":")
+        if config:
+            options["config"] = config
+        options["x-image"] = image
+
     def _check_limits(self, opening: Opening, name: str, own: FlatOptions) -> None:
         t, ev = opening.t, opening.t.ev
         align = own.get("align", 0)

@@ -114,6 +114,23 @@ def test_an_exception_of_the_model_is_a_finding_and_the_run_goes_on(
     assert finding.steps[0].expected is None
 
 
+def test_strategies_may_stumble_over_a_mutant_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Example] = []
+
+    def breaks(*_arguments: object) -> Command:
+        if len(made) == 3:
+            made.append(made[0])
+            raise ValueError("an empty choice")
+        return {"execute": "query-named-block-nodes"}
+
+    monkeypatch.setattr("strategies.machine.build", breaks)
+    with pytest.raises(ValueError, match="an empty choice"):
+        examples(QEMU_7_2, AMOUNT)(made.append)
+    made.clear()
+    examples(QEMU_7_2, AMOUNT, mutant=True)(made.append)
+    assert len(made) >= AMOUNT.examples
+
+
 def test_first_violation() -> None:
     add: Command = {
         "execute": "blockdev-add",

@@ -18,14 +18,14 @@ from model.qdict import CrumpleError
 def test_order_is_by_bucket() -> None:
     # As the daemon printed them in a "json:" file name.
     keys = ["size", "driver", "offset", "file"]
-    assert qdict.in_order(dict.fromkeys(keys)) == ["offset", "driver", "size", "file"]
+    assert qdict.in_order(dict.fromkeys(keys)) == ("offset", "driver", "size", "file")
     assert all(0 <= qdict.bucket(key) < 512 for key in ["", "x", "\u00e9", "a\0b"])
 
 
 def test_newest_first_within_a_bucket() -> None:
     target = qdict.bucket("k0")
     same = [key for key in (f"k{n}" for n in range(5000)) if qdict.bucket(key) == target][:3]
-    assert qdict.in_order(dict.fromkeys(same)) == same[::-1]
+    assert qdict.in_order(dict.fromkeys(same)) == tuple(same[::-1])
 
 
 def test_flatten() -> None:

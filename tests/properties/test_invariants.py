@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -14,6 +13,9 @@ from model.state import EMPTY, FrozenDict, Link, Node
 from properties import INVARIANTS, WITNESSES, law
 from properties import invariants as inv
 from properties.laws import LAWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DIALECT = find_dialect("qemu-7.2")
 options_are_known = inv.options_are_in(DIALECT.schema)
@@ -57,9 +59,9 @@ def right() -> BlockState:
     return monitor.state
 
 
-def with_node(state: BlockState, name: str, **changes: Any) -> BlockState:
-    node = attrs.evolve(state.nodes[name], **changes)
-    return attrs.evolve(state, nodes=FrozenDict({**state.nodes, name: node}))
+def with_node(state: BlockState, filed: str, /, **changes: Any) -> BlockState:
+    node = attrs.evolve(state.nodes[filed], **changes)
+    return attrs.evolve(state, nodes=FrozenDict({**state.nodes, filed: node}))
 
 
 def linked(state: BlockState, parent: str, name: str, child: str, **extra: Any) -> BlockState:

@@ -6,14 +6,14 @@ from __future__ import annotations
 import copy
 import json
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import strategies as st
 
 from model import BlockState, Monitor, Outcome, find_dialect
-from model.trace import Command
 from strategies import machine_for, run
-from strategies.catalogue import CHILD, FIXED, LIVE, NAMING, OPTIONS, options_of
+from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
 from strategies.choosing import DrawChooser, RandomChooser
 from strategies.commands import BUILDERS, build_malformed
 from strategies.describing import described
@@ -23,6 +23,9 @@ from strategies.spoiling import SPOILS
 from strategies.wrong_additions import NEW_OPTIONS
 from strategies.wrong_options import ANY_OPTIONS, OWN_OPTIONS
 from strategies.wrong_reopens import REOPENED_OPTIONS
+
+if TYPE_CHECKING:
+    from model.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
 

@@ -6,17 +6,20 @@ from __future__ import annotations
 import collections
 import json
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
 from hypothesis import settings
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect, step
-from model.trace import Command
 from strategies import Enough, machine_for, run
 from strategies.catalogue import OPTIONS
 from strategies.commands import BUILDERS
 from strategies.images import MOST_IMAGES
+
+if TYPE_CHECKING:
+    from model.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
 EXAMPLES = 150
@@ -52,6 +55,11 @@ def test_between_35_and_75_percent_of_the_commands_are_accepted() -> None:
     outcomes = [outcome for _, outcomes in generated(3).traces for outcome in outcomes]
     share = sum(outcome.ok for outcome in outcomes) / len(outcomes)
     assert 0.35 <= share <= 0.75
+
+
+def test_few_commands_have_been_there_before() -> None:
+    commands = [json.dumps(command, sort_keys=True) for _, command, _ in generated(3).steps]
+    assert len(set(commands)) > 0.4 * len(commands)
 
 
 def test_reopens_are_accepted_and_refused() -> None:
@@ -131,7 +139,7 @@ def test_what_a_callback_raises_is_seen() -> None:
 
 
 @settings(max_examples=3)
-class _AsATestCase(machine_for(DIALECT)):  # type: ignore[misc]  # a class made by a function
+class _AsATestCase(machine_for(DIALECT, details="draws")):  # type: ignore[misc]  # a class made by a function
     """The machine is an ordinary one."""
 
 
