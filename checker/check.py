@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from checker.diff import StopRun, nothing
+from checker.interrupts import listening
 from checker.laws import ANSWERS, Law, Violation, first_violation, keep_violation
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def run_check(
 
     def sink(checked: Checked) -> None:
         nonlocal failure
+        interrupts.check()
         try:
             _take(tally, checked, law)
         except Exception as error:
@@ -48,13 +50,14 @@ def run_check(
         if end is not None and time.monotonic() > end:
             raise StopRun
 
-    try:
-        with contextlib.suppress(StopRun):
-            generate(sink)
-        if failure is not None:
-            raise failure
-    except KeyboardInterrupt:
-        tally.interrupted = True
+    with listening() as interrupts:
+        try:
+            with contextlib.suppress(StopRun):
+                generate(sink)
+            if failure is not None:
+                raise failure
+        except KeyboardInterrupt:
+            tally.interrupted = True
     return tally.summary()
 
 

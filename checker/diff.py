@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from checker.interrupts import listening
 from checker.judge import Example, Oracle, Replayer, Verdict, finding, judge
 from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no_law
 from checker.reduce import reduce_trace
@@ -215,7 +216,10 @@ class _Comparison:
         replay = self._sides.confirm if died else self._sides.replay
 
         def same(trace: Trace) -> bool:
-            candidate = Example(trace, self._sides.oracle(trace))
+            try:
+                candidate = Example(trace, self._sides.oracle(trace))
+            except Exception:  # noqa: BLE001  # the model breaks at it: another finding
+                return False
             found = self._options.judge(candidate, replay(trace))
             return (
                 found is not None
@@ -252,6 +256,7 @@ def run_diff(
 
     def sink(example: Example) -> None:
         nonlocal failure
+        interrupts.check()
         try:
             comparison.take_all(sides.pool.submit(example.trace, example))
         except Exception as error:
@@ -261,12 +266,13 @@ def run_diff(
         if comparison.end is not None and time.monotonic() > comparison.end:
             raise StopRun
 
-    try:
-        with contextlib.suppress(StopRun):
-            generate(sink)
-        if failure is not None:
-            raise failure
-        comparison.finish(sides.pool)
-    except KeyboardInterrupt:
-        tally.interrupted = True
+    with listening() as interrupts:
+        try:
+            with contextlib.suppress(StopRun):
+                generate(sink)
+            if failure is not None:
+                raise failure
+            comparison.finish(sides.pool)
+        except KeyboardInterrupt:
+            tally.interrupted = True
     return tally.summary()

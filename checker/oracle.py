@@ -10,7 +10,7 @@ from model import Monitor, Outcome
 from model.trace import Observation, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from model.dialect import Dialect
 
@@ -34,22 +34,18 @@ def expect(trace: Trace, dialect: Dialect) -> tuple[Expectation, ...]:
         monitor.execute(command)
         assert monitor.outcome is not None, "a command has an outcome"  # noqa: S101  # promised
         outcomes.append(monitor.outcome)
-    return observe(outcomes, dialect)
+    return tuple(observe(outcomes, dialect))
 
 
-def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> tuple[Expectation, ...]:
+def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> Iterator[Expectation]:
     """What the two queries of the graph would show after each of a trace's outcomes."""
     monitor = Monitor(dialect)
-    expectations: list[Expectation] = []
+    last: Observation | None = None
     for outcome in outcomes:
-        unchanged = bool(expectations) and outcome.state is monitor.state
+        unchanged = outcome.state is monitor.state
         monitor.state, monitor.outcome = outcome.state, outcome
-        if unchanged:
-            last = expectations[-1].observation
-            seen = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
+        if last is not None and unchanged:
+            last = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
         else:
-            seen = monitor.observe()
-        expectations.append(
-            Expectation(seen, outcome.accepted, outcome.refused, outcome.hazards, outcome.ended)
-        )
-    return tuple(expectations)
+            last = monitor.observe()
+        yield Expectation(last, outcome.accepted, outcome.refused, outcome.hazards)

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers import Driver, driver_of
-from model.lengths import settle
 from model.naming import Names
 from model.permissions import (
     Grant,
+    Permissions,
     links_to,
     reaches,
     topological,
 )
+from model.refreshing import loosen
 from model.rules import Evaluation, effect, guard, hazard
 from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, changed
 
@@ -227,13 +228,18 @@ class Transition:
                 self.freeze(link.key, frozen=False)
         for link in self.nodes[name].children:
             self.unset_inherits(name, link.name, None)
-            self.detach(link.key)
-            settle(self, link.child)
-            self.release(link.child)
+            self.drop(link)
         del self.nodes[name]
         self.held.pop(name, None)
         if held is not None:
             self.release(held)
+
+    def drop(self, link: Link) -> None:
+        """Take a link away for good: what it required is required no more."""
+        before = Permissions(dict(self.nodes), {})
+        self.detach(link.key)
+        loosen(self, link.child, before)
+        self.release(link.child)
 
     # Links
 
@@ -260,7 +266,7 @@ class Transition:
             self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
         else:
             self.ev.accepted.add(CYCLE.id)
-        link = Link(parent, name, child, role, forced=self.nodes[child].force_share)
+        link = Link(parent, name, child, role)
         self.attach(link)
         undo.add(lambda: self._drop(link.key))
 
@@ -276,8 +282,11 @@ class Transition:
     def replace_child(self, key: LinkKey, child: str, undo: Undo) -> None:
         """Let a link lead to another child; the old one is released when this is settled."""
         before = self._lists(key)
+        forced = self.nodes[before[2]].force_share != self.nodes[child].force_share
+        # The parent is not asked again what it shares with another child.
+        kept = Permissions(self.nodes, {}).grant(key) if forced else None
         old = self.detach(key)
-        self.attach(attrs.evolve(old, child=child))
+        self.attach(attrs.evolve(old, child=child, kept=kept or old.kept))
 
         def backward() -> None:
             self.detach(key)

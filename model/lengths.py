@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers.base import driver_of, sectors
-from model.permissions import Permissions, topological
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -93,15 +92,13 @@ def cut(t: Transition, name: str, length: int) -> None:
         t.images[image.name] = attrs.evolve(image, length=length)
 
 
-def settle(t: Transition, root: str) -> None:
-    """Let the drivers below ``root`` notice what their users now require of them."""
-    for name in topological(t.nodes, [root]):
-        node = t.nodes[name]
+def look_again(t: Transition) -> None:
+    """A raw node whose file has become too short for its window keeps the shorter window."""
+    for node in list(t.nodes.values()):
         driver = driver_of(node.driver)
-        if driver.minds_permissions:
-            perm, _ = Permissions(t.nodes, {}).cumulative(name)
-            driver.lose(t, node, perm)
-            driver.settle(t, t.nodes[name], perm)
+        private = driver.shortened(t, node)
+        if private is not node.private:
+            t.change(node.name, private=private)
 
 
 def cluster_size(t: Transition, name: str) -> int | None:

@@ -86,9 +86,10 @@ class Permissions:
         fresh = name in self._fresh
         for link in node.children:
             needed, granted = driver.child_permissions(node, link.role, writable, perm, shared)
-            if self._nodes[link.child].force_share if fresh else link.forced:
+            if self._nodes[link.child].force_share:
                 granted = ALL
-            self._grants[name, link.name] = (needed, granted)
+            grant = (needed, granted) if fresh or link.kept is None else link.kept
+            self._grants[name, link.name] = grant
 
     def cumulative(self, name: str) -> Grant:
         """What all users of a node together require of it, and what all of them share."""

@@ -14,7 +14,7 @@ import attrs
 
 from model.drivers.base import driver_of
 from model.permissions import ALL, Grant, Permissions, User, permission_names, topological
-from model.rules import guard
+from model.rules import Refusal, guard
 from model.state import Perm
 
 if TYPE_CHECKING:
@@ -97,13 +97,31 @@ def refresh(
             driver.lose(t, node, perm)
     t.held.update(settled)
     for name in order:
-        for link in t.nodes[name].children:
-            if link.forced != t.nodes[link.child].force_share:
-                _know_children(t, name)
-                break
-        driver = driver_of(t.nodes[name].driver)
+        node = t.nodes[name]
+        if any(link.kept is not None for link in node.children):
+            known = tuple(attrs.evolve(link, kept=None) for link in node.children)
+            node = t.change(name, children=known)
+        driver = driver_of(node.driver)
         if driver.minds_permissions:
-            driver.settle(t, t.nodes[name], derived.cumulative(name)[0])
+            perm, _ = derived.cumulative(name)
+            driver.settle(t, node, perm, reopening=writable is not None and name in writable)
+
+
+def loosen(t: Transition, name: str, before: Permissions) -> None:
+    """A user of a node has gone, which should never be refused.
+
+    Where it is, since the node has come to a size that those who stay could not ask for,
+    all links below keep what they required and shared ``before``.
+    """
+    try:
+        refresh(t, [name])
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        for below in topological(t.nodes, [name]):
+            children = tuple(
+                attrs.evolve(link, kept=before.grant(link.key)) for link in t.nodes[below].children
+            )
+            t.change(below, children=children)
 
 
 def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) -> None:
@@ -119,14 +137,6 @@ def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) 
         alignment = driver_of(node.driver).alignment(t, node)
         if alignment > 1:
             ev.check(ALIGNMENT, t.length(node.name) % alignment == 0)
-
-
-def _know_children(t: Transition, name: str) -> None:
-    known = tuple(
-        attrs.evolve(link, forced=t.nodes[link.child].force_share)
-        for link in t.nodes[name].children
-    )
-    t.change(name, children=known)
 
 
 def _check_users(t: Transition, derived: Permissions, name: str) -> None:

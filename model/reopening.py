@@ -173,7 +173,7 @@ ABORTED_FILE = hazard(
 )
 SHARED_BELOW = hazard(
     "hazard.shared-below",
-    "A child is taken away below which a node is reached in two ways.",
+    "A child is changed where a node below is reached in two ways, before or after.",
     source="7.2 ends with an assertion when it ends the drain of the subtree",
 )
 
@@ -365,11 +365,10 @@ class Reopening:
         if old is not None and self._skip_implicit(old.child) == new:
             return
         role = self._check_link(node, name, old)
+        shared = shares_below(t.nodes, node.name)
         inherits = new is not None and self._inherits(new, node.name)
         if old is not None:
             entry.old_children.append(old.child)
-            if shares_below(t.nodes, node.name):
-                ev.meet(SHARED_BELOW)
             if ev.holds(ROOT_INHERITS_NOTHING):
                 t.unset_inherits(node.name, old.name, undo)
             t.remove_child(old.key, undo)
@@ -378,6 +377,8 @@ class Reopening:
             entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
+        if shared or shares_below(t.nodes, node.name):
+            ev.meet(SHARED_BELOW)
 
     def _check_link(self, node: Node, name: str, old: Link | None) -> int:
         """The rules on the link itself; returns the role of the new child."""
@@ -442,7 +443,7 @@ class Reopening:
             no_flush=entry.flags.no_flush,
             unmap=entry.unmap,
             detect_zeroes=entry.detect_zeroes if zeroes else node.detect_zeroes,
-            private=entry.private,
+            private=driver_of(node.driver).adopt(node, entry.private),
         )
         driver_of(node.driver).reopened(t, node, after)
 

@@ -85,8 +85,8 @@ LinkKey = tuple[str, str]
 class Link:
     """An edge of the graph, held in its parent's ``children``.
 
-    ``forced`` says that the parent shares everything because the child was one with
-    force-share when the parent's permissions were last refreshed. It outlives that child.
+    ``kept`` is what the parent goes on requiring and sharing (sums of :class:`Perm`) where
+    QEMU did not work that out anew, and None where it did.
     """
 
     parent: str
@@ -94,7 +94,7 @@ class Link:
     child: str
     role: int
     frozen: bool = False
-    forced: bool = False
+    kept: tuple[int, int] | None = None
 
     @property
     def key(self) -> LinkKey:
@@ -216,7 +216,7 @@ class BlockState:
     objects: FrozenDict[str, Object] = EMPTY
     images: FrozenDict[str, Image] = EMPTY
     serial: int = 0
-    direct_alignment: int = 4096
+    direct_alignment: int = 512
 
     def links(self) -> Iterator[Link]:
         """Every link of the graph, parents in the order of the nodes."""

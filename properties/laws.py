@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _QUERIES: Final = ("query-named-block-nodes", "x-debug-query-block-graph")
 _MAKERS: Final = ("blockdev-add", "blockdev-del")
+_BY_LENGTH: Final = frozenset({"permissions.alignment", "raw.offset", "raw.size"})
 _QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard")
 """Options that QEMU writes down by itself where a client leaves them out."""
 
@@ -246,8 +247,8 @@ def reopening_is_idempotent_in(dialect: Dialect) -> Law:
         if sorted(_edges(before)) != sorted(_edges(outcome.state)):
             return None
         again = step(outcome.state, command, dialect)
-        # The first time nodes go by their alignment as it was, the second as it has become.
-        if again.hazards or again.refused == {"permissions.alignment"}:
+        # The first time nodes go by lengths and alignments as they were, then as they have become.
+        if again.hazards or again.refused & _BY_LENGTH:
             return None
         if not again.ok:
             return f"once more it is refused: {again.reply['error']['desc']}"

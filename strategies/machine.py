@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -52,6 +53,9 @@ def _ignore_trace(_trace: Trace, _outcomes: tuple[Outcome, ...]) -> None:
 
 @st.composite
 def _images(draw: st.DrawFn) -> tuple[ImageSpec, ...]:
+    # Each start of the engine begins with the least of everything: one rule over and over.
+    if draw(_SEEDS) == 0:
+        reject()
     return choose_images(DrawChooser(draw))
 
 

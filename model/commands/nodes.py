@@ -9,7 +9,7 @@ import attrs
 
 from model.drivers import driver_of
 from model.graph import CYCLE
-from model.lengths import settle
+from model.lengths import look_again
 from model.opening import NO_NODE, Opening
 from model.permissions import Permissions, reaches
 from model.qdict import flatten
@@ -214,6 +214,7 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
         ev.refuse(REOPEN_NOTHING)
     ev.accepted.add(REOPEN_NOTHING.id)
     reopening.run()
+    look_again(t)
 
 
 def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
@@ -278,9 +279,7 @@ def _remove_child(t: Transition, parent: str, child: str) -> None:
     members = tuple(member for member in quorum.members if member != child)
     t.change(parent, private=attrs.evolve(quorum, members=members, next_index=next_index))
     t.unset_inherits(parent, child, None)
-    t.detach(link.key)
-    settle(t, link.child)
-    t.release(link.child)
+    t.drop(link)
 
 
 def _add_child(t: Transition, parent: str, child: str) -> None:
@@ -294,7 +293,7 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
     name = f"children.{quorum.next_index}"
     ev.check(CYCLE, not reaches(t.nodes, child, parent), child=child, name=name, parent=parent)
     before = dict(t.nodes)
-    t.attach(Link(parent, name, child, Role.DATA, forced=t.nodes[child].force_share))
+    t.attach(Link(parent, name, child, Role.DATA))
     try:
         refresh(t, [parent])
     except Refusal:

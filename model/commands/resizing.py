@@ -12,10 +12,10 @@ from model.commands.nodes import overlay_of
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.drivers.formats import Qcow2State
-from model.lengths import content, grown
+from model.lengths import content, grown, look_again
 from model.opening import MAX_LENGTH, NO_NODE
-from model.permissions import ALL, User
-from model.refreshing import refresh
+from model.permissions import ALL, Permissions, User
+from model.refreshing import loosen, refresh
 from model.rules import Refusal, guard, hazard
 from model.state import Image, Node, Perm
 
@@ -96,6 +96,8 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     user = User("an unnamed block device", "root", name, Perm.RESIZE, ALL)
     refresh(t, [name], user=user)
     _truncate(t, name, size)
+    loosen(t, name, Permissions(dict(t.nodes), {}, user))
+    look_again(t)
 
 
 def _truncate(t: Transition, name: str, size: int) -> None:

@@ -149,6 +149,14 @@ class Driver:
         """Check the options of a reopen and take them out; returns the new private state."""
         return node.private
 
+    def adopt(self, node: Node, prepared: Any) -> Any:
+        """The private state when a reopen is carried out; ``node`` is as it is by now."""
+        return prepared
+
+    def shortened(self, t: Transition, node: Node) -> Any:
+        """The private state once the driver has looked at the length of its file."""
+        return node.private
+
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """Notice that a reopen has made ``after`` of ``before``."""
 
@@ -206,8 +214,11 @@ class Driver:
     def lose(self, t: Transition, node: Node, perm: int) -> None:
         """Prepare for users that require no more than ``perm``."""
 
-    def settle(self, t: Transition, node: Node, perm: int) -> None:
-        """Notice that ``perm`` is now what the node's users require."""
+    def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
+        """Notice that ``perm`` is now what the node's users require.
+
+        ``reopening``: the node is in a transaction that has still to be carried out.
+        """
 
     def alignment(self, t: Transition, node: Node) -> int:
         """The request alignment in bytes."""

@@ -79,6 +79,8 @@ def _plain(path: str) -> str:
     return path if path.endswith("/") else normpath(path)
 
 
+_SAFE_ALIGNMENT = 4096
+_DEVICES = frozenset({"/dev/null", "/dev/zero"})
 _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
@@ -96,11 +98,13 @@ class FileState:
     """Whether the node locks its file, and how the file is really open.
 
     ``forgotten`` says that QEMU takes the descriptor for a read-only one without direct access.
+    ``alignment`` of requests is in bytes.
     """
 
     locking: bool
     direct: bool = False
     forgotten: bool = False
+    alignment: int = 1
 
 
 class File(Driver):
@@ -132,8 +136,9 @@ class File(Driver):
             ev.refuse(PR_MANAGER, id=own["pr-manager"])
         path = own["filename"]
         image = t.images.get(path) or t.images.get(_plain(path))
-        if path in _DIRECTORIES:
-            ev.check(DIRECTORY, node.read_only or node.auto_read_only, path=path)
+        if path in _DIRECTORIES or path in _DEVICES:
+            writes = path in _DIRECTORIES and not (node.read_only or node.auto_read_only)
+            ev.check(DIRECTORY, not writes, path=path)
             ev.check(NATIVE_AIO, own.get("aio") != "native" or node.no_cache)
             ev.refuse(NOT_REGULAR, path=path)
         if image is None:
@@ -147,7 +152,11 @@ class File(Driver):
             name,
             size=sectors(length),
             filename=path if image is None else image.name,
-            private=FileState(own.get("locking") != "off", node.no_cache),
+            private=FileState(
+                own.get("locking") != "off",
+                node.no_cache,
+                alignment=t.before.direct_alignment if node.no_cache else 1,
+            ),
         )
 
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
@@ -174,12 +183,24 @@ class File(Driver):
         known = (False, False) if state.forgotten else _access(before, perm)
         kept = wanted == known and t.ev.holds(FORGETS_ACCESS)
         direct = state.direct if kept else after.no_cache
-        t.change(after.name, private=attrs.evolve(state, direct=direct, forgotten=kept))
+        # The alignment is probed on the old descriptor; one without direct access tells nothing.
+        found = t.before.direct_alignment if state.direct else _SAFE_ALIGNMENT
+        private = attrs.evolve(
+            state,
+            direct=direct,
+            forgotten=kept,
+            alignment=found if after.no_cache else 1,
+        )
+        t.change(after.name, private=private)
 
-    def settle(self, t: Transition, node: Node, perm: int) -> None:
+    def adopt(self, node: Node, prepared: Any) -> Any:
+        """How the file is open is settled apart."""
+        return node.private
+
+    def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """What the file's users require may ask for another descriptor, which is known again."""
         state: FileState = node.private
-        if state.forgotten and _access(node, perm) != (False, False):
+        if state.forgotten and not reopening and _access(node, perm) != (False, False):
             t.change(node.name, private=attrs.evolve(state, direct=node.no_cache, forgotten=False))
 
     def reads_badly(self, node: Node) -> bool:
@@ -196,7 +217,8 @@ class File(Driver):
 
     def alignment(self, t: Transition, node: Node) -> int:
         """Direct access goes by what the host's file system asks for."""
-        return t.before.direct_alignment if node.no_cache else 1
+        state: FileState = node.private
+        return state.alignment
 
 
 def _access(node: Node, perm: int) -> tuple[bool, bool]:

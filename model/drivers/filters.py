@@ -62,6 +62,13 @@ PREALLOC_ALIGNMENT = guard(
     text="prealloc-align parameter of preallocate filter is not aligned to underlying node "
     "request alignment ({alignment})",
 )
+DEBUG_NAME = guard(
+    "blkdebug.filename",
+    "A blkdebug file name names a configuration, perhaps an empty one, and an image.",
+    source="7.2",
+    text="blkdebug requires both config file and image path",
+    unreachable="only a backing file name in an image gets there",
+)
 DEBUG_CONFIG = guard(
     "blkdebug.config",
     "A configuration file exists.",
@@ -210,10 +217,11 @@ class Preallocate(Filter):
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """Both options may change but not be omitted."""
-        old: PreallocateState = node.private
-        return attrs.evolve(
-            self._state(t, node, options), data_end=old.data_end, file_end=old.file_end
-        )
+        return self._state(t, node, options)
+
+    def adopt(self, node: Node, prepared: PreallocateState) -> Any:
+        """New options; what is remembered of the file stays."""
+        return attrs.evolve(node.private, align=prepared.align, size=prepared.size)
 
     def _state(self, t: Transition, node: Node, options: FlatOptions) -> PreallocateState:
         own = absorb(t.ev, options, self.kinds)
@@ -256,7 +264,7 @@ class Preallocate(Filter):
             cut(t, t.primary_child(node.name), state.data_end)
             t.change(node.name, private=attrs.evolve(state, file_end=state.data_end))
 
-    def settle(self, t: Transition, node: Node, perm: int) -> None:
+    def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """Begin to remember, or forget."""
         state: PreallocateState = node.private
         if not _may_write_and_resize(perm):
@@ -346,8 +354,12 @@ class Blkdebug(Filter):
         )
 
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
-        """``blkdebug:CONFIG:IMAGE``."""
-        config, _, image = filename.removeprefix("blkdebug:").partition(":")
+        """``blkdebug:CONFIG:IMAGE``; any other name is that of the image."""
+        if not filename.startswith("blkdebug:"):
+            options["x-image"] = filename
+            return
+        config, colon, image = filename.removeprefix("blkdebug:").partition(":")
+        opening.t.ev.check(DEBUG_NAME, colon)
         if config:
             options["config"] = config
         options["x-image"] = image

@@ -322,6 +322,14 @@ class Raw(Driver):
         state: RawState = node.private
         return state.offset == 0
 
+    def shortened(self, t: Transition, node: Node) -> Any:
+        """A window that is longer than the rest of the file is cut for good."""
+        state: RawState = node.private
+        if state.size is None:
+            return state
+        rest = max(0, t.primary_length(node) - state.offset)
+        return state if state.size <= rest else attrs.evolve(state, size=rest)
+
     def length(self, t: Transition, node: Node) -> int:
         """What of the window lies within the file, in whole sectors."""
         state: RawState = node.private

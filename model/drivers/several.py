@@ -46,6 +46,13 @@ BLKVERIFY_REWRITE = guard(
     source="7.2",
     text="rewrite-corrupted=on cannot be used with blkverify=on",
 )
+VERIFY_NAME = guard(
+    "blkverify.filename",
+    "A blkverify file name names a raw image and one under test.",
+    source="7.2",
+    text="blkverify requires raw copy and original image path",
+    unreachable="only a backing file name in an image gets there",
+)
 UNEQUAL = guard(
     "quorum.unequal",
     "The children of a quorum have one length.",
@@ -142,6 +149,16 @@ class Blkverify(Filter):
         opening.open_child(name, "raw", options, Role.FILTER, "x-raw", own)
         opening.open_child(name, "test", options, Role.DATA, "x-image", own)
         t.change(name, size=self.measure(t, t.nodes[name]))
+
+    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+        """``blkverify:RAW:IMAGE``; any other name is that of the image under test."""
+        if not filename.startswith("blkverify:"):
+            options["x-image"] = filename
+            return
+        raw, colon, image = filename.removeprefix("blkverify:").partition(":")
+        opening.t.ev.check(VERIFY_NAME, colon)
+        options["x-raw"] = raw
+        options["x-image"] = image
 
     def measure(self, t: Transition, node: Node) -> int:
         """That of the image under test."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,11 +12,12 @@ import pytest
 from checker.case import load
 from checker.check import run_check
 from checker.generate import checked, examples
-from checker.laws import ANSWERS, Violation, first_violation, no_law, signature
+from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no_law, signature
 from checker.tally import Amount, Tally
-from model import Outcome, step
+from model import Monitor, Outcome, step
 from model.dialect import QEMU_7_2
-from model.trace import ImageSpec, Trace
+from model.trace import ImageSpec, Observation, Trace
+from strategies.commands import build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from model import BlockState, Dialect
     from model.trace import Command
     from reports.values import Summary
+    from strategies.scene import Scene
 
 AMOUNT = Amount(12, 10, 3)
 
@@ -114,21 +118,62 @@ def test_an_exception_of_the_model_is_a_finding_and_the_run_goes_on(
     assert finding.steps[0].expected is None
 
 
-def test_strategies_may_stumble_over_a_mutant_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_of_the_queries_cuts_the_example_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    observe = Monitor.observe
+
+    def breaks(self: Monitor) -> Observation:
+        if len(self.state.nodes) > 6:
+            raise KeyError("gone")
+        return observe(self)
+
+    monkeypatch.setattr(Monitor, "observe", breaks)
     made: list[Example] = []
+    examples(QEMU_7_2, AMOUNT)(made.append)
+    assert len(made) == AMOUNT.examples
+    assert {len(e.trace.commands) - len(e.expectations) for e in made} == {0, 1}
+    tally = Tally("check", QEMU_7_2, seed=1)
+    broken = next(e for e in made if len(e.trace.commands) > len(e.expectations))
+    violation = first_violation(broken.trace, QEMU_7_2, no_law)
+    assert violation == Violation(len(broken.expectations), ANSWERS, "KeyError: 'gone'")
+    keep_violation(tally, broken.trace, violation, no_law, 50)
+    (finding,) = tally.summary().findings
+    assert finding.kind == "property"
 
-    def breaks(*_arguments: object) -> Command:
-        if len(made) == 3:
-            made.append(made[0])
+
+def test_an_interrupt_that_somebody_swallows_is_not_lost() -> None:
+    seen = 0
+
+    def swallows(sink: Any) -> None:
+        def deaf(example: Checked) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 2:
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+            sink(example)
+
+        checked(QEMU_7_2, AMOUNT, no_law)(deaf)
+
+    tally = Tally("check", QEMU_7_2, seed=1)
+    summary = run_check(tally, swallows, no_law)
+    assert (summary.interrupted, summary.examples) == (True, 1)
+
+
+def test_strategies_may_stumble_over_a_mutant_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(scene: Scene, kind: str) -> Command:
+        if kind == "resize" and len(scene.images) == 1:
             raise ValueError("an empty choice")
-        return {"execute": "query-named-block-nodes"}
+        return build(scene, kind)
 
+    made: list[Example] = []
     monkeypatch.setattr("strategies.machine.build", breaks)
     with pytest.raises(ValueError, match="an empty choice"):
-        examples(QEMU_7_2, AMOUNT)(made.append)
+        examples(QEMU_7_2, Amount(60, 20, 3))(made.append)
     made.clear()
-    examples(QEMU_7_2, AMOUNT, mutant=True)(made.append)
-    assert len(made) >= AMOUNT.examples
+    examples(QEMU_7_2, Amount(60, 20, 3), mutant=True)(made.append)
+    assert len(made) == 60
 
 
 def test_first_violation() -> None:
