@@ -48,4 +48,4 @@ def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> Iterator[Expectati
             last = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
         else:
             last = monitor.observe()
-        yield Expectation(last, outcome.accepted, outcome.refused, outcome.hazards)
+        yield Expectation(last, outcome.accepted, outcome.refused, outcome.hazards, outcome.ended)

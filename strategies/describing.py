@@ -58,6 +58,10 @@ def own_options(node: Node) -> Options:
             given[name] = True
     if node.driver == "file":
         given.setdefault("filename", node.options.get("filename", node.filename))
+    # Reopened twice in one transaction, a node can have an option both as one value and as
+    # several; no JSON says both.
+    for name in [key for key in given if any(x.startswith(f"{key}.") for x in given)]:
+        del given[name]
     nested = crumple(given)
     return dict(nested) if isinstance(nested, dict) else {}
 

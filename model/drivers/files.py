@@ -30,6 +30,12 @@ DIRECTORY = guard(
     source="7.2",
     text="Could not open '{path}': Is a directory",
 )
+DIRECTORY_DIRECT = guard(
+    "file.directory-direct",
+    "A directory cannot be opened for direct access.",
+    source="7.2, on the file systems of Linux",
+    text="Could not open '{path}': filesystem does not support O_DIRECT",
+)
 NOT_REGULAR = guard(
     "file.not-regular",
     "What is opened as a file is a regular file.",
@@ -139,7 +145,8 @@ class File(Driver):
         if path in _DIRECTORIES or path in _DEVICES:
             writes = path in _DIRECTORIES and not (node.read_only or node.auto_read_only)
             ev.check(DIRECTORY, not writes, path=path)
-            ev.check(NATIVE_AIO, own.get("aio") != "native" or node.no_cache)
+            ev.check(DIRECTORY_DIRECT, not node.no_cache, path=path)
+            ev.check(NATIVE_AIO, own.get("aio") != "native")
             ev.refuse(NOT_REGULAR, path=path)
         if image is None:
             ev.refuse(NO_FILE, path=path)

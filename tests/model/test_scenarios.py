@@ -249,8 +249,8 @@ def test_reading_through_copy_on_read_copies(monitor: Monitor) -> None:
     monitor.images.create("hd0.qcow2", format="qcow2", size=MIB)
     monitor.images.create("hd1.qcow2", format="qcow2", size=MIB, backing="hd0.qcow2")
     monitor.images.write("hd0.qcow2", 0, MIB, 9)
-    overlay = {"driver": "qcow2", "node-name": "a", "file": {"driver": "file"}}
-    overlay["file"] = {"driver": "file", "filename": "hd1.qcow2", "node-name": "a-file"}
+    file = {"driver": "file", "filename": "hd1.qcow2", "node-name": "a-file"}
+    overlay = {"driver": "qcow2", "node-name": "a", "file": file}
     qmp(monitor, "blockdev-add", driver="copy-on-read", node_name="c", file=overlay)
     monitor.read("c", 0, 1000)
     qmp(monitor, "blockdev-reopen", options=[{**overlay, "backing": None}])
