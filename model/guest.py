@@ -193,6 +193,9 @@ def _write(
         _put(t, node, before, image)
     elif node.driver == "raw":
         shift = node.private.offset
+        if end + shift > t.primary_length(node):
+            # The window is rounded up to a sector, and its last bytes lie behind the file.
+            raise ImageError(f"the last sector of {name!r} is not all there; QEMU ends there")
         _write(t, t.primary_child(name), start + shift, end + shift, value, zeroes=zeroes)
     elif node.driver == "file":
         image = _guest_bytes(t, node)
@@ -209,7 +212,7 @@ def _put(t: Transition, node: Node, before: Image, image: Image) -> None:
     t.change(node.name, private=Qcow2State(image.l1_entries, image.l2_tables))
     end = written_end(before, image)
     if end:
-        grown(t, t.primary_child(node.name), end)
+        grown(t, t.primary_child(node.name), end, zeroes=False)
 
 
 def _cluster(t: Transition, node: Node, index: int) -> tuple[int, int]:

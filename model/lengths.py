@@ -59,14 +59,19 @@ def verified(t: Transition, name: str) -> bool:
     return verified(t, primary.child)
 
 
-def grown(t: Transition, name: str, length: int) -> None:
-    """Data was written up to ``length``: the nodes on the way down to the file notice."""
+def grown(t: Transition, name: str, length: int, *, zeroes: bool) -> None:
+    """Data was written up to ``length``: the nodes on the way down to the file notice.
+
+    Zeroes do not make the file longer where they are to be detected and unmapped.
+    """
+    unmapped = False
     while True:
         node = t.nodes[name]
         driver = driver_of(node.driver)
+        unmapped = unmapped or (zeroes and node.detect_zeroes == "unmap")
         alignment = driver.alignment(t, node)
         length = -(-length // alignment) * alignment
-        if node.filename:
+        if node.filename and not unmapped:
             image = t.images[node.filename]
             t.images[image.name] = attrs.evolve(image, length=max(image.length, length))
         if node.size < length:

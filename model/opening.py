@@ -375,6 +375,8 @@ class Opening:
         file = self._open_child_node(pending, "file", options, Role.IMAGE, filename)
         if file is None:
             return
+        # The file is looked at through a user of its own, which asks for nothing.
+        refresh(self.t, [file])
         options["file"] = file
         if "driver" not in options:
             image = content(self.t, file)

@@ -19,7 +19,7 @@ from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.graph import CYCLE, Undo
 from model.opening import DETECT_ZEROES, Flags, inherit_options
-from model.permissions import reaches, shares_below
+from model.permissions import reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard, hazard
@@ -163,8 +163,8 @@ ROOT_INHERITS_NOTHING = effect(
 
 LOST_NODE = hazard(
     "hazard.lost-node",
-    "A node is closed by the very transaction that reopens it: it loses its last parent.",
-    source="7.2 uses the node after it has freed it",
+    "A node is reopened by the very transaction that takes it away from all that the client named.",
+    source="7.2 ends with an assertion, or uses the node after it has freed it",
 )
 ABORTED_FILE = hazard(
     "hazard.aborted-file",
@@ -213,10 +213,11 @@ class Entry:
 class Reopening:
     """One transaction."""
 
-    __slots__ = ("queue", "t")
+    __slots__ = ("named", "queue", "t")
 
     def __init__(self, t: Transition) -> None:
         self.t = t
+        self.named: list[str] = []
         self.queue: dict[str, Entry] = {}
 
     # Queue
@@ -227,16 +228,19 @@ class Reopening:
         With ``keep_old``, options that are not given keep their values: QEMU's own
         way of reopening a node, for a job or a snapshot.
         """
+        self.named.append(name)
         self._add(name, options, keep_old=keep_old, parent=None, role=0)
 
     def _add(
         self, name: str, options: FlatOptions, *, keep_old: bool, parent: Entry | None, role: int
     ) -> None:
         entry = self._merge(name, options, keep_old=keep_old, parent=parent, role=role)
-        self.queue[name] = entry
         if not keep_old:
             given = entry.options
             entry.backing_missing = "backing" not in given and "backing.driver" not in given
+        elif name in self.queue:
+            entry.backing_missing = self.queue[name].backing_missing
+        self.queue[name] = entry
         if self.t.ev.holds(QUEUE_CHILDREN):
             self._add_children(entry, keep_old=keep_old)
 
@@ -377,8 +381,17 @@ class Reopening:
             entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
-        if shared or shares_below(t.nodes, node.name):
-            ev.meet(SHARED_BELOW)
+        self._note_hazards(node.name, old, shared=shared)
+
+    def _note_hazards(self, name: str, old: Link | None, *, shared: bool) -> None:
+        """``shared``: before the child was changed, a node below was reached in two ways."""
+        t = self.t
+        if shared or shares_below(t.nodes, name):
+            t.ev.meet(SHARED_BELOW)
+        if old is not None and old.child in self.queue:
+            drained = topological(t.nodes, self.named)
+            if any(queued not in drained for queued in self.queue):
+                t.ev.meet(LOST_NODE)
 
     def _check_link(self, node: Node, name: str, old: Link | None) -> int:
         """The rules on the link itself; returns the role of the new child."""

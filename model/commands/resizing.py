@@ -157,7 +157,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     t.change(node.name, private=Qcow2State(after.l1_entries, after.l2_tables))
     end = after.clusters * images.CLUSTER
     if written:
-        grown(t, file, written)
+        grown(t, file, written, zeroes=True)
     if size < node.size and end < t.length(file):
         try:
             _truncate(t, file, end)

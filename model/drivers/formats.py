@@ -320,7 +320,7 @@ class Raw(Driver):
     def passes_through(self, node: Node) -> bool:
         """From the beginning, if the window begins there."""
         state: RawState = node.private
-        return state.offset == 0
+        return state.offset == 0 and state.size != 0
 
     def shortened(self, t: Transition, node: Node) -> Any:
         """A window that is longer than the rest of the file is cut for good."""
