@@ -29,7 +29,6 @@ class Mask:
 
 MASKS: tuple[Mask, ...] = (
     Mask("actual-size", "bytes that the host's file system happens to allocate for an image"),
-    Mask("timestamp", "the host's clock when an event was emitted"),
 )
 """Every exception to equality. Listed by ``reopencheck doctor --masks``; fewer than ten."""
 

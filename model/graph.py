@@ -45,6 +45,7 @@ OFF_CHAIN = guard(
     "A chain is frozen down to a node that it contains.",
     source="our own: see hazard.off-chain",
     text="Node '{base}' is not in the backing chain of '{top}'",
+    unreachable="the daemon hangs there: see hazard.off-chain",
 )
 FROZEN_REPLACE = guard(
     "graph.frozen-replace",

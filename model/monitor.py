@@ -47,6 +47,7 @@ UNMODELLED = guard(
     "The release has the command, and so has the spec.",
     source="our own: the other commands have no part in a reopen",
     text="The command {name} is not modelled",
+    unreachable="the generator keeps to the commands that the spec has",
 )
 DEPTH = guard(
     "qapi.depth",

@@ -17,6 +17,7 @@ import attrs
 
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
+from model.drivers.formats import FOREIGN_FILE
 from model.graph import CYCLE, Undo
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import reaches, shares_below, topological
@@ -166,11 +167,6 @@ LOST_NODE = hazard(
     "A node is reopened by the very transaction that takes it away from all that the client named.",
     source="7.2 ends with an assertion, or uses the node after it has freed it",
 )
-ABORTED_FILE = hazard(
-    "hazard.aborted-file",
-    "A qcow2 node was to get another file when the transaction failed.",
-    source="7.2 goes on with the link that it took back as the node's data file",
-)
 SHARED_BELOW = hazard(
     "hazard.shared-below",
     "A child is changed where a node below is reached in two ways, before or after.",
@@ -306,7 +302,7 @@ class Reopening:
                 refresh(t, roots, writable)
         except Refusal:
             if any(e.new_file and t.nodes[e.node].driver == "qcow2" for e in self.queue.values()):
-                t.ev.meet(ABORTED_FILE)
+                t.ev.meet(FOREIGN_FILE)
             undo.abort()
             raise
         for entry in reversed(self.queue.values()):

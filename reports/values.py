@@ -140,13 +140,15 @@ class Summary:
 
     @property
     def rules_total(self) -> int:
-        """Rules that the dialect has and a client can reach."""
-        return sum(rule.reached or not rule.unreachable for rule in self.rules)
+        """Rules that the dialect has and a client can reach; hazards are counted apart."""
+        return sum(
+            rule.kind != "hazard" and (rule.reached or not rule.unreachable) for rule in self.rules
+        )
 
     @property
     def rules_reached(self) -> int:
         """Rules that decided at least one command."""
-        return sum(rule.reached for rule in self.rules)
+        return sum(rule.kind != "hazard" and rule.reached for rule in self.rules)
 
     @property
     def refusals_total(self) -> int:
@@ -161,7 +163,9 @@ class Summary:
     @property
     def unreached(self) -> tuple[str, ...]:
         """Identifiers of rules that never decided anything."""
-        return tuple(r.id for r in self.rules if not r.reached and not r.unreachable)
+        return tuple(
+            r.id for r in self.rules if r.kind != "hazard" and not r.reached and not r.unreachable
+        )
 
     @property
     def never_refused(self) -> tuple[str, ...]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from strategies.catalogue import FILTERS, IOTHREAD, KIB, LIMITS, MIB
 from strategies.mix import FIT
-from strategies.scene import Scene, idle
+from strategies.scene import Scene, generated, idle
 
 if TYPE_CHECKING:
     from model.state import Node
 
 Arguments = dict[str, Any]
 
+_HELD = 25
 _SIZES = (MIB, 2 * MIB, 64 * KIB, 512 * KIB, 3 * MIB, 1536 * KIB, 1000)
 
 
@@ -32,6 +33,9 @@ def snapshot(scene: Scene) -> Arguments:
     name = overlay.name if overlay else "missing"
     bases = [each for each in scene.not_above(name) if each.name != name]
     base = scene.pick(bases, lambda each: each.driver in ("qcow2", "raw"))
+    held = [x.child for x in scene.state.links() if x.frozen and not generated(x.child)]
+    if held and scene.choose.chance(_HELD):
+        return {"node": scene.choose.one_of(held), "overlay": name}
     return {"node": base.name if base else "missing", "overlay": name}
 
 

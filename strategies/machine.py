@@ -335,7 +335,7 @@ def machine_for(
     """The machine for a dialect.
 
     ``details`` says whether Hypothesis draws every choice ("draws", for what shrinks or
-    fuzzes) or one seed per command ("seed", a fifth faster and as good where nothing does).
+    fuzzes) or one seed per command ("seed", faster and as good where nothing does).
 
     What ``on_step`` raises makes the example fail in Hypothesis' sense; raise
     `strategies.running.Enough` from either to end a run early.

@@ -179,7 +179,13 @@ def _bad_size(scene: Scene, arguments: Arguments) -> bool:
     sizes = [-1, 2**63 - 512]
     if node is not None and node.driver == "qcow2":
         sizes += [2**62, 1000]
-    if node is not None and int(node.options.get("offset", 0)) >= FAR:
+    far = [
+        each.name
+        for each in scene.nodes
+        if each.driver == "raw" and int(each.options.get("offset", 0)) >= FAR
+    ]
+    if far:
+        arguments["node-name"] = scene.choose.one_of(far)
         sizes = [LARGEST]
     arguments["size"] = scene.choose.one_of(sizes)
     return True

@@ -75,14 +75,6 @@ def same_name_twice(_scene: Scene, options: Options) -> bool:
     return True
 
 
-def wrong_bottom(scene: Scene, options: Options) -> bool:
-    """A copy-on-read whose bottom does not exist, is a filter, or lies elsewhere."""
-    if options["driver"] != "copy-on-read":
-        return False
-    options["bottom"] = scene.choose.one_of(["missing", *scene.names()])
-    return True
-
-
 def limits_against_alignment(scene: Scene, options: Options) -> bool:
     """A blkdebug whose limits are no multiples of its alignment."""
     if options["driver"] != "blkdebug":
@@ -123,10 +115,7 @@ def odd_directory(scene: Scene, options: Options) -> bool:
     options.clear()
     below = file_over(scene, scene.choose.one_of(backed))
     options.update({"driver": "qcow2", "node-name": name})
-    if scene.choose.chance(50):
-        options["file"] = {"driver": "quorum", "children": [below], "vote-threshold": 1}
-    else:
-        options["file"] = {"driver": "blkverify", "test": below, "raw": {"driver": "null-co"}}
+    options["file"] = {"driver": "quorum", "children": [below], "vote-threshold": 1}
     return True
 
 
@@ -167,7 +156,6 @@ NEW_OPTIONS: tuple[OptionsSpoil, ...] = (
     missing_file,
     wrong_format,
     same_name_twice,
-    wrong_bottom,
     limits_against_alignment,
     preallocation_against_alignment,
     writer_of_a_part,

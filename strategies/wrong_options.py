@@ -142,6 +142,14 @@ def empty_cache(_scene: Scene, options: Options) -> bool:
     return True
 
 
+def wrong_bottom(scene: Scene, options: Options) -> bool:
+    """A copy-on-read whose bottom does not exist, is a filter, or lies elsewhere."""
+    if options["driver"] != "copy-on-read":
+        return False
+    options["bottom"] = scene.choose.one_of(["missing", *scene.names()])
+    return True
+
+
 ANY_OPTIONS: tuple[OptionsSpoil, ...] = (
     refused_value,
     missing_reference,
@@ -155,6 +163,7 @@ ANY_OPTIONS: tuple[OptionsSpoil, ...] = (
 
 OWN_OPTIONS: dict[str, tuple[OptionsSpoil, ...]] = {
     "blkdebug": (refused_value,),
+    "copy-on-read": (wrong_bottom,),
     "file": (native_without_direct, refused_value),
     "null-aio": (refused_value,),
     "null-co": (refused_value,),

@@ -150,6 +150,8 @@ class Exchange:
         else:
             message: dict[str, Any] = _decode(line)
             if "event" in message:
+                # When it happened is the host's business and nothing that a client could expect.
+                message.pop("timestamp", None)
                 step.events.append(message)
                 return False
             index = message.pop("id", None)

@@ -43,6 +43,7 @@ UNSUPPORTED = guard(
     "Only throttle groups and iothreads are modelled.",
     source="our own: other objects have no part in the block graph",
     text="object type '{type}' is not modelled",
+    unreachable="the generator keeps to the objects that the spec has",
 )
 X_NEGATIVE = guard(
     "throttle-group.property-negative",

@@ -11,7 +11,7 @@ from model import images
 from model.commands.nodes import overlay_of
 from model.drivers import driver_of
 from model.drivers.base import sectors
-from model.drivers.formats import Qcow2State
+from model.drivers.formats import FOREIGN_FILE, Qcow2State
 from model.lengths import content, grown, look_again
 from model.opening import MAX_LENGTH, NO_NODE
 from model.permissions import ALL, Permissions, User
@@ -122,8 +122,10 @@ def _truncate(t: Transition, name: str, size: int) -> None:
     if driver.name == "qcow2":
         ev.check(RESIZE_SECTORS, size % 512 == 0)
         image = content(t, t.primary_child(name))
-        if image is not None:
+        if image is not None and image.format == "qcow2":
             _resize_image(t, node, image, size)
+        else:
+            ev.meet(FOREIGN_FILE)
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")

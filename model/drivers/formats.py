@@ -10,7 +10,7 @@ import attrs
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import content, readable, verified
 from model.qdict import extract
-from model.rules import Evaluation, guard
+from model.rules import Evaluation, guard, hazard
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ MISMATCH = guard(
     source="7.2: QEMU ends itself otherwise, as blkverify is meant to",
     text="",
     ends=True,
+)
+FOREIGN_FILE = hazard(
+    "hazard.qcow2-file",
+    "A qcow2 node was to get another file when the transaction failed; or it has got one that "
+    "holds no image, and is resized.",
+    source="7.2 looks at neither file nor link: it goes on with a link that was taken back, or "
+    "with tables that are not there, finds the image corrupt, and ends at the next reopen",
 )
 UNREADABLE = guard(
     "qcow2.unreadable",
@@ -95,6 +102,7 @@ OVERLAP = guard(
     source="7.2",
     text="Conflicting values for qcow2 options 'overlap-check' ('{value}') and "
     "'overlap-check.template' ('{template}')",
+    unreachable="the schema takes one or the other, and a new one replaces the old one",
 )
 NOT_ENCRYPTED = guard(
     "qcow2.not-encrypted",
