@@ -3,8 +3,9 @@
 
     python -m benchmarks.step [--repeat N]
 
-Prints the median and the 90th percentile in microseconds, with and without a change of
-the graph. The bar is a median under 150.
+Prints the median and the 90th percentile in microseconds of processor time (a step does
+nothing but compute), with and without a change of the graph. The first reopen takes the five
+nodes below along. The bar is a median under 150.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ def measure(monitor: Monitor, command: Command, repeat: int) -> list[float]:
     state, dialect = monitor.state, monitor.dialect
     times = []
     for _ in range(repeat):
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         outcome = step(state, command, dialect)
-        times.append((time.perf_counter_ns() - start) / 1000)
+        times.append((time.thread_time_ns() - start) / 1000)
         if not outcome.ok:
             raise SystemExit(f"the benchmark's reopen was refused: {outcome.reply}")
     return times

@@ -105,9 +105,9 @@ def _flatten_value(value: Json, key: str, flat: dict[str, Json]) -> None:
 
 def extract(flat: Mapping[str, Json], prefix: str) -> tuple[dict[str, Json], dict[str, Json]]:
     """``(rest, sub)``: ``sub`` has the entries under ``prefix`` ("file."), without it."""
+    if not [key for key in flat if key.startswith(prefix)]:
+        return dict(flat), {}
     rest = {key: value for key, value in flat.items() if not key.startswith(prefix)}
-    if len(rest) == len(flat):
-        return rest, {}
     cut = len(prefix)
     sub = {key[cut:]: flat[key] for key in in_order(flat) if key.startswith(prefix)}
     return rest, sub

@@ -98,9 +98,11 @@ def refresh(
     t.held.update(settled)
     for name in order:
         node = t.nodes[name]
-        if any(link.kept is not None for link in node.children):
-            known = tuple(attrs.evolve(link, kept=None) for link in node.children)
-            node = t.change(name, children=known)
+        for link in node.children:
+            if link.kept is not None:
+                known = tuple(attrs.evolve(link, kept=None) for link in node.children)
+                node = t.change(name, children=known)
+                break
         driver = driver_of(node.driver)
         if driver.minds_permissions:
             perm, _ = derived.cumulative(name)
@@ -174,20 +176,23 @@ def _check_locks(
 
     Until the change is settled a node keeps what it had locked and adds what it will need.
     """
-    own_perm, own_shared = _locked(t, node.name)
+    path = node.filename
     others = [
         n.name
         for n in t.nodes.values()
-        if n.filename == node.filename and n.name != node.name and driver_of(n.driver).locks(n)
+        if n.filename == path and n.name != node.name and driver_of(n.driver).locks(n)
     ]
-    if others:
-        held = [locks.get(other) or _locked(t, other) for other in others]
-        if perm & ~own_perm or own_shared & ~shared:
-            for bit in _BITS:
-                if perm & bit and any(not unshared & bit for _, unshared in held):
-                    t.ev.refuse(LOCK, perm=permission_names(bit))
-            for bit in _BITS:
-                if not shared & bit and any(taken & bit for taken, _ in held):
-                    t.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
-            t.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
+    if not others:
+        locks[node.name] = (perm, shared)
+        return
+    own_perm, own_shared = _locked(t, node.name)
+    held = [locks.get(other) or _locked(t, other) for other in others]
+    if perm & ~own_perm or own_shared & ~shared:
+        for bit in _BITS:
+            if perm & bit and any(not unshared & bit for _, unshared in held):
+                t.ev.refuse(LOCK, perm=permission_names(bit))
+        for bit in _BITS:
+            if not shared & bit and any(taken & bit for taken, _ in held):
+                t.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
+        t.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
     locks[node.name] = (own_perm | perm, own_shared & shared)

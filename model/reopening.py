@@ -330,8 +330,8 @@ class Reopening:
             has_backing = node.link("backing") is not None or node.backing_file
             ev.check(BACKING_MISSING, not has_backing, node=node.name)
         for name in ("backing", "file"):
-            self._change_child(entry, rest, name, undo)
-            rest.pop(name, None)
+            if name in rest:
+                self._change_child(entry, rest.pop(name), name, undo)
         self._check_unchanged(t.nodes[entry.node], rest)
 
     def _prepare_generic(self, entry: Entry, rest: FlatOptions) -> None:
@@ -349,12 +349,9 @@ class Reopening:
             if key in rest:
                 rest[key] = as_string(rest.pop(key))
 
-    def _change_child(self, entry: Entry, rest: FlatOptions, name: str, undo: Undo) -> None:
-        if name not in rest:
-            return
+    def _change_child(self, entry: Entry, new: str | None, name: str, undo: Undo) -> None:
         t, ev = self.t, self.t.ev
         node = t.nodes[entry.node]
-        new: str | None = rest[name]
         if new is not None:
             ev.check(NO_CHILD, new in t.nodes, node=new)
             cycle = reaches(t.nodes, new, node.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.permissions import permission_names, permissions
+from model.permissions import permission_names, permissions, reaches
 from model.state import LinkKey, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
@@ -137,24 +137,17 @@ def _bottom(node: Node) -> str | None:
     return bottom
 
 
-def options_come_from_above(state: BlockState) -> str | None:
-    """A node inherits its options from a node that it lies below, and monitors' nodes may, too."""
+def options_do_not_come_from_below(state: BlockState) -> str | None:
+    """No node inherits its options from itself or from what lies below it.
+
+    That they come from above would be too much: when a snapshot has put a node in between and
+    that one then drops its backing file, 7.2 lets the old one's source stand.
+    """
     for node in state.nodes.values():
         source = node.inherits_from
-        if source is not None and source not in _above(state, node):
+        if source is not None and source in state.nodes and reaches(state.nodes, node.name, source):
             return f"{node.name!r} inherits from {source!r}, which is not above it"
     return None
-
-
-def _above(state: BlockState, node: Node) -> set[str]:
-    seen: set[str] = set()
-    stack = [parent for parent, _ in node.parents]
-    while stack:
-        name = stack.pop()
-        if name not in seen and name in state.nodes:
-            seen.add(name)
-            stack.extend(parent for parent, _ in state.nodes[name].parents)
-    return seen
 
 
 def frozen_links_lead_to_a_bottom(state: BlockState) -> str | None:
@@ -260,7 +253,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     nobody_requires_what_another_user_unshares,
     read_only_nodes_have_no_writers,
     every_node_is_held,
-    options_come_from_above,
+    options_do_not_come_from_below,
     frozen_links_lead_to_a_bottom,
     children_are_those_of_the_driver,
     quorums_can_be_reached,

@@ -160,6 +160,28 @@ def _owned(state: BlockState) -> list[str]:
     return [node.name for node in state.nodes.values() if node.monitor_owned]
 
 
+def lost_children_no_longer_inherit(
+    before: BlockState, command: Command, outcome: Outcome
+) -> str | None:
+    """A child that a reopen took from its parent does not inherit from it any more."""
+    if not accepted(command, outcome, "blockdev-reopen"):
+        return None
+    kept = {(link.parent, link.child) for link in outcome.state.links()}
+    for parent, child in lost(before, outcome):
+        node = outcome.state.nodes.get(child)
+        if (parent, child) not in kept and node is not None and node.inherits_from == parent:
+            return f"{child!r} goes on inheriting from {parent!r}"
+    return None
+
+
+def lost(before: BlockState, outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """Parent and child of each link that is no more."""
+    now = set(_edges(outcome.state))
+    for parent, name, child in _edges(before):
+        if (parent, name, child) not in now:
+            yield parent, child
+
+
 def added_nodes_are_there(before: BlockState, command: Command, outcome: Outcome) -> str | None:
     """blockdev-add makes a node that the monitor owns, and changes no options of the others."""
     if not accepted(command, outcome, "blockdev-add"):
@@ -220,6 +242,8 @@ def snapshots_put_the_overlay_on_top(
     former = [
         key for key in before.nodes[node].parents if not reaches(before.nodes, overlay, key[0])
     ]
+    # An overlay may have users already, as long as they require nothing of it.
+    former += before.nodes[overlay].parents
     now = outcome.state.nodes[overlay].parents
     return None if sorted(former) == sorted(now) else f"{overlay!r} has other users than {node!r}"
 
@@ -261,6 +285,7 @@ LAWS: tuple[Law, ...] = (
     omitted_options_are_at_their_defaults,
     given_options_are_set,
     reopening_keeps_who_owns_what,
+    lost_children_no_longer_inherit,
     added_nodes_are_there,
     deleted_nodes_are_gone,
     objects_come_and_go_by_name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from properties.laws import accepted, entries
+from properties.laws import accepted, entries, lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,13 @@ def _has_child(_before: BlockState, command: Command, outcome: Outcome) -> bool:
     )
 
 
+def _disinherited(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, "blockdev-reopen") and any(
+        before.nodes[child].inherits_from == parent and child in outcome.state.nodes
+        for parent, child in lost(before, outcome)
+    )
+
+
 def _released(before: BlockState, command: Command, outcome: Outcome) -> bool:
     return accepted(command, outcome, "blockdev-reopen") and any(
         name not in outcome.state.nodes for name in before.nodes
@@ -133,7 +140,12 @@ WITNESSES: tuple[Witness, ...] = (
         "a child was read-only", "read_only_nodes_have_no_writers", _state_has(_read_only_child)
     ),
     Witness("a reopen released a node", "every_node_is_held", _released),
-    Witness("a node inherited its options", "options_come_from_above", _state_has(_inherited)),
+    Witness(
+        "a node inherited its options", "options_do_not_come_from_below", _state_has(_inherited)
+    ),
+    Witness(
+        "a child that inherited was taken away", "lost_children_no_longer_inherit", _disinherited
+    ),
     Witness("a link was frozen", "frozen_links_lead_to_a_bottom", _state_has(_frozen)),
     Witness("there was a quorum", "quorums_can_be_reached", _state_has(_driver("quorum"))),
     Witness("there was a throttle node", "throttle_groups_exist", _state_has(_driver("throttle"))),

@@ -95,8 +95,10 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(RESIZE_BUSY, overlay_of(t, name) is None, device=given)
     user = User("an unnamed block device", "root", name, Perm.RESIZE, ALL)
     refresh(t, [name], user=user)
-    _truncate(t, name, size)
-    loosen(t, name, Permissions(dict(t.nodes), {}, user))
+    try:
+        _truncate(t, name, size)
+    finally:
+        loosen(t, name, Permissions(dict(t.nodes), {}, user))
     look_again(t)
 
 

@@ -9,7 +9,6 @@ import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import content, readable, verified
-from model.qdict import extract
 from model.rules import Evaluation, guard, hazard
 from model.state import FrozenDict, Node, Role
 
@@ -215,10 +214,7 @@ class Qcow2(Driver):
         return node.private
 
     def _check(self, ev: Evaluation, node: Node, options: FlatOptions) -> None:
-        rest, encryption = extract(options, "encrypt.")
-        if encryption:
-            options.clear()
-            options.update(rest)
+        encryption = {key: options.pop(key) for key in list(options) if key.startswith("encrypt.")}
         own = absorb(ev, options, self.kinds)
         self._check_caches(ev, node, own)
         interval = own.get("cache-clean-interval", 600)
@@ -230,7 +226,7 @@ class Qcow2(Driver):
             value=value,
             template=template,
         )
-        ev.check(NOT_ENCRYPTED, "format" not in encryption, format=encryption.get("format"))
+        ev.check(NOT_ENCRYPTED, not encryption, format=encryption.get("encrypt.format"))
 
     def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> None:
         total = own.get("cache-size")

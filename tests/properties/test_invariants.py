@@ -117,8 +117,8 @@ BAD: list[tuple[Callable[[BlockState], str | None], Callable[[BlockState], Block
     (inv.nobody_requires_what_another_user_unshares, _two_writers),
     (inv.read_only_nodes_have_no_writers, lambda s: with_node(s, "prot", read_only=True)),
     (inv.every_node_is_held, lambda s: with_node(s, "thr", monitor_owned=False)),
-    (inv.options_come_from_above, lambda s: with_node(s, "prot", inherits_from="thr")),
-    (inv.options_come_from_above, lambda s: with_node(s, "prot", inherits_from="nobody")),
+    (inv.options_do_not_come_from_below, lambda s: with_node(s, "top", inherits_from="prot")),
+    (inv.options_do_not_come_from_below, lambda s: with_node(s, "prot", inherits_from="prot")),
     (
         inv.frozen_links_lead_to_a_bottom,
         lambda s: with_node(

@@ -79,7 +79,7 @@ MUTANTS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "reopen.take-options": ("omitted_options_are_at_their_defaults", (reopen(),)),
     "reopen.release-child": ("every_node_is_held", (reopen(backing=None),)),
     "reopen.unset-inherits": (
-        "options_come_from_above",
+        "lost_children_no_longer_inherit",
         (command(ADD, driver="raw", node_name="keep", file="base"), reopen(backing=None)),
     ),
     "permissions.conflict": (
