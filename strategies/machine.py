@@ -21,6 +21,7 @@ from model.trace import Command, ImageSpec, Trace
 from strategies.changing import is_overlay
 from strategies.choosing import Chooser, DrawChooser, RandomChooser
 from strategies.commands import build, build_malformed
+from strategies.corners import corner
 from strategies.images import choose_images
 from strategies.mix import DARING, MOST_FIRST, MOST_NODES, MOST_OBJECTS
 from strategies.scene import Scene, generated
@@ -82,7 +83,9 @@ def _first_commands(draw: st.DrawFn, machine: ReopenMachine) -> None:
 def _command(draw: st.DrawFn, kind: str) -> Command:
     machine: ReopenMachine = draw(st.runner())
     scene = Scene(machine.state, machine.chooser(draw))
-    return build_malformed(scene) if kind == "malformed" else build(scene, kind)
+    if kind == "malformed":
+        return build_malformed(scene)
+    return corner(scene) if kind == "corner" else build(scene, kind)
 
 
 def _has_node(*drivers: str) -> Callable[[Any], bool]:
@@ -317,6 +320,12 @@ class ReopenMachine(RuleBasedStateMachine):
     @rule(command=_command("query_graph"))
     def query_graph(self, command: Command) -> None:
         """x-debug-query-block-graph."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("corner"))
+    def corner(self, command: Command) -> None:
+        """The next step into a corner that a random walk seldom finds."""
         self.perform(command)
 
     @rule(command=_command("malformed"))

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Corners of the rules that a random walk seldom finds, some of them several commands deep.
+
+Each function returns the next command on the way into its corner, as far as the state tells
+where on that way it is, or None where there is no way from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model.drivers.files import FileState
+from model.drivers.filters import Bottom
+from model.drivers.formats import RawState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.state import Image
+    from model.trace import Command
+    from strategies.scene import Scene
+
+GIB = 1 << 30
+_ALMOST_ALL = (1 << 63) - GIB
+
+
+def _add(scene: Scene, **options: Any) -> Command:
+    arguments = {key.replace("_", "-"): value for key, value in options.items()}
+    return {"execute": "blockdev-add", "arguments": {"node-name": scene.fresh_name(), **arguments}}
+
+
+def _reopen(**options: Any) -> Command:
+    arguments = {key.replace("_", "-"): value for key, value in options.items()}
+    return {"execute": "blockdev-reopen", "arguments": {"options": [arguments]}}
+
+
+def _file(image: Image) -> dict[str, Any]:
+    return {"driver": "file", "filename": image.name, "locking": "off"}
+
+
+def _qcow2_image(scene: Scene) -> Image | None:
+    images = [image for image in scene.images if image.format == "qcow2"]
+    return scene.choose.one_of(images) if images else None
+
+
+def mismatch(scene: Scene) -> Command | None:
+    """A header that is read through a blkverify node whose images differ."""
+    image = _qcow2_image(scene)
+    if image is None:
+        return None
+    zeroes = {"driver": "null-co", "read-zeroes": True}
+    file = {"driver": "blkverify", "raw": zeroes, "test": _file(image)}
+    return _add(scene, driver="qcow2", file=file, backing=None)
+
+
+def huge_cache(scene: Scene) -> Command | None:
+    """An L2 cache of more entries than QEMU counts."""
+    image = _qcow2_image(scene)
+    if image is None:
+        return None
+    sizes = {"cache-size": 1 << 62, "refcount-cache-size": 65536}
+    return _add(scene, driver="qcow2", file=_file(image), backing=None, **sizes)
+
+
+def other_file(scene: Scene) -> Command | None:
+    """Another file for a node that has none."""
+    leaves = [node for node in scene.nodes if node.driver in ("null-co", "null-aio")]
+    files = [node for node in scene.nodes if not node.children]
+    if not leaves or len(files) <= 1:
+        return None
+    leaf = scene.choose.one_of(leaves)
+    other = scene.choose.one_of([node for node in files if node.name != leaf.name])
+    size = {key: leaf.options[key] for key in ("size", "read-zeroes") if key in leaf.options}
+    if "latency-ns" in leaf.options or "read-zeroes" in size:
+        return None
+    return _reopen(driver="raw", node_name=leaf.name, file=other.name, **size)
+
+
+def far_window(scene: Scene) -> Command | None:
+    """A size that does not fit behind the offset of a raw node."""
+    for node in scene.nodes:
+        private = node.private
+        if isinstance(private, RawState) and private.offset >= GIB and private.size is None:
+            arguments = {"node-name": node.name, "size": _ALMOST_ALL}
+            return {"execute": "block_resize", "arguments": arguments}
+    below = {"driver": "null-co", "read-zeroes": True}
+    return _add(scene, driver="raw", offset=GIB, file=below)
+
+
+def frozen_twice(scene: Scene) -> Command | None:
+    """A chain that is frozen from above and once more from further above."""
+    for node in scene.nodes:
+        if isinstance(node.private, Bottom):
+            bottom = node.private.node
+            return _add(scene, driver="copy-on-read", file=node.name, bottom=bottom)
+    formats = [node for node in scene.nodes if node.driver in ("qcow2", "raw")]
+    if not formats:
+        return None
+    name = scene.choose.one_of(formats).name
+    return _add(scene, driver="copy-on-read", file=name, bottom=name)
+
+
+def forgotten_access(scene: Scene) -> Command | None:
+    """A file that is open directly without its node's knowing, and a header in it."""
+    for node in scene.nodes:
+        state = node.private
+        image = scene.state.images.get(node.filename)
+        if not isinstance(state, FileState) or not state.direct or not node.monitor_owned:
+            continue
+        if image is None or image.format != "qcow2" or node.parents:
+            continue
+        options = {
+            "driver": "file",
+            "node-name": node.name,
+            "filename": node.explicit.get("filename", node.filename),
+            **{key: node.options[key] for key in ("locking", "aio") if key in node.options},
+        }
+        if not node.no_cache:
+            return _add(scene, driver="qcow2", file=node.name, read_only=True, backing=None)
+        if state.forgotten:
+            return _reopen(**options, read_only=True)
+        return _reopen(**options, cache={"direct": True}, read_only=node.read_only)
+    image = _qcow2_image(scene)
+    if image is None:
+        return None
+    return _add(scene, **_file(image), cache={"direct": True})
+
+
+CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
+    mismatch,
+    huge_cache,
+    other_file,
+    far_window,
+    frozen_twice,
+    forgotten_access,
+    forgotten_access,
+    forgotten_access,
+)
+"""The last one takes four commands, so that it is tried more often."""
+
+
+def corner(scene: Scene) -> Command:
+    """The next command into a corner; a look at the graph where there is none to go to."""
+    found = scene.choose.one_of(CORNERS)(scene)
+    return found or {"execute": "x-debug-query-block-graph"}
