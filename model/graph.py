@@ -118,9 +118,15 @@ class Transition:
         return BlockState(nodes, objects, images, self.serial, before.direct_alignment)
 
     def restore(self) -> None:
-        """Forget everything that was done, order included: nothing that existed was moved."""
-        self.nodes = dict(self.before.nodes)
+        """Forget what was done, order included: nothing that existed was moved.
+
+        How a file is open by now stays as it is.
+        """
+        done, self.nodes = self.nodes, dict(self.before.nodes)
         self.held = {}
+        for name, node in self.before.nodes.items():
+            if driver_of(node.driver).settles_for_good and done[name].private != node.private:
+                self.change(name, private=done[name].private)
 
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers import driver_of
-from model.drivers.formats import Qcow2State
 from model.images import (
     CLUSTER,
     L2_COVERS,
@@ -209,7 +208,10 @@ def _write(
 def _put(t: Transition, node: Node, before: Image, image: Image) -> None:
     """Let ``image`` take the place of ``before``; the file grows as far as it was written."""
     t.images[image.name] = image
-    t.change(node.name, private=Qcow2State(image.l1_entries, image.l2_tables))
+    t.change(
+        node.name,
+        private=attrs.evolve(node.private, l1_entries=image.l1_entries, l2_tables=image.l2_tables),
+    )
     end = written_end(before, image)
     if end:
         grown(t, t.primary_child(node.name), end, zeroes=False)

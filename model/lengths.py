@@ -59,10 +59,11 @@ def verified(t: Transition, name: str) -> bool:
     return verified(t, primary.child)
 
 
-def grown(t: Transition, name: str, length: int, *, zeroes: bool) -> None:
+def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | None = None) -> None:
     """Data was written up to ``length``: the nodes on the way down to the file notice.
 
-    Zeroes do not make the file longer where they are to be detected and unmapped.
+    ``first`` is where the first of several writes ended. Zeroes do not make the file longer
+    where they are to be detected and unmapped.
     """
     unmapped = False
     while True:
@@ -79,7 +80,7 @@ def grown(t: Transition, name: str, length: int, *, zeroes: bool) -> None:
         primary = driver.primary(node)
         if primary is None:
             return
-        length = driver.grow(t, node, length)
+        length = driver.grow(t, node, length, first or length)
         name = primary.child
 
 

@@ -53,6 +53,11 @@ def mismatch(scene: Scene) -> Command | None:
     return _add(scene, driver="qcow2", file=file, backing=None)
 
 
+def direct_directory(scene: Scene) -> Command | None:
+    """Direct access to a directory."""
+    return _add(scene, driver="file", filename=".", cache={"direct": True}, read_only=True)
+
+
 def huge_cache(scene: Scene) -> Command | None:
     """An L2 cache of more entries than QEMU counts."""
     image = _qcow2_image(scene)
@@ -128,6 +133,7 @@ def forgotten_access(scene: Scene) -> Command | None:
 
 CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     mismatch,
+    direct_directory,
     huge_cache,
     other_file,
     far_window,

@@ -158,10 +158,14 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
         resized = after
         after = t.images[image.name] = images.zeroed(resized, node.size, size)
         written = max(written, images.written_end(resized, after))
-    t.change(node.name, private=Qcow2State(after.l1_entries, after.l2_tables))
+    t.change(
+        node.name,
+        private=attrs.evolve(node.private, l1_entries=after.l1_entries, l2_tables=after.l2_tables),
+    )
     end = after.clusters * images.CLUSTER
     if written:
-        grown(t, file, written, zeroes=True)
+        first = written - images.CLUSTER + known.l2_entry
+        grown(t, file, written, zeroes=True, first=first)
     if size < node.size and end < t.length(file):
         try:
             _truncate(t, file, end)

@@ -182,6 +182,9 @@ class Driver:
         """Whether the node locks a file on the host."""
         return False
 
+    settles_for_good = False
+    """Whether what was settled stays when the command is refused afterwards."""
+
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads of the node fail."""
         return False
@@ -204,8 +207,11 @@ class Driver:
         """The length in bytes as it is found when the driver looks again."""
         return node.size
 
-    def grow(self, t: Transition, node: Node, length: int) -> int:
-        """Notice a write up to ``length``; returns up to where the child is written then."""
+    def grow(self, t: Transition, node: Node, length: int, first: int) -> int:
+        """Notice writes up to ``length``; returns up to where the child is written then.
+
+        The first of the writes went up to ``first``.
+        """
         return length
 
     def truncated(self, t: Transition, node: Node, length: int) -> None:

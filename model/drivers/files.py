@@ -121,6 +121,7 @@ class File(Driver):
     can_reopen = True
     needs_filename = True
     minds_permissions = True
+    settles_for_good = True
     mutable = frozenset({"x-check-cache-dropped"})
     kinds = {
         "filename": "string",

@@ -237,7 +237,7 @@ class Preallocate(Filter):
         end: int | None = node.private.data_end
         return t.primary_length(node) if end is None else sectors(end)
 
-    def grow(self, t: Transition, node: Node, length: int) -> int:
+    def grow(self, t: Transition, node: Node, length: int, first: int) -> int:
         """Preallocate when data is written behind the end of the file."""
         state: PreallocateState = node.private
         if state.data_end is None or state.file_end is None or length <= state.data_end:
@@ -245,7 +245,8 @@ class Preallocate(Filter):
         file_end = state.file_end
         if length > file_end:
             align = max(state.align, 1)
-            file_end = -(-(length + state.size) // align) * align
+            reached = first if first > file_end else length
+            file_end = max(length, -(-(reached + state.size) // align) * align)
         t.change(node.name, private=attrs.evolve(state, data_end=length, file_end=file_end))
         return file_end
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CLUSTER = 65536
 """Bytes per cluster of the qcow2 images that we make."""
 
+_BACKING_NAME_AT = 528
+"""Where qemu-img puts the name of the backing file, in bytes from the beginning."""
 _MAX_SETTING = 32 << 20
 _MIN_L2_ENTRIES = 2
 _MIN_REFCOUNT_CLUSTERS = 4
@@ -152,11 +154,13 @@ _FLAGS = (
 class Qcow2State:
     """What the node remembers of its image: the size of the L1 table, and the L2 tables in it.
 
+    ``l2_entry`` bytes of an L2 table are written at a time.
     Another node on the same image (locking can be turned off) does not know.
     """
 
     l1_entries: int
     l2_tables: FrozenDict[int, int]
+    l2_entry: int = CLUSTER
 
 
 class Qcow2(Driver):
@@ -196,27 +200,36 @@ class Qcow2(Driver):
             ev.refuse(NOT_QCOW2)
             return
         ev.accepted.add(NOT_QCOW2.id)
-        t.change(name, size=image.size, private=Qcow2State(image.l1_entries, image.l2_tables))
-        self._check(ev, t.nodes[name], options)
+        t.change(name, size=image.size)
+        entry = self._check(ev, t.nodes[name], options)
+        t.change(name, private=Qcow2State(image.l1_entries, image.l2_tables, entry))
         if opening.open_child(name, "data-file", options, Role.DATA, optional=True):
             ev.refuse(DATA_FILE)
         ev.accepted.add(DATA_FILE.id)
+        backing = image.backing or ""
+        if t.length(file) < _BACKING_NAME_AT + len(backing.encode()):
+            # The window on the file ends before the name, and what lies behind reads as zeroes.
+            backing = ""
         t.change(
             name,
-            backing_file=image.backing or "",
-            auto_backing_file=image.backing or "",
+            backing_file=backing,
+            auto_backing_file=backing,
             backing_format=image.backing_format or "",
         )
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """All run-time options may change; what is omitted takes its default."""
-        self._check(t.ev, node, options)
-        return node.private
+        return attrs.evolve(node.private, l2_entry=self._check(t.ev, node, options))
 
-    def _check(self, ev: Evaluation, node: Node, options: FlatOptions) -> None:
+    def adopt(self, node: Node, prepared: Qcow2State) -> Any:
+        """Another size of entries; what is known of the image stays."""
+        return attrs.evolve(node.private, l2_entry=prepared.l2_entry)
+
+    def _check(self, ev: Evaluation, node: Node, options: FlatOptions) -> int:
+        """Check the options and take them out; returns the size of an L2 cache entry in bytes."""
         encryption = {key: options.pop(key) for key in list(options) if key.startswith("encrypt.")}
         own = absorb(ev, options, self.kinds)
-        self._check_caches(ev, node, own)
+        entry = self._check_caches(ev, node, own)
         interval = own.get("cache-clean-interval", 600)
         ev.check(CLEAN_INTERVAL, 0 <= interval <= _UINT_MAX)
         template, value = own.get("overlap-check.template"), own.get("overlap-check")
@@ -227,8 +240,9 @@ class Qcow2(Driver):
             template=template,
         )
         ev.check(NOT_ENCRYPTED, not encryption, format=encryption.get("encrypt.format"))
+        return entry
 
-    def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> None:
+    def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> int:
         total = own.get("cache-size")
         l2_setting = own.get("l2-cache-size", _MAX_SETTING)
         refcount = own.get("refcount-cache-size", 0)
@@ -254,6 +268,7 @@ class Qcow2(Driver):
         ev.check(CACHE_ENTRY, 512 <= entry <= CLUSTER and entry & (entry - 1) == 0)  # noqa: PLR2004
         ev.check(L2_TOO_BIG, max(l2 // entry, _MIN_L2_ENTRIES) <= _INT_MAX)
         ev.check(REFCOUNT_TOO_BIG, refcount // CLUSTER <= _INT_MAX)
+        return int(entry)
 
     def cluster_size(self, node: Node) -> int:
         """That of the images that we make."""
