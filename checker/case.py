@@ -317,12 +317,12 @@ def write(case: Case, directory: Path) -> Path:
     return path
 
 
-def load_known(directory: Path) -> dict[str, str]:
-    """Signatures of the known issues in ``directory``, with the files that tell of them."""
-    known: dict[str, str] = {}
+def load_known(directory: Path) -> dict[str, list[str]]:
+    """The files in ``directory`` that show each hazard, by the hazard's identifier."""
+    known: dict[str, list[str]] = {}
     if directory.is_dir():
         for path in sorted(directory.glob("*.json")):
-            known[load(path).signature] = path.name
+            known.setdefault(load(path).provenance.get("hazard", "?"), []).append(path.name)
     return known
 
 

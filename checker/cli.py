@@ -278,7 +278,6 @@ def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
     )
     tally.notes += notes
     how = DiffOptions(
-        known=load_known(_known_directory()),
         reduce_replays=reduce_replays,
         budget=options.budget,
     )
@@ -437,12 +436,16 @@ def rules(dialect: str, *, as_json: bool) -> None:
 def doctor(*, masks: bool, as_json: bool) -> NoReturn:
     """Say what was found, which release it is, and what is missing. Status 2 if anything is."""
     known = load_known(_known_directory())
+    hazards = [rule for rule in find_dialect("qemu-7.2").rules() if rule.kind == "hazard"]
+    count = f"{len(MASKS)} mask and {len(hazards)} hazards are all the exceptions to equality"
     if masks and not as_json:
         for mask in MASKS:
-            _say(f"mask   {mask.member}: {mask.reason}")
-        for signature, name in known.items():
-            _say(f"known  {name}: {signature}")
-        _say(f"{len(MASKS)} masks, {len(known)} known issues")
+            _say(f"mask    {mask.member}: {mask.reason}")
+        for hazard in hazards:
+            _say(f"{hazard.id}: {hazard.sentence}")
+            _say(f"        {hazard.source}")
+            _say(f"        shown by {', '.join(known.get(hazard.id, ['no case here']))}")
+        _say(count)
         sys.exit(HELD)
     every = doctoring.parts()
     if as_json:
@@ -452,7 +455,7 @@ def doctor(*, masks: bool, as_json: bool) -> NoReturn:
             _say(f"{'ok      ' if part.present else 'MISSING '} {part.name}: {part.found}")
             if not part.present:
                 _say(f"         get it with: {part.hint}")
-        _say(f"{len(MASKS)} masks, {len(known)} known issues (doctor --masks lists them)")
+        _say(f"{count}; doctor --masks lists them")
     sys.exit(HELD if all(part.present for part in every) else WRONG)
 
 

@@ -83,14 +83,12 @@ def _no_excuse(_trace: Trace) -> bool:
 class DiffOptions:
     """How a difference run goes.
 
-    ``known`` maps the signatures of known issues to their case files, ``reduce_replays``
-    bounds the reduction of each finding (0: none), ``budget`` is in seconds from the
-    start, ``stop_at_first`` ends the run at the first confirmed failure. ``judge`` says
-    whether a replay is what was expected, ``excuse`` whether an exception of the model
-    on a trace is not this run's business.
+    ``reduce_replays`` bounds the reduction of each finding (0: none), ``budget`` is in
+    seconds from the start, ``stop_at_first`` ends the run at the first confirmed failure.
+    ``judge`` says whether a replay is what was expected, ``excuse`` whether an exception of
+    the model on a trace is not this run's business.
     """
 
-    known: dict[str, str] = attrs.field(factory=dict)
     reduce_replays: int = 200
     budget: float | None = None
     stop_at_first: bool = False
@@ -173,7 +171,7 @@ class _Comparison:
 
     def _seen_before(self, example: Example, verdict: Verdict) -> bool:
         """Count a verdict that is a known issue, or a finding already."""
-        issue = example.hazard_before(verdict.step) or self._options.known.get(verdict.signature)
+        issue = example.hazard_before(verdict.step)
         if issue is not None:
             self._tally.count_known(issue)
             return True

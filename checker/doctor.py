@@ -101,12 +101,12 @@ def parts() -> tuple[Part, ...]:
     return tuple(found)
 
 
-def as_json(every: tuple[Part, ...], known: Mapping[str, str]) -> dict[str, Json]:
+def as_json(every: tuple[Part, ...], known: Mapping[str, list[str]]) -> dict[str, Json]:
     """The doctor's findings for machines."""
     return {
         "complete": all(part.present for part in every),
         "parts": [part.as_json() for part in every],
         "dialects": sorted(DIALECTS),
         "masks": [{"member": mask.member, "reason": mask.reason} for mask in MASKS],
-        "known_issues": [{"signature": s, "case": case} for s, case in known.items()],
+        "known_issues": [{"hazard": h, "cases": cases} for h, cases in known.items()],
     }

@@ -109,6 +109,10 @@ def _judge_against(whole: Oracle) -> Callable[[Example, Replay], Verdict | None]
     """A judge who sees only what the whole spec gets right."""
 
     def judge_mutant(example: Example, replay: Replay) -> Verdict | None:
+        if replay.death is not None and example.end is None:
+            original = Example(example.trace, whole(example.trace))
+            if judge(original, replay) is None:
+                return judge(example, replay)
         seen = Replay(replay.observations)
         verdict = judge(example, seen)
         if verdict is None:

@@ -209,8 +209,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 
 def test_known_issues(tmp_path: Path) -> None:
     assert load_known(tmp_path / "none") == {}
-    path = write(from_finding(FINDING), tmp_path)
-    assert load_known(tmp_path) == {FINDING.signature: path.name}
+    path = write(from_finding(FINDING, {"hazard": "hazard.x"}), tmp_path)
+    assert load_known(tmp_path) == {"hazard.x": [path.name]}
 
 
 def test_a_case_without_steps_has_no_difference() -> None:

@@ -178,7 +178,8 @@ def test_rules(run: Any) -> None:
 def test_doctor_lists_masks(run: Any) -> None:
     status, out, _err = run("doctor", "--masks")
     assert status == 0
-    assert "mask   actual-size: " in out
+    assert "mask    actual-size: " in out
+    assert "hazard.empty-list: A reopen of no node at all." in out
 
 
 def test_doctor_says_what_is_missing(

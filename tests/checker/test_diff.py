@@ -93,14 +93,6 @@ def test_what_a_fresh_process_does_not_show_does_not_count(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_known_issues_are_counted_apart(tmp_path: Path) -> None:
-    signature = "odd | reply | accepted | success | GenericError: it is odd"
-    summary = run(odd, tmp_path, known={signature: "odd.json"})
-    assert not summary.failed
-    assert (summary.known, summary.divergences) == (2, 0)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("death", "cause"),
     [
