@@ -131,7 +131,10 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
-    t.images[node.filename] = images.truncated(t.images[node.filename], size)
+    image = t.images[node.filename]
+    if image.format == "qcow2" and size < min(image.length, image.clusters * images.CLUSTER):
+        ev.meet(FOREIGN_FILE)
+    t.images[node.filename] = images.truncated(image, size)
     t.change(name, size=sectors(size))
 
 
