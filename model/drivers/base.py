@@ -8,6 +8,7 @@ children a node has and in which roles, what it requires of them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.qdict import in_order
@@ -114,7 +115,7 @@ def default_permissions(role: int, writable: bool, perm: int, shared: int) -> tu
     return storage_permissions(role, writable, perm, shared)
 
 
-class Driver:
+class Driver(ABC):
     """A block driver. Instances hold no state: nodes do."""
 
     name: str
@@ -138,9 +139,9 @@ class Driver:
 
     # Opening and reopening
 
+    @abstractmethod
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """Open the node's children and take the driver's options out of ``options``."""
-        raise NotImplementedError
 
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
         """Make options of a file name that stands in an image's metadata."""
