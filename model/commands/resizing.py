@@ -123,8 +123,9 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         return
     if driver.name == "qcow2":
         ev.check(RESIZE_SECTORS, size % 512 == 0)
-        image = content(t, t.primary_child(name))
-        if image is not None and image.format == "qcow2":
+        file = t.primary_child(name)
+        image = content(t, file)
+        if image is not None and image.format == "qcow2" and t.length(file) >= image.length:
             _resize_image(t, node, image, size)
         else:
             ev.meet(FOREIGN_FILE)

@@ -109,6 +109,7 @@ class FileState:
 
     locking: bool
     direct: bool = False
+    writes: bool = False
     forgotten: bool = False
     alignment: int = 1
 
@@ -163,6 +164,7 @@ class File(Driver):
             private=FileState(
                 own.get("locking") != "off",
                 node.no_cache,
+                _access(node, 0)[0],
                 alignment=t.before.direct_alignment if node.no_cache else 1,
             ),
         )
@@ -196,6 +198,7 @@ class File(Driver):
         private = attrs.evolve(
             state,
             direct=direct,
+            writes=wanted[0],
             forgotten=kept,
             alignment=found if after.no_cache else 1,
         )
@@ -206,10 +209,21 @@ class File(Driver):
         return node.private
 
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
-        """What the file's users require may ask for another descriptor, which is known again."""
+        """What the file's users require may ask for another descriptor, which is probed anew."""
         state: FileState = node.private
-        if state.forgotten and not reopening and _access(node, perm) != (False, False):
-            t.change(node.name, private=attrs.evolve(state, direct=node.no_cache, forgotten=False))
+        if reopening or not (state.direct or state.forgotten):
+            return
+        wanted = _access(node, perm)
+        known = (False, False) if state.forgotten else (state.writes, state.direct)
+        if wanted != known:
+            private = attrs.evolve(
+                state,
+                direct=node.no_cache,
+                writes=wanted[0],
+                forgotten=False,
+                alignment=t.before.direct_alignment if node.no_cache else 1,
+            )
+            t.change(node.name, private=private)
 
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads fail, since the file is open directly and nobody knows."""

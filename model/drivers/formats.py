@@ -39,7 +39,7 @@ MISMATCH = guard(
 FOREIGN_FILE = hazard(
     "hazard.qcow2-file",
     "A qcow2 node was to get another file when the transaction failed; or it has got one that "
-    "holds no image, and is resized; or the file is cut off where its tables are.",
+    "does not hold all of its image, and is resized; or the file is cut off where its tables are.",
     source="7.2 looks at neither file nor link: it goes on with a link that was taken back, or "
     "with tables that are not there, finds the image corrupt, and ends at the next reopen",
 )
