@@ -98,6 +98,19 @@ def cut(t: Transition, name: str, length: int) -> None:
         t.images[image.name] = attrs.evolve(image, length=length)
 
 
+def can_cut(t: Transition, name: str) -> bool:
+    """Whether a node can be made shorter, down to its file."""
+    while True:
+        node = t.nodes[name]
+        driver = driver_of(node.driver)
+        if node.read_only or not driver.can_resize(node):
+            return False
+        primary = driver.primary(node)
+        if primary is None:
+            return True
+        name = primary.child
+
+
 def look_again(t: Transition) -> None:
     """A raw node whose file has become too short for its window keeps the shorter window."""
     for node in list(t.nodes.values()):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model.drivers.files import FileState
-from model.drivers.filters import Bottom
+from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import RawState
 
 if TYPE_CHECKING:
@@ -131,6 +131,40 @@ def forgotten_access(scene: Scene) -> Command | None:
     return _add(scene, **_file(image), cache={"direct": True})
 
 
+def stuck_preallocation(scene: Scene) -> Command | None:
+    """Preallocated space that cannot be given back: the node got a file that has no space."""
+    nulls = [n for n in scene.nodes if n.driver in ("null-co", "null-aio") and not n.read_only]
+    for node in scene.nodes:
+        state = node.private
+        if not isinstance(state, PreallocateState) or not node.parents:
+            continue
+        overlay = scene.state.nodes[node.parents[0][0]]
+        if overlay.driver != "qcow2" or overlay.name not in scene.names() or overlay.parents:
+            continue
+        file = node.children[0].child
+        if (state.file_end or 0) <= (state.data_end or 0):
+            size = {"node-name": overlay.name, "size": 65536}
+            return {"execute": "block_resize", "arguments": size}
+        given = {
+            k: node.options[k] for k in ("prealloc-align", "prealloc-size") if k in node.options
+        }
+        options = {"driver": "preallocate", "node_name": node.name, **given}
+        if scene.state.nodes[file].driver not in ("null-co", "null-aio"):
+            if not nulls:
+                return _add(scene, driver="null-co")
+            return _reopen(**options, file=scene.choose.one_of(nulls).name)
+        backing = {"backing": None} if overlay.link("backing") is None else {}
+        return _reopen(
+            driver="qcow2", node_name=overlay.name, file=node.name, read_only=True, **backing
+        )
+    image = _qcow2_image(scene)
+    if image is None or scene.is_open(image):
+        return None
+    name = scene.fresh_name()
+    below = {"driver": "preallocate", "node-name": name, "file": _file(image)}
+    return _add(scene, driver="qcow2", file=below, backing=None)
+
+
 CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     mismatch,
     direct_directory,
@@ -141,8 +175,11 @@ CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     forgotten_access,
     forgotten_access,
     forgotten_access,
+    stuck_preallocation,
+    stuck_preallocation,
+    stuck_preallocation,
 )
-"""The last one takes four commands, so that it is tried more often."""
+"""The last two take four commands, so that they are tried more often."""
 
 
 def corner(scene: Scene) -> Command:

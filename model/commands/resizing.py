@@ -115,6 +115,8 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         driver.truncated(t, node, size)
         if not driver.variable_length:
             t.change(name, size=driver.measure(t, t.nodes[name]))
+        if driver.name == "blkverify" and t.nodes[name].size != sectors(size):
+            ev.meet(BLKVERIFY_LENGTH)
         return
     if driver.name == "raw":
         ev.check(RESIZE_FIXED, node.private.size is None)
@@ -125,7 +127,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         ev.check(RESIZE_SECTORS, size % 512 == 0)
         file = t.primary_child(name)
         image = content(t, file)
-        if image is not None and image.format == "qcow2" and t.length(file) >= image.length:
+        if image is not None and image.format == "qcow2" and _holds(t, file, image):
             _resize_image(t, node, image, size)
         else:
             ev.meet(FOREIGN_FILE)
@@ -137,6 +139,11 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         ev.meet(FOREIGN_FILE)
     t.images[node.filename] = images.truncated(image, size)
     t.change(name, size=sectors(size))
+
+
+def _holds(t: Transition, file: str, image: Image) -> bool:
+    """Whether a node shows all of an image's clusters, the last one at least in part."""
+    return t.length(file) > min(image.length - 1, (image.clusters - 1) * images.CLUSTER)
 
 
 def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:

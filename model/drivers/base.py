@@ -249,6 +249,10 @@ class Driver(ABC):
         """Bytes per cluster, 0 if it knows that it has none, None if it does not know."""
         return None
 
+    def can_resize(self, node: Node) -> bool:
+        """Whether the node, or the child that holds its data, can get another size."""
+        return self.is_filter
+
     def passes_through(self, node: Node) -> bool:
         """Whether the bytes of the primary child show unchanged."""
         return self.is_filter

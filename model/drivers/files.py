@@ -225,6 +225,10 @@ class File(Driver):
             )
             t.change(node.name, private=private)
 
+    def can_resize(self, node: Node) -> bool:
+        """A file can."""
+        return True
+
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads fail, since the file is open directly and nobody knows."""
         return node.private.direct and not node.no_cache

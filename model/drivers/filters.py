@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
-from model.lengths import cluster_size, cut
+from model.lengths import can_cut, cluster_size, cut
 from model.qdict import extract
 from model.rules import guard
 from model.state import Node, Perm, Role, ThrottleGroup
@@ -61,6 +61,12 @@ PREALLOC_ALIGNMENT = guard(
     source="7.2",
     text="prealloc-align parameter of preallocate filter is not aligned to underlying node "
     "request alignment ({alignment})",
+)
+PREALLOC_DROP = guard(
+    "preallocate.drop",
+    "Space that was preallocated can be given back to the file that the node has now.",
+    source="7.2; a reopen may have given the node another file",
+    text="Failed to drop preallocation",
 )
 DEBUG_NAME = guard(
     "blkdebug.filename",
@@ -262,6 +268,7 @@ class Preallocate(Filter):
         if state.data_end is None or state.file_end is None or _may_write_and_resize(perm):
             return
         if state.data_end < state.file_end:
+            t.ev.check(PREALLOC_DROP, can_cut(t, t.primary_child(node.name)))
             cut(t, t.primary_child(node.name), state.data_end)
             t.change(node.name, private=attrs.evolve(state, file_end=state.data_end))
 

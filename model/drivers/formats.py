@@ -270,6 +270,10 @@ class Qcow2(Driver):
         ev.check(REFCOUNT_TOO_BIG, refcount // CLUSTER <= _INT_MAX)
         return int(entry)
 
+    def can_resize(self, node: Node) -> bool:
+        """An image can."""
+        return True
+
     def cluster_size(self, node: Node) -> int:
         """That of the images that we make."""
         return CLUSTER
@@ -335,6 +339,11 @@ class Raw(Driver):
             ev.check(RAW_SIZE, real - offset >= size, offset=offset, size=size, real=real)
             ev.check(RAW_ALIGNED, size % 512 == 0)
         return RawState(offset, size)
+
+    def can_resize(self, node: Node) -> bool:
+        """Unless the window has a size of its own."""
+        state: RawState = node.private
+        return state.size is None
 
     def passes_through(self, node: Node) -> bool:
         """From the beginning, if the window begins there."""
