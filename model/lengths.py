@@ -80,7 +80,9 @@ def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | N
         primary = driver.primary(node)
         if primary is None:
             return
-        length = driver.grow(t, node, length, first or length)
+        reached = driver.grow(t, node, length, first or length)
+        if reached != length:
+            length, first = reached, None
         name = primary.child
 
 
