@@ -82,7 +82,8 @@ def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | N
             return
         reached = driver.grow(t, node, length, first or length)
         if reached != length:
-            length, first = reached, None
+            # What is preallocated is written for good, whatever was to become of the zeroes.
+            length, first, zeroes, unmapped = reached, None, False, False
         name = primary.child
 
 
