@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
@@ -173,8 +171,7 @@ _WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _NAME_SIZE = 32
 
 
-@attrs.frozen
-class Flags:
+class Flags(NamedTuple):
     """The generic options as a node holds them once they are parsed."""
 
     read_only: bool

@@ -320,8 +320,8 @@ class Reopening:
         entry.options = clone(rest)
         self._prepare_generic(entry, rest)
         ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
-        fixed = [k for k in node.options if k not in rest and k not in COMMON]
-        lost = [k for k in fixed if k not in driver.mutable]
+        mutable = driver.mutable
+        lost = [k for k in node.options if k not in rest and k not in COMMON and k not in mutable]
         if lost:
             ev.refuse(RESET, key=min(lost, key=in_order(node.options).index))
         ev.accepted.add(RESET.id)

@@ -219,11 +219,12 @@ class Qcow2(Driver):
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """All run-time options may change; what is omitted takes its default."""
-        return attrs.evolve(node.private, l2_entry=self._check(t.ev, node, options))
+        return self._check(t.ev, node, options)
 
-    def adopt(self, node: Node, prepared: Qcow2State) -> Any:
-        """Another size of entries; what is known of the image stays."""
-        return attrs.evolve(node.private, l2_entry=prepared.l2_entry)
+    def adopt(self, node: Node, prepared: int) -> Any:
+        """Perhaps another size of entries; what is known of the image stays."""
+        state: Qcow2State = node.private
+        return state if state.l2_entry == prepared else attrs.evolve(state, l2_entry=prepared)
 
     def _check(self, ev: Evaluation, node: Node, options: FlatOptions) -> int:
         """Check the options and take them out; returns the size of an L2 cache entry in bytes."""
