@@ -496,7 +496,14 @@ def _fail(line: str) -> int:
 
 def main() -> NoReturn:
     """Run the command line; nothing but a line and a status ever reaches the user."""
+    sys.unraisablehook = _say_nothing_of_interrupts
     sys.exit(_main())
+
+
+def _say_nothing_of_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
+    """A Ctrl-C that strikes in a destructor is remembered elsewhere and no news to the user."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _main() -> int:

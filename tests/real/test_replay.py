@@ -148,7 +148,7 @@ def test_a_loss_in_the_middle_of_a_trace_is_a_value(
     daemon: StorageDaemon, number: signal.Signals, kind: str
 ) -> None:
     trace = Trace((), (null("n"), *[{"execute": "query-version"}] * 20_000))
-    timer = threading.Timer(0.3, os.kill, (daemon.pid, number))
+    timer = threading.Timer(1.5, os.kill, (daemon.pid, number))
     timer.start()
     seen = replay(daemon, trace, timeout=1.0)
     timer.join()
