@@ -9,7 +9,7 @@ moved and moved back is the newest of its node afterwards.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -18,13 +18,25 @@ from model.naming import Names
 from model.permissions import (
     Grant,
     Permissions,
-    links_to,
     reaches,
     topological,
 )
-from model.refreshing import loosen
-from model.rules import Evaluation, effect, guard, hazard
-from model.state import BlockState, FrozenDict, Image, Link, LinkKey, Node, Object, changed
+from model.refreshing import loosen, refresh
+from model.rules import Evaluation, Refusal, effect, guard, hazard
+from model.state import (
+    BlockState,
+    Export,
+    FrozenDict,
+    Image,
+    Job,
+    Link,
+    LinkKey,
+    Node,
+    Object,
+    Use,
+    User,
+    changed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,11 +65,36 @@ FROZEN_REPLACE = guard(
     source="patch 1/13 (freezing links)",
     text="Cannot change '{name}' link to '{node}'",
 )
+FREEZE_FROZEN = guard(
+    "freeze.frozen",
+    "A link that is frozen cannot be frozen again: it is a flag and no counter.",
+    source="patch 1/13 (freezing links); 6.0 for copy-on-read's bottom",
+    text="Cannot change '{name}' link from '{parent}' to '{child}'",
+)
+NEVER_FROZEN = guard(
+    "freeze.never",
+    "A link to the filter of a job cannot be frozen: the job must be able to take it away.",
+    source="6.0",
+    text="Cannot freeze '{name}' link to '{child}'",
+)
+STAYS = guard(
+    "graph.stays",
+    "A link of a job stays at its node; where every link must go over, that is refused.",
+    source="7.2, as for a child that lies below its new place",
+    text="Should not change '{name}' link to '{node}'",
+)
 ABORT_REORDERS = effect(
     "graph.abort-reorders",
     "A link that was changed and changed back by a refused command becomes its node's newest.",
     source="7.2, seen by x-debug-query-block-graph",
 )
+
+
+T = TypeVar("T")
+_TWO = 2
+
+Settled = tuple[str, int | None]
+"""The status that a job comes to by itself after the reply, and the progress where it sleeps."""
 
 
 class Undo:
@@ -90,7 +127,22 @@ class Undo:
 class Transition:
     """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely."""
 
-    __slots__ = ("_pending", "before", "ev", "held", "images", "nodes", "objects", "serial")
+    __slots__ = (
+        "_pending",
+        "before",
+        "ev",
+        "events",
+        "exports",
+        "held",
+        "images",
+        "jobs",
+        "nbd_server",
+        "nodes",
+        "objects",
+        "serial",
+        "settling",
+        "users",
+    )
 
     def __init__(self, state: BlockState, ev: Evaluation) -> None:
         self.before = state
@@ -98,7 +150,13 @@ class Transition:
         self.nodes: dict[str, Node] = dict(state.nodes)
         self.objects: dict[str, Object] = dict(state.objects)
         self.images: dict[str, Image] = dict(state.images)
+        self.users: dict[str, User] = dict(state.users)
+        self.jobs: dict[str, Job] = dict(state.jobs)
+        self.exports: dict[str, Export] = dict(state.exports)
+        self.nbd_server = state.nbd_server
         self.serial = state.serial
+        self.events: list[dict[str, Any]] = []
+        self.settling: dict[str, Settled] = {}
         self.held: dict[str, Grant] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
@@ -106,16 +164,18 @@ class Transition:
         """The state as it is now; the very same object if nothing has changed."""
         before = self.before
         nodes = before.nodes if _same(before.nodes, self.nodes) else FrozenDict(self.nodes)
-        objects = before.objects if before.objects == self.objects else FrozenDict(self.objects)
-        images = before.images if before.images == self.images else FrozenDict(self.images)
-        if (
-            nodes is before.nodes
-            and objects is before.objects
-            and images is before.images
-            and self.serial == before.serial
-        ):
-            return before
-        return BlockState(nodes, objects, images, self.serial, before.direct_alignment)
+        now = BlockState(
+            nodes,
+            _kept(before.objects, self.objects),
+            _kept(before.images, self.images),
+            self.serial,
+            before.direct_alignment,
+            _kept(before.users, self.users),
+            _kept(before.jobs, self.jobs),
+            _kept(before.exports, self.exports),
+            self.nbd_server,
+        )
+        return before if now == before and nodes is before.nodes else now
 
     def restore(self) -> None:
         """Forget what was done, order included: nothing that existed was moved.
@@ -185,12 +245,14 @@ class Transition:
         driver = driver_of(node.driver)
         return driver.primary(node) if driver.is_filter else node.link("backing")
 
-    def chain(self, top: str, base: str) -> list[Link]:
-        """The links from ``top`` down to ``base``, through filters and backing files."""
+    def chain(self, top: str, base: str | None) -> list[Link]:
+        """The links from ``top`` down to ``base``, or to the end: filtered and backing files."""
         links: list[Link] = []
         name = top
         while name != base:
             link = self.below(name)
+            if link is None and base is None:
+                break
             if link is None:
                 self.ev.meet(ENDLESS_CHAIN)
                 self.ev.refuse(OFF_CHAIN, top=top, base=base)
@@ -199,8 +261,25 @@ class Transition:
             name = link.child
         return links
 
-    def freeze(self, key: LinkKey, *, frozen: bool) -> None:
-        """Set or clear the flag of a link."""
+    def freeze_chain(self, top: str, base: str | None) -> None:
+        """Freeze the links from ``top`` down to ``base``, or to the end; none is frozen yet."""
+        chain = self.chain(top, base)
+        for link in chain:
+            self.ev.check(
+                FREEZE_FROZEN, not link.frozen, name=link.name, parent=link.parent, child=link.child
+            )
+        for link in chain:
+            never = self.nodes[link.child].never_frozen
+            self.ev.check(NEVER_FROZEN, not never, name=link.name, child=link.child)
+        for link in chain:
+            self._freeze(link.key, frozen=True)
+
+    def unfreeze_chain(self, top: str, base: str | None) -> None:
+        """Let the links from ``top`` down to ``base``, or to the end, be changed again."""
+        for link in self.chain(top, base):
+            self._freeze(link.key, frozen=False)
+
+    def _freeze(self, key: LinkKey, *, frozen: bool) -> None:
         parent = self.nodes[key[0]]
         children = tuple(
             attrs.evolve(link, frozen=frozen) if link.key == key else link
@@ -231,8 +310,7 @@ class Transition:
         node = self.nodes[name]
         held = driver_of(node.driver).held_by(node)
         if held is not None:
-            for link in self.chain(name, held):
-                self.freeze(link.key, frozen=False)
+            self.unfreeze_chain(name, held)
         for link in self.nodes[name].children:
             self.unset_inherits(name, link.name, None)
             self.drop(link)
@@ -301,14 +379,14 @@ class Transition:
 
         undo.add(backward, lambda: self.release(old.child))
 
-    def _lists(self, key: LinkKey) -> tuple[tuple[Link, ...], tuple[LinkKey, ...], str]:
+    def _lists(self, key: LinkKey) -> tuple[tuple[Link, ...], tuple[LinkKey | Use, ...], str]:
         link = self.nodes[key[0]].link(key[1])
         if link is None:
             raise LookupError(f"node {key[0]!r} has no child {key[1]!r}")
         return self.nodes[key[0]].children, self.nodes[link.child].parents, link.child
 
     def _put_back(
-        self, link: Link, before: tuple[tuple[Link, ...], tuple[LinkKey, ...], str]
+        self, link: Link, before: tuple[tuple[Link, ...], tuple[LinkKey | Use, ...], str]
     ) -> None:
         if self.ev.holds(ABORT_REORDERS):
             self.attach(link)
@@ -346,14 +424,113 @@ class Transition:
         for below in child.children:
             self._unset_inherits(root, below, undo)
 
-    def replace_node(self, old: str, new: str, undo: Undo) -> None:
-        """Let every parent of ``old`` lead to ``new``, but those that lie below ``new`` itself."""
+    def replace_node(self, old: str, new: str, undo: Undo, *, skip: bool = True) -> None:
+        """Let every parent of ``old`` lead to ``new``, but those that lie below ``new`` itself.
+
+        Users that stay at their node stay. Unless it is all right to ``skip`` one, either refuses.
+        """
         below = set(topological(self.nodes, [new]))
-        for link in links_to(self.nodes, old):
+        for key in self.nodes[old].parents:
+            if isinstance(key, Use):
+                if key.stays:
+                    self.ev.check(STAYS, skip, name=key.label, node=old)
+                else:
+                    self._move_use(key, new, undo)
+                continue
+            link = self.nodes[key[0]].link(key[1])
+            if link is None:
+                continue
             if link.parent in below:
+                self.ev.check(STAYS, skip, name=link.name, node=old)
                 continue
             self.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=old)
             self.replace_child(link.key, new, undo)
+
+    # Users
+
+    def add_user(self, user: User) -> None:
+        """Make a user known that uses nothing yet."""
+        self.users[user.key] = user
+
+    def use(
+        self,
+        user: str,
+        label: str,
+        node: str,
+        grant: Grant,
+        *,
+        stays: bool,
+        description: str,
+    ) -> Use:
+        """Let a user hold on to a node, requiring and sharing ``grant``.
+
+        Raises :class:`model.rules.Refusal` where others do not agree; nothing has changed then.
+        """
+        before = dict(self.nodes)
+        holder = self.users[user]
+        name = label
+        while any(name == known for known, _ in holder.links):
+            base, _, number = name.partition("#")
+            name = f"{base}#{int(number or 0) + 1}"
+        use = Use(user, name, *grant, stays, description)
+        self.change(node, parents=(use, *self.nodes[node].parents))
+        try:
+            refresh(self, [node])
+        except Refusal:
+            self.nodes = before
+            raise
+        self.users[user] = attrs.evolve(holder, links=((name, node), *holder.links))
+        return use
+
+    def used(self, user: str, name: str) -> tuple[str, Use]:
+        """The node that a user's link leads to, and the link."""
+        node = dict(self.users[user].links)[name]
+        for key in self.nodes[node].parents:
+            if isinstance(key, Use) and key[:2] == (user, name):
+                return node, key
+        raise LookupError(f"{user!r} has no link {name!r}")
+
+    def unuse(self, user: str, name: str) -> None:
+        """Let a user's hold on a node go; what it required is required no more."""
+        node, use = self.used(user, name)
+        before = Permissions(dict(self.nodes), {})
+        self._take_use(node, use)
+        holder = self.users[user]
+        links = tuple(link for link in holder.links if link[0] != name)
+        self.users[user] = attrs.evolve(holder, links=links)
+        loosen(self, node, before)
+        self.release(node)
+
+    def remove_user(self, user: str) -> None:
+        """Forget a user, who lets go of everything, the newest first."""
+        while self.users[user].links:
+            self.unuse(user, self.users[user].links[0][0])
+        del self.users[user]
+
+    def _take_use(self, node: str, use: Use) -> None:
+        parents = self.nodes[node].parents
+        self.change(node, parents=tuple(key for key in parents if key is not use))
+
+    def _move_use(self, use: Use, new: str, undo: Undo) -> None:
+        """Let a user's link lead to another node; the old one is released when it is settled."""
+        old, _ = self.used(use.user, use.name)
+
+        def move(origin: str, goal: str) -> None:
+            self._take_use(origin, use)
+            self.change(goal, parents=(use, *self.nodes[goal].parents))
+            holder = self.users[use.user]
+            links = tuple((n, goal if n == use.name else x) for n, x in holder.links)
+            self.users[use.user] = attrs.evolve(holder, links=links)
+
+        move(old, new)
+        undo.add(lambda: move(new, old), lambda: self.release(old))
+
+
+def _kept(before: FrozenDict[str, T], now: dict[str, T]) -> FrozenDict[str, T]:
+    """The dictionary from before where nothing in it has changed, order included."""
+    if before == now and (len(now) < _TWO or list(before) == list(now)):
+        return before
+    return FrozenDict(now)
 
 
 def _same(before: FrozenDict[str, Node], now: dict[str, Node]) -> bool:

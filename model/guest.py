@@ -49,6 +49,16 @@ def read(t: Transition, name: str, offset: int, length: int) -> bytes:
     return bytes(out)
 
 
+def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
+    """The runs ``(start, end, value)`` of bytes but zero that a guest reads.
+
+    Raises :class:`ImageError` as :func:`read` does.
+    """
+    _check_range(t, name, offset, length)
+    _copy_up(t, name, offset, offset + length)
+    return _runs(_pieces(t, name, offset, offset + length))
+
+
 def _check_range(t: Transition, name: str, offset: int, length: int) -> None:
     if name not in t.nodes:
         raise ImageError(f"no node is called {name!r}")

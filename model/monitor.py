@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import guest, images
-from model.commands import COMMANDS
+from model.commands import COMMANDS, DRIVING
 from model.dialect import Dialect, find_dialect
-from model.graph import Transition
+from model.graph import Settled, Transition
 from model.reopening import keep_options
 from model.rules import Evaluation, Refusal, guard
 from model.schema import (
@@ -24,7 +24,7 @@ from model.schema import (
     answer,
     check_envelope,
 )
-from model.state import BlockState, FrozenDict, Image
+from model.state import EMPTY, BlockState, FrozenDict, Image
 from model.trace import Command, ImageSpec, Json, Observation, Reply
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Outcome:
     """What a command did. ``accepted``, ``refused`` and ``hazards`` are identifiers of rules.
 
     After a hazard, the state is what the command should have led to. ``ended`` says that a
-    real QEMU gives no reply to the command: it means to end itself.
+    real QEMU gives no reply to the command: it means to end itself. ``settling`` are the jobs that
+    come to their new status, perhaps "null", only after the reply, and how far those have come
+    by then that sleep.
     """
 
     state: BlockState
@@ -85,6 +87,7 @@ class Outcome:
     refused: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
     ended: bool = False
+    settling: FrozenDict[str, Settled] = EMPTY
 
     @property
     def ok(self) -> bool:
@@ -139,10 +142,11 @@ def _outcome(t: Transition, reply: Reply) -> Outcome:
     return Outcome(
         t.result(),
         reply,
-        (),
+        tuple(t.events),
         frozenset(ev.accepted),
         frozenset(ev.refused),
         frozenset(ev.hazards),
+        settling=FrozenDict(t.settling) if t.settling else EMPTY,
     )
 
 
@@ -154,6 +158,9 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
         ev.refuse(ENVELOPE, text=error.text)
         return None
     ev.accepted.add(ENVELOPE.id)
+    own = DRIVING.get(envelope.name)
+    if own is not None:
+        return own(t, envelope.arguments)
     try:
         arguments = dialect.schema.check(envelope.name, envelope.arguments)
     except UnmodelledCommandError:
@@ -231,7 +238,15 @@ class Images:
 
     def from_spec(self, spec: ImageSpec) -> None:
         """Make the image file that a trace asks for."""
-        self.create(**attrs.asdict(spec))
+        self.create(
+            spec.name,
+            format=spec.format,
+            size=spec.size,
+            backing=spec.backing,
+            backing_format=spec.backing_format,
+        )
+        for offset, length, pattern in spec.data:
+            self.write(spec.name, offset, length, pattern)
 
     def write(self, name: str, offset: int, length: int, pattern: int) -> None:
         """Write ``length`` bytes of the value ``pattern`` to the virtual disk of an image file.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers.base import driver_of
-from model.state import BlockState, Link, LinkKey, Node, Perm
+from model.state import BlockState, Link, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -70,8 +70,10 @@ class Permissions:
         """Whether the node may be written once the reopen under way is done."""
         return self._writable[name] if name in self._writable else not self._nodes[name].read_only
 
-    def grant(self, key: LinkKey) -> Grant:
+    def grant(self, key: LinkKey | Use) -> Grant:
         """What the parent of a link requires of its child, and what it shares."""
+        if isinstance(key, Use):
+            return key.perm, key.shared
         grant = self._grants.get(key)
         if grant is None:
             self._grant_children(key[0])
@@ -119,7 +121,10 @@ class Permissions:
             users.append((user.description, user.link_name, user.perm, user.shared))
         for key in self._nodes[name].parents:
             needed, granted = self.grant(key)
-            users.append((f"node '{key[0]}'", key[1], needed, granted))
+            if isinstance(key, Use):
+                users.append((key.description, key.label, needed, granted))
+            else:
+                users.append((f"node '{key[0]}'", key[1], needed, granted))
         return users
 
 
@@ -181,10 +186,10 @@ def shares_below(nodes: Mapping[str, Node], top: str) -> bool:
 
 
 def links_to(nodes: Mapping[str, Node], name: str) -> list[Link]:
-    """The links that lead to a node, newest first."""
+    """The links of other nodes that lead to a node, newest first."""
     found = []
-    for parent, child_name in nodes[name].parents:
-        link = nodes[parent].link(child_name)
+    for key in nodes[name].parents:
+        link = None if isinstance(key, Use) else nodes[key[0]].link(key[1])
         if link is not None:
             found.append(link)
     return found

@@ -13,7 +13,7 @@ order decides which of several errors a client reads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import attrs
 import networkx as nx
@@ -81,6 +81,28 @@ LinkKey = tuple[str, str]
 """A link is known by its parent's node name and the name of the child."""
 
 
+class Use(NamedTuple):
+    """A parent of a node that is no node itself: what one user of the graph holds on to.
+
+    ``user`` is the user's key in :attr:`BlockState.users` and ``name`` that of the link, both as
+    in a :data:`LinkKey`. ``perm`` and ``shared`` are sums of :class:`Perm`; nobody derives them.
+    A link that ``stays`` does not follow when its node is replaced. ``description`` is what
+    error texts call the user.
+    """
+
+    user: str
+    name: str
+    perm: int
+    shared: int
+    stays: bool
+    description: str
+
+    @property
+    def label(self) -> str:
+        """The name as QEMU has it: a job calls several of its links the same."""
+        return self.name.partition("#")[0]
+
+
 @attrs.frozen
 class Link:
     """An edge of the graph, held in its parent's ``children``.
@@ -110,7 +132,9 @@ class Node:
     gave; both are flat and without children. ``children`` and ``parents`` have
     the newest first. ``size`` is the length in bytes that the driver last
     reported; drivers of variable length ask their file instead. ``filename`` is the name of the
-    image file that the node has open. ``private`` is the driver's own state.
+    image file that the node has open. ``private`` is the driver's own state. ``context`` is the
+    iothread that the node lives in, "" for the main loop. Links to a node that is ``never_frozen``
+    (the filter of a job) cannot be frozen.
     """
 
     name: str
@@ -128,7 +152,9 @@ class Node:
     implicit: bool = False
     monitor_owned: bool = False
     children: tuple[Link, ...] = ()
-    parents: tuple[LinkKey, ...] = ()
+    parents: tuple[LinkKey | Use, ...] = ()
+    context: str = ""
+    never_frozen: bool = False
     size: int = 0
     filename: str = ""
     backing_file: str = ""
@@ -203,13 +229,75 @@ Object = ThrottleGroup | IOThread
 
 
 @attrs.frozen
+class User:
+    """Somebody outside of the graph who holds on to nodes: a job, or a block backend.
+
+    ``kind`` and ``name`` are those of x-debug-query-block-graph. ``links`` are pairs of the name
+    of the link and the node that it leads to, newest first. ``context`` is the iothread that it
+    works in ("" for the main loop); ``follows`` says whether it moves to another one with its node.
+    """
+
+    key: str
+    kind: str
+    name: str
+    links: tuple[tuple[str, str], ...] = ()
+    context: str = ""
+    follows: bool = True
+
+
+@attrs.frozen
+class Job:
+    """A background job on the block graph.
+
+    ``type`` names the kind of job, ``status`` the state that a client sees when the job has come to
+    rest. ``current`` and ``total`` are its progress in bytes. ``error`` is why it fails.
+    ``complete`` says that it was asked to end, ``cancelled`` that it was asked to stop,
+    ``forced`` that it must not finish its work before. ``replacing`` is the node that a job which
+    was asked to end will replace, if a client named one. ``body`` is what its kind remembers.
+    """
+
+    id: str
+    type: str
+    status: str = "created"
+    auto_finalize: bool = True
+    auto_dismiss: bool = True
+    speed: int = 0
+    paused: bool = False
+    io_status: str = "ok"
+    current: int = 0
+    total: int = 0
+    error: str | None = None
+    complete: bool = False
+    cancelled: bool = False
+    forced: bool = False
+    replacing: str | None = None
+    body: Any = None
+
+    @property
+    def user(self) -> str:
+        """The key of the job among the users of the graph."""
+        return f"job:{self.id}"
+
+
+@attrs.frozen
+class Export:
+    """An NBD export. ``user`` is the key of its block backend, ``export_name`` what clients see."""
+
+    id: str
+    user: str
+    export_name: str
+    type: str = "nbd"
+
+
+@attrs.frozen
 class BlockState:
     """Everything a storage daemon and its disk hold between two commands.
 
     ``nodes`` are in the order of their creation. ``serial`` counts the names that
     were generated; a real QEMU adds two random digits to it, so generated names
     compare equal up to renaming only. ``direct_alignment`` is what the host's file system asks
-    of direct access, in bytes.
+    of direct access, in bytes. ``users``, ``jobs`` and ``exports`` are oldest first, by their keys;
+    ``nbd_server`` is the path of the socket that the NBD server listens on, None if there is none.
     """
 
     nodes: FrozenDict[str, Node] = EMPTY
@@ -217,6 +305,10 @@ class BlockState:
     images: FrozenDict[str, Image] = EMPTY
     serial: int = 0
     direct_alignment: int = 512
+    users: FrozenDict[str, User] = EMPTY
+    jobs: FrozenDict[str, Job] = EMPTY
+    exports: FrozenDict[str, Export] = EMPTY
+    nbd_server: str | None = None
 
     def links(self) -> Iterator[Link]:
         """Every link of the graph, parents in the order of the nodes."""

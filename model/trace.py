@@ -26,7 +26,8 @@ class ImageSpec:
     """An image file to create before the first command.
 
     ``size`` is in bytes. ``name`` and ``backing`` are file names relative to the
-    directory that the target runs in.
+    directory that the target runs in. ``data`` are runs ``(offset, length, pattern)`` of bytes that
+    are written to the virtual disk one after the other.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ImageSpec:
     size: int
     backing: str | None = None
     backing_format: str | None = None
+    data: tuple[tuple[int, int, int], ...] = ()
 
 
 @attrs.frozen
@@ -48,6 +50,8 @@ class Trace:
 class Observation:
     """What one step showed: the reply, the events that came with it, the graph after it.
 
+    ``jobs`` is the return value of ``query-block-jobs`` and ``exports`` that of
+    ``query-block-exports``; they are asked for only in traces that have any.
     ``nodes`` is the return value of ``query-named-block-nodes`` (flat) and
     ``graph`` that of ``x-debug-query-block-graph``; both are None where the
     target could not be asked any more.
@@ -57,3 +61,5 @@ class Observation:
     nodes: list[dict[str, Json]] | None
     graph: dict[str, Json] | None
     events: tuple[dict[str, Json], ...] = ()
+    jobs: list[dict[str, Json]] | None = None
+    exports: list[dict[str, Json]] | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.permissions import permission_names, permissions, reaches
-from model.state import LinkKey, Perm, Role, ThrottleGroup
+from model.permissions import Grant, permission_names, permissions, reaches
+from model.state import LinkKey, Perm, Role, ThrottleGroup, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,12 +63,20 @@ def parents_and_children_agree(state: BlockState) -> str | None:
                 return f"{node.name!r} has a child {link.child!r} that does not exist"
             if link.key not in child.parents:
                 return f"{link.child!r} does not know its parent {node.name!r} ({link.name})"
-        for parent, name in node.parents:
-            above = state.nodes.get(parent)
-            link_above = above.link(name) if above else None
-            if link_above is None or link_above.child != node.name:
-                return f"{node.name!r} takes {parent!r} for a parent ({name})"
+        for key in node.parents:
+            if not _holds(state, key, node.name):
+                return f"{node.name!r} takes {key[0]!r} for a parent ({key[1]})"
     return None
+
+
+def _holds(state: BlockState, key: LinkKey | Use, child: str) -> bool:
+    """Whether a parent knows that it has a child."""
+    if isinstance(key, Use):
+        user = state.users.get(key.user)
+        return user is not None and (key.name, child) in user.links
+    above = state.nodes.get(key[0])
+    link = above.link(key[1]) if above else None
+    return link is not None and link.child == child
 
 
 def no_node_is_its_own_ancestor(state: BlockState) -> str | None:
@@ -97,7 +105,7 @@ def nobody_requires_what_another_user_unshares(state: BlockState) -> str | None:
     for node in state.nodes.values():
         for one in node.parents:
             for other in node.parents:
-                clash = grants[one][0] & ~grants[other][1] if one != other else 0
+                clash = _grant(grants, one)[0] & ~_grant(grants, other)[1] if one != other else 0
                 if clash:
                     return (
                         f"{_user(one)} requires {permission_names(clash)!r} on {node.name!r}, "
@@ -106,7 +114,11 @@ def nobody_requires_what_another_user_unshares(state: BlockState) -> str | None:
     return None
 
 
-def _user(key: LinkKey) -> str:
+def _grant(grants: dict[LinkKey, Grant], key: LinkKey | Use) -> Grant:
+    return (key.perm, key.shared) if isinstance(key, Use) else grants[key]
+
+
+def _user(key: LinkKey | Use) -> str:
     return f"{key[0]!r} ({key[1]})"
 
 
@@ -116,7 +128,7 @@ def read_only_nodes_have_no_writers(state: BlockState) -> str | None:
     for node in state.nodes.values():
         if node.read_only:
             for key in node.parents:
-                if grants[key][0] & _WRITES:
+                if _grant(grants, key)[0] & _WRITES:
                     return f"{_user(key)} writes {node.name!r}, which is read-only"
     return None
 

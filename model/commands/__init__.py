@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from model.commands.driving import DRIVING, READ, WAIT, WRITE
+from model.commands.jobs import VERBS, query_block_jobs, query_jobs
 from model.commands.nodes import (
     blockdev_add,
     blockdev_del,
@@ -34,9 +36,12 @@ COMMANDS: dict[str, Handler] = {
     "object-del": object_del,
     "query-block": query_nothing,
     "query-block-exports": query_nothing,
-    "query-block-jobs": query_nothing,
-    "query-jobs": query_nothing,
+    "query-block-jobs": query_block_jobs,
+    "query-jobs": query_jobs,
     "query-named-block-nodes": query_named_block_nodes,
     "x-blockdev-change": x_blockdev_change,
     "x-debug-query-block-graph": x_debug_query_block_graph,
+    **VERBS,
 }
+
+__all__ = ["COMMANDS", "DRIVING", "READ", "WAIT", "WRITE", "Handler"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.blockers import check_free
 from model.drivers import driver_of
 from model.graph import CYCLE
 from model.lengths import look_again
@@ -16,7 +17,7 @@ from model.qdict import flatten
 from model.refreshing import refresh
 from model.reopening import Reopening, keep_options
 from model.rules import Refusal, effect, guard, hazard
-from model.state import Link, Perm, Role
+from model.state import Link, Perm, Role, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -33,11 +34,11 @@ UNKNOWN = guard(
     source="7.2; 5.2 words it otherwise",
     text="Failed to find node with node-name='{node}'",
 )
-BUSY = guard(
-    "node.busy",
-    "A backing file is busy: it is neither deleted nor the base of a snapshot.",
-    source="7.2 (operation blockers)",
-    text="Node '{node}' is busy: node is used as backing hd of '{overlay}'",
+HAS_BACKEND = guard(
+    "del.has-backend",
+    "A node that a block backend uses is not deleted.",
+    source="7.2",
+    text="Node {node} is in use",
 )
 NOT_OWNED = guard(
     "del.not-owned",
@@ -179,25 +180,16 @@ def blockdev_del(t: Transition, arguments: dict[str, Any]) -> None:
     ev = t.ev
     name = arguments["node-name"]
     ev.check(UNKNOWN, name in t.nodes, node=name)
-    _check_not_busy(t, name)
+    has_backend = any(
+        isinstance(key, Use) and t.users[key.user].kind == "block-backend"
+        for key in t.nodes[name].parents
+    )
+    ev.check(HAS_BACKEND, not has_backend, node=name)
+    check_free(t, name, "delete")
     ev.check(NOT_OWNED, t.nodes[name].monitor_owned, node=name)
     ev.check(IN_USE, t.references(name) <= 1, node=name)
     t.change(name, monitor_owned=False)
     t.release(name)
-
-
-def overlay_of(t: Transition, name: str) -> str | None:
-    """The newest node that has ``name`` as its backing file."""
-    for parent, child_name in t.nodes[name].parents:
-        link = t.nodes[parent].link(child_name)
-        if link is not None and link.role & Role.COW:
-            return parent
-    return None
-
-
-def _check_not_busy(t: Transition, name: str) -> None:
-    overlay = overlay_of(t, name)
-    t.ev.check(BUSY, overlay is None, node=name, overlay=overlay)
 
 
 def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
@@ -222,7 +214,7 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     ev = t.ev
     name, overlay = arguments["node"], arguments["overlay"]
     ev.check(NO_NODE, name in t.nodes, device=name, node=name)
-    _check_not_busy(t, name)
+    check_free(t, name, "snapshot")
     ev.check(NO_NODE, overlay in t.nodes, device=overlay, node=overlay)
     perm, _ = Permissions(t.nodes, {}).cumulative(overlay)
     ev.check(OVERLAY_IN_USE, not perm & Perm.CONSISTENT_READ)

@@ -133,6 +133,21 @@ def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[
 
     nodes = []
     edges = []
+    users = list(t.users.values())
+    backends = [user for user in users if user.kind == "block-backend"]
+    for user in [*backends, *(u for u in reversed(users) if u.kind == "block-job")]:
+        nodes.append({"id": number(user.key), "type": user.kind, "name": user.name})
+        for name, child in user.links:
+            _, use = t.used(user.key, name)
+            edges.append(
+                {
+                    "name": use.label,
+                    "parent": number(user.key),
+                    "child": number(child),
+                    "perm": _names_of(use.perm),
+                    "shared-perm": _names_of(use.shared),
+                }
+            )
     for node in t.nodes.values():
         nodes.append({"id": number(node.name), "type": "block-driver", "name": node.name})
         for link in node.children:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import images
-from model.commands.nodes import overlay_of
+from model.blockers import blocked
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.drivers.formats import FOREIGN_FILE, Qcow2State
@@ -92,7 +92,7 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(NO_NODE, name in t.nodes, device=device, node=name)
     ev.check(RESIZE_NEGATIVE, size >= 0)
     given = arguments.get("device", "(null)")
-    ev.check(RESIZE_BUSY, overlay_of(t, name) is None, device=given)
+    ev.check(RESIZE_BUSY, not blocked(t, name, "resize"), device=given)
     user = User("an unnamed block device", "root", name, Perm.RESIZE, ALL)
     refresh(t, [name], user=user)
     try:

@@ -37,12 +37,6 @@ BOTTOM_FILTER = guard(
     source="7.2",
     text="Bottom node '{node}' is a filter",
 )
-FREEZE_FROZEN = guard(
-    "freeze.frozen",
-    "A link that is frozen cannot be frozen again: it is a flag and no counter.",
-    source="patch 1/13 (freezing links); 6.0 for copy-on-read's bottom",
-    text="Cannot change '{name}' link from '{parent}' to '{child}'",
-)
 COMPRESSION = guard(
     "compress.unsupported",
     "Compression needs a child that can write compressed data.",
@@ -139,13 +133,7 @@ class CopyOnRead(Filter):
         options.pop("bottom")
         ev.check(BOTTOM_MISSING, bottom in t.nodes, node=bottom)
         ev.check(BOTTOM_FILTER, not t.driver(bottom).is_filter, node=bottom)
-        chain = t.chain(name, bottom)
-        for link in chain:
-            ev.check(
-                FREEZE_FROZEN, not link.frozen, name=link.name, parent=link.parent, child=link.child
-            )
-        for link in chain:
-            t.freeze(link.key, frozen=True)
+        t.freeze_chain(name, bottom)
         t.change(name, private=Bottom(bottom))
 
     def holds(self, node: Node, other: str) -> bool:

@@ -81,12 +81,12 @@ def test_the_release_and_its_commands(monitor: Monitor) -> None:
     version = qmp(monitor, "query-version")
     assert (version["qemu"]["major"], version["qemu"]["minor"]) == (7, 2)
     names = {each["name"] for each in qmp(monitor, "query-commands")}
-    assert {"blockdev-reopen", "block-commit", "query-commands"} <= names
+    assert {"blockdev-reopen", "block-dirty-bitmap-clear", "query-commands"} <= names
     assert "x-blockdev-reopen" not in names
 
 
 def test_what_is_not_modelled_says_so(monitor: Monitor) -> None:
-    assert error(monitor, "block-commit", device="x") == (
+    assert error(monitor, "block-dirty-bitmap-clear", device="x") == (
         "The command block-commit is not modelled"
     )
     assert error(monitor, "blockdev-add", driver="vdi", node_name="x", file="y") == (

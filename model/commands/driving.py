@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Commands of our own, which drive a target instead of asking it: no QEMU knows them.
+
+They stand in traces between QMP commands, so that what a real target has to wait for, and
+what a guest does meanwhile, is written down and can be replayed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model import guest
+from model.images import ImageError
+from model.rules import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.graph import Transition
+
+WAIT = "reopencheck-wait"
+READ = "reopencheck-read"
+WRITE = "reopencheck-write"
+
+NOT_REACHED = guard(
+    "wait.not-reached",
+    "The job comes to the status that is waited for.",
+    source="our own",
+    text="Job '{id}' does not come to the status '{status}' but to '{got}'",
+    unreachable="the generator waits for what the model says",
+)
+NO_GUEST = guard(
+    "guest.impossible",
+    "A guest could read or write there.",
+    source="our own",
+    text="{text}",
+    unreachable="the generator reads and writes where a guest can",
+)
+
+
+def wait(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a job to reach a ``status``, "null" if it is to be gone.
+
+    With ``progress`` (bytes), until a job that sleeps has done so much. In the model jobs have
+    come to rest already.
+    """
+    job = t.jobs.get(arguments["id"])
+    status = "null" if job is None else job.status
+    wanted = arguments["status"]
+    t.ev.check(NOT_REACHED, status == wanted, id=arguments["id"], status=wanted, got=status)
+    return {"status": status}
+
+
+def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
+    """What a guest reads through ``node``: runs ``[start, end, value]`` of bytes but zero."""
+    name = arguments["node"]
+    try:
+        length = t.length(name) if name in t.nodes else 0
+        data = guest.runs(t, name, 0, length)
+    except ImageError as error:
+        t.ev.refuse(NO_GUEST, text=str(error))
+        return []
+    return [list(run) for run in data]
+
+
+def write(t: Transition, arguments: dict[str, Any]) -> None:
+    """Write ``length`` bytes of the value ``pattern`` from ``offset`` through ``node``."""
+    try:
+        guest.write(
+            t, arguments["node"], arguments["offset"], arguments["length"], arguments["pattern"]
+        )
+    except ImageError as error:
+        t.ev.refuse(NO_GUEST, text=str(error))
+
+
+DRIVING: dict[str, Callable[[Transition, dict[str, Any]], Any]] = {
+    WAIT: wait,
+    READ: read,
+    WRITE: write,
+}
+
+
+def waits(settling: dict[str, tuple[str, int | None]]) -> list[dict[str, Any]]:
+    """The commands that wait for what :attr:`model.Outcome.settling` says."""
+    commands = []
+    for job_id, (status, progress) in settling.items():
+        arguments: dict[str, Any] = {"id": job_id, "status": status}
+        if progress is not None:
+            arguments["progress"] = progress
+        commands.append({"execute": WAIT, "arguments": arguments})
+    return commands

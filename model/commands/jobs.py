@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verbs of jobs, in the two families of commands that there are, and the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from model import jobs
+from model.jobs import CANCEL_PAUSED, KINDS, UNKNOWN, UNKNOWN_BLOCK_JOB
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.state import Job
+
+Verb = Callable[["Transition", dict[str, Any]], None]
+
+
+def _job(t: Transition, arguments: dict[str, Any]) -> Job:
+    t.ev.check(UNKNOWN, arguments["id"] in t.jobs)
+    return t.jobs[arguments["id"]]
+
+
+def _block_job(t: Transition, job_id: str) -> Job:
+    if job_id not in t.jobs:
+        t.ev.refuse(UNKNOWN_BLOCK_JOB, cls="DeviceNotActive", id=job_id)
+    t.ev.accepted.add(UNKNOWN_BLOCK_JOB.id)
+    return t.jobs[job_id]
+
+
+def job_verb(verb: Callable[[Transition, Job], None]) -> Verb:
+    """A command that has nothing but the ``id`` of a job."""
+
+    def command(t: Transition, arguments: dict[str, Any]) -> None:
+        verb(t, _job(t, arguments))
+
+    return command
+
+
+def block_job_verb(verb: Callable[[Transition, Job], None], member: str = "device") -> Verb:
+    """A command that calls the job a ``device``, or by ``member``."""
+
+    def command(t: Transition, arguments: dict[str, Any]) -> None:
+        verb(t, _block_job(t, arguments[member]))
+
+    return command
+
+
+def job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
+    """Stop a job, whatever becomes of its work."""
+    jobs.cancel(t, _job(t, arguments), force=True)
+
+
+def block_job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
+    """Stop a job; one that is ready leaves a complete copy behind unless it is forced."""
+    force = arguments.get("force", False)
+    job = _block_job(t, arguments["device"])
+    t.ev.check(CANCEL_PAUSED, not job.paused or force, id=job.id)
+    jobs.cancel(t, job, force=force)
+
+
+def block_job_set_speed(t: Transition, arguments: dict[str, Any]) -> None:
+    """Limit a job's rate."""
+    jobs.set_speed(t, _block_job(t, arguments["device"]), arguments["speed"])
+
+
+def query_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every job, newest first."""
+    answer = []
+    for job in reversed(t.jobs.values()):
+        info: dict[str, Any] = {
+            "id": job.id,
+            "type": KINDS[job.type].type,
+            "status": job.status,
+            "current-progress": job.current,
+            "total-progress": job.total,
+        }
+        if job.error is not None:
+            info["error"] = job.error
+        answer.append(info)
+    return answer
+
+
+def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every block job, newest first."""
+    answer = []
+    for job in reversed(t.jobs.values()):
+        info: dict[str, Any] = {
+            "device": job.id,
+            "type": KINDS[job.type].type,
+            "status": job.status,
+            "len": job.total,
+            "offset": job.current,
+            "busy": False,
+            "paused": job.paused,
+            "ready": job.status in ("ready", "standby"),
+            "speed": job.speed,
+            "io-status": job.io_status,
+            "auto-finalize": job.auto_finalize,
+            "auto-dismiss": job.auto_dismiss,
+        }
+        if job.error is not None:
+            info["error"] = job.error
+        answer.append(info)
+    return answer
+
+
+VERBS: dict[str, Verb] = {
+    "block-job-cancel": block_job_cancel,
+    "block-job-complete": block_job_verb(jobs.complete),
+    "block-job-dismiss": block_job_verb(jobs.dismiss, "id"),
+    "block-job-finalize": block_job_verb(jobs.finalize, "id"),
+    "block-job-pause": block_job_verb(jobs.pause),
+    "block-job-resume": block_job_verb(jobs.resume),
+    "block-job-set-speed": block_job_set_speed,
+    "job-cancel": job_cancel,
+    "job-complete": job_verb(jobs.complete),
+    "job-dismiss": job_verb(jobs.dismiss),
+    "job-finalize": job_verb(jobs.finalize),
+    "job-pause": job_verb(jobs.pause),
+    "job-resume": job_verb(jobs.resume),
+}
+"""The commands that are about one job, by name."""

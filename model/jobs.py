@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The life of a job: its states, the verbs that they take, and what clients hear of it.
+
+A job works by itself. What it does until it comes to rest happens here within the command
+that sets it going; :attr:`model.graph.Transition.settling` says which jobs a client has to
+wait for before it sees that. What a job does is the business of its kind
+(:mod:`model.blockjobs`).
+
+Draining pauses a job for a moment, which clients hear of, too; how often that happens is
+QEMU's own business and is not modelled.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.rules import Refusal, guard
+from model.state import Job, User
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.permissions import Grant
+
+ID_FORM = guard(
+    "job.id",
+    "A job's name begins with a letter and has letters, digits, '-', '.' and '_'; "
+    "without devices there is no name by default.",
+    source="7.2",
+    text="Invalid job ID '{id}'",
+)
+ID_TAKEN = guard(
+    "job.id-taken",
+    "Job names are unique.",
+    source="7.2",
+    text="Job ID '{id}' already in use",
+)
+SPEED = guard(
+    "job.speed",
+    "A speed is not negative.",
+    source="7.2",
+    text="Parameter 'speed' expects a non-negative value",
+)
+UNKNOWN = guard(
+    "job.unknown",
+    "The job that a verb is about exists.",
+    source="7.2, job-* commands",
+    text="Job not found",
+)
+UNKNOWN_BLOCK_JOB = guard(
+    "job.unknown-block-job",
+    "The job that a verb is about exists.",
+    source="7.2, block-job-* commands",
+    text="Block job '{id}' not found",
+)
+VERB = guard(
+    "job.verb",
+    "A job takes only the verbs of its state.",
+    source="7.2: the table of verbs and states",
+    text="Job '{id}' in state '{status}' cannot accept command verb '{verb}'",
+)
+PAUSED_ALREADY = guard(
+    "job.paused-already",
+    "A job is paused once.",
+    source="7.2",
+    text="Job is already paused",
+)
+NOT_PAUSED = guard(
+    "job.not-paused",
+    "Only a job that a client paused is resumed.",
+    source="7.2",
+    text="Can't resume a job that was not paused",
+)
+CANNOT_COMPLETE = guard(
+    "job.cannot-complete",
+    "Only jobs that keep two images equal are completed, and only while they do.",
+    source="7.2",
+    text="The active block job '{id}' cannot be completed",
+)
+CANCEL_PAUSED = guard(
+    "job.cancel-paused",
+    "A paused job is cancelled by force only.",
+    source="7.2, block-job-cancel",
+    text="The block job for device '{id}' is currently paused",
+)
+
+CANCELLED = "Operation canceled"
+"""The error of a job that was cancelled."""
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+_ALIVE = frozenset({"created", "running", "paused", "ready", "standby"})
+_VERBS: dict[str, frozenset[str]] = {
+    "cancel": _ALIVE | {"waiting", "pending"},
+    "pause": _ALIVE,
+    "resume": _ALIVE,
+    "set-speed": _ALIVE,
+    "complete": frozenset({"ready", "standby"}),
+    "finalize": frozenset({"pending"}),
+    "dismiss": frozenset({"concluded"}),
+}
+_READY = ("ready", "standby")
+
+
+class Rest(Enum):
+    """How a job comes to rest when it has run."""
+
+    READY = "ready"
+    """It keeps two images equal until it is told to end."""
+    WORKING = "working"
+    """It waits for something that only others can do."""
+    SLEEPING = "sleeping"
+    """It is limited to a rate, and will not go on for hours."""
+    DONE = "done"
+    """It has finished, or failed with the job's ``error``."""
+
+
+class JobKind(ABC):
+    """A kind of block job. Instances hold no state: jobs do."""
+
+    type: str
+    can_complete = False
+
+    @abstractmethod
+    def run(self, t: Transition, job: Job) -> Rest:
+        """Go on with the work, as far as it goes. May change the job by :func:`change`."""
+
+    def prepare(self, t: Transition, job: Job) -> str | None:
+        """Change the graph when the work is done; returns an error's text if that fails."""
+        return None
+
+    def abort(self, t: Transition, job: Job) -> None:
+        """Put the graph back when the job has failed or was cancelled."""
+
+    def clean(self, t: Transition, job: Job) -> None:
+        """Let go of what the job has, however it ended."""
+
+    def complete(self, t: Transition, job: Job) -> None:
+        """Prepare to end; may refuse."""
+
+    def must_force(self, job: Job, *, force: bool) -> bool:
+        """Whether a request to cancel means that the work is left unfinished."""
+        return True
+
+
+KINDS: dict[str, JobKind] = {}
+"""Kinds of jobs by what they call themselves; filled when :mod:`model.blockjobs` is imported."""
+
+
+def change(t: Transition, job_id: str, **changes: Any) -> Job:
+    """Replace fields of a job."""
+    job = t.jobs[job_id] = attrs.evolve(t.jobs[job_id], **changes)
+    return job
+
+
+def _move(t: Transition, job_id: str, status: str) -> None:
+    """Go over to another status; clients hear of it."""
+    if t.jobs[job_id].status != status:
+        change(t, job_id, status=status)
+        _tell_status(t, job_id, status)
+
+
+def _tell_status(t: Transition, job_id: str, status: str) -> None:
+    t.events.append({"event": "JOB_STATUS_CHANGE", "data": {"status": status, "id": job_id}})
+
+
+def _tell(t: Transition, job: Job, event: str, **more: Any) -> None:
+    data = {"device": job.id, "type": KINDS[job.type].type, **more}
+    t.events.append({"event": event, "data": data})
+
+
+def _progress(job: Job) -> dict[str, int]:
+    return {"len": job.total, "offset": job.current, "speed": job.speed}
+
+
+# The beginning
+
+
+def create(t: Transition, kind: str, arguments: dict[str, Any], node: str, grant: Grant) -> Job:
+    """Make a job that holds on to ``node``, its main node, with what it requires and shares.
+
+    ``arguments`` are those of the command. Raises :class:`Refusal`; clients hear of a job that
+    fails so early, too.
+    """
+    job_id = arguments.get("job-id", "")
+    t.ev.check(ID_FORM, _ID.match(job_id), id=job_id)
+    t.ev.check(ID_TAKEN, job_id not in t.jobs, id=job_id)
+    job = Job(
+        job_id,
+        kind,
+        auto_finalize=arguments.get("auto-finalize", True),
+        auto_dismiss=arguments.get("auto-dismiss", True),
+        speed=arguments.get("speed", 0),
+    )
+    t.jobs[job_id] = job
+    t.add_user(
+        User(job.user, "block-job", job_id, context=t.nodes[node].context),
+    )
+    _tell_status(t, job_id, "created")
+    try:
+        hold(t, job, "main node", node, grant)
+        t.ev.check(SPEED, job.speed >= 0)
+    except Refusal:
+        fail_early(t, job_id)
+        raise
+    return job
+
+
+def hold(t: Transition, job: Job, label: str, node: str, grant: Grant) -> None:
+    """Let a job hold on to one more node, under a name for the link. Raises :class:`Refusal`."""
+    description = f"{KINDS[job.type].type} job '{job.id}'"
+    t.use(job.user, label, node, grant, stays=True, description=description)
+
+
+def fail_early(t: Transition, job_id: str) -> None:
+    """Forget a job that never started."""
+    _forget(t, job_id)
+
+
+def _forget(t: Transition, job_id: str) -> None:
+    job = t.jobs[job_id]
+    _tell_status(t, job_id, "null")
+    t.remove_user(job.user)
+    del t.jobs[job_id]
+
+
+def start(t: Transition, job_id: str) -> None:
+    """Let a job that was made run."""
+    _move(t, job_id, "running")
+    _enter(t, job_id)
+
+
+# The middle
+
+
+def _enter(t: Transition, job_id: str) -> None:
+    """Let the job go on until it rests."""
+    job = t.jobs[job_id]
+    t.settling[job_id] = (job.status, None)
+    if job.paused and not job.forced:
+        _move(t, job_id, "standby" if job.status in _READY else "paused")
+        _settle(t, job_id)
+        return
+    resumed = {"standby": "ready", "paused": "running"}.get(job.status)
+    if resumed is not None:
+        _move(t, job_id, resumed)
+    rest = KINDS[job.type].run(t, t.jobs[job_id])
+    sleeping: int | None = None
+    if rest is Rest.READY and t.jobs[job_id].status != "ready":
+        _move(t, job_id, "ready")
+        _tell(t, t.jobs[job_id], "BLOCK_JOB_READY", **_progress(t.jobs[job_id]))
+    elif rest is Rest.SLEEPING:
+        sleeping = t.jobs[job_id].current
+    elif rest is Rest.DONE:
+        _leave(t, job_id)
+    _settle(t, job_id, sleeping)
+
+
+def _settle(t: Transition, job_id: str, progress: int | None = None) -> None:
+    """Note what a client has to wait for."""
+    status = t.jobs[job_id].status if job_id in t.jobs else "null"
+    t.settling[job_id] = (status, progress)
+
+
+def _leave(t: Transition, job_id: str) -> None:
+    """The work is over: wait for the client, or end."""
+    job = t.jobs[job_id]
+    if job.forced and job.error is None:
+        job = change(t, job_id, error=CANCELLED)
+    if job.error is not None:
+        _abort(t, job_id)
+        return
+    _move(t, job_id, "waiting")
+    _move(t, job_id, "pending")
+    if job.auto_finalize:
+        _finalize(t, job_id)
+    else:
+        _tell(t, t.jobs[job_id], "BLOCK_JOB_PENDING")
+
+
+# The end
+
+
+def _finalize(t: Transition, job_id: str) -> None:
+    job = t.jobs[job_id]
+    error = KINDS[job.type].prepare(t, job)
+    if error is not None:
+        change(t, job_id, error=error)
+        _abort(t, job_id)
+        return
+    _conclude(t, job_id)
+
+
+def _abort(t: Transition, job_id: str) -> None:
+    _move(t, job_id, "aborting")
+    job = t.jobs[job_id]
+    KINDS[job.type].abort(t, job)
+    _conclude(t, job_id)
+
+
+def _conclude(t: Transition, job_id: str) -> None:
+    job = t.jobs[job_id]
+    KINDS[job.type].clean(t, job)
+    job = t.jobs[job_id]
+    if job.forced:
+        _tell(t, job, "BLOCK_JOB_CANCELLED", **_progress(job))
+    else:
+        error = {} if job.error is None else {"error": job.error}
+        _tell(t, job, "BLOCK_JOB_COMPLETED", **_progress(job), **error)
+    _move(t, job_id, "concluded")
+    if job.auto_dismiss:
+        _forget(t, job_id)
+
+
+# Verbs
+
+
+def _apply(t: Transition, job: Job, verb: str) -> None:
+    t.ev.check(VERB, job.status in _VERBS[verb], id=job.id, status=job.status, verb=verb)
+
+
+def cancel(t: Transition, job: Job, *, force: bool) -> None:
+    """Ask a job to stop; without ``force`` it may finish first what keeps its images of use."""
+    _apply(t, job, "cancel")
+    force = KINDS[job.type].must_force(job, force=force)
+    resting = job.status == "pending"
+    if force or not resting:
+        job = change(t, job.id, cancelled=True, forced=job.forced or force)
+    change(t, job.id, paused=False, io_status="ok" if job.paused else job.io_status)
+    if resting:
+        change(t, job.id, error=CANCELLED)
+        _abort(t, job.id)
+    else:
+        _enter(t, job.id)
+
+
+def pause(t: Transition, job: Job) -> None:
+    """Ask a job to pause."""
+    _apply(t, job, "pause")
+    t.ev.check(PAUSED_ALREADY, not job.paused)
+    change(t, job.id, paused=True)
+    _enter(t, job.id)
+
+
+def resume(t: Transition, job: Job) -> None:
+    """Let a paused job go on."""
+    t.ev.check(NOT_PAUSED, job.paused)
+    _apply(t, job, "resume")
+    change(t, job.id, paused=False, io_status="ok")
+    _enter(t, job.id)
+
+
+def set_speed(t: Transition, job: Job, speed: int) -> None:
+    """Limit a job to ``speed`` bytes per second, or not at all if that is 0."""
+    _apply(t, job, "set-speed")
+    t.ev.check(SPEED, speed >= 0)
+    old = job.speed
+    change(t, job.id, speed=speed)
+    # Only one that sleeps is woken; one that waits for others notices nothing.
+    if job.status == "running" and old and (speed == 0 or speed > old):
+        _enter(t, job.id)
+
+
+def complete(t: Transition, job: Job) -> None:
+    """Let a job that is ready end."""
+    _apply(t, job, "complete")
+    kind = KINDS[job.type]
+    t.ev.check(CANNOT_COMPLETE, not job.cancelled and kind.can_complete, id=job.id)
+    kind.complete(t, job)
+    change(t, job.id, complete=True)
+    if not job.paused:
+        _enter(t, job.id)
+
+
+def finalize(t: Transition, job: Job) -> None:
+    """Let a job that waits for it change the graph."""
+    _apply(t, job, "finalize")
+    _finalize(t, job.id)
+
+
+def dismiss(t: Transition, job: Job) -> None:
+    """Forget a job that has ended."""
+    _apply(t, job, "dismiss")
+    _forget(t, job.id)
