@@ -87,7 +87,7 @@ def test_the_release_and_its_commands(monitor: Monitor) -> None:
 
 def test_what_is_not_modelled_says_so(monitor: Monitor) -> None:
     assert error(monitor, "block-dirty-bitmap-clear", device="x") == (
-        "The command block-commit is not modelled"
+        "The command block-dirty-bitmap-clear is not modelled"
     )
     assert error(monitor, "blockdev-add", driver="vdi", node_name="x", file="y") == (
         "The block driver 'vdi' is not modelled"
