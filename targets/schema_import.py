@@ -249,7 +249,8 @@ class _Importer:
         word = text.rsplit(" ", 1)[1].removesuffix("_t")
         if not word.startswith(sign):
             raise SchemaImportError(f"no integer range text for {member}: {text}")
-        if wrap(0) == 0 and self.narrow is None:
+        # The texts are tried out inside of a blockdev-add, so that is where it has to be.
+        if wrap(0) == 0 and self.narrow is None and site.build({})[0] == "blockdev-add":
             self.narrow = (site, member, word)
         return word
 

@@ -422,8 +422,8 @@ def test_commands(schema: Schema) -> None:
         schema.check("nope", {})
     assert caught.value.cls == "CommandNotFound"
     with pytest.raises(UnmodelledCommandError):
-        schema.check("block-commit", {})
-    assert schema.knows("block-commit")
+        schema.check("block-dirty-bitmap-clear", {})
+    assert schema.knows("block-dirty-bitmap-clear")
     assert schema.knows("blockdev-add")
     assert not schema.knows("nope")
 
