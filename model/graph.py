@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from model import bitmaps, contexts
 from model.drivers import Driver, driver_of
 from model.naming import Names
 from model.permissions import (
@@ -52,6 +53,13 @@ ENDLESS_CHAIN = hazard(
     "A chain is to be frozen down to a node that it does not contain.",
     source="7.2 looks for the end of the chain for ever",
 )
+FROZEN_LOST = hazard(
+    "hazard.frozen-lost",
+    "The filter of a commit job loses its last user, because a client takes away the overlay above "
+    "or gives it another backing file.",
+    source="7.2: the job does not hold on to its filter; QEMU ends with an assertion when the "
+    "filter's frozen link goes",
+)
 OFF_CHAIN = guard(
     "freeze.off-chain",
     "A chain is frozen down to a node that it contains.",
@@ -76,6 +84,16 @@ NEVER_FROZEN = guard(
     "A link to the filter of a job cannot be frozen: the job must be able to take it away.",
     source="6.0",
     text="Cannot freeze '{name}' link to '{child}'",
+)
+FREEZES = effect(
+    "freeze.freezes",
+    "The links of a chain that somebody relies on stay as they are.",
+    source="patch 1/13 (freezing links)",
+)
+THAWS = effect(
+    "freeze.thaws",
+    "Links can be changed again when nobody relies on them any more.",
+    source="patch 1/13 (freezing links)",
 )
 STAYS = guard(
     "graph.stays",
@@ -125,7 +143,10 @@ class Undo:
 
 
 class Transition:
-    """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely."""
+    """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely.
+
+    ``locks`` are the iothreads that the command has locked.
+    """
 
     __slots__ = (
         "_pending",
@@ -136,6 +157,8 @@ class Transition:
         "held",
         "images",
         "jobs",
+        "keeping",
+        "locks",
         "nbd_server",
         "nodes",
         "objects",
@@ -158,14 +181,15 @@ class Transition:
         self.events: list[dict[str, Any]] = []
         self.settling: dict[str, Settled] = {}
         self.held: dict[str, Grant] = {}
+        self.keeping: list[str] = []
+        self.locks: list[str] = []
         self._pending: dict[str, dict[str, Any]] = {}
 
     def result(self) -> BlockState:
         """The state as it is now; the very same object if nothing has changed."""
         before = self.before
-        nodes = before.nodes if _same(before.nodes, self.nodes) else FrozenDict(self.nodes)
         now = BlockState(
-            nodes,
+            before.nodes if _same(before.nodes, self.nodes) else FrozenDict(self.nodes),
             _kept(before.objects, self.objects),
             _kept(before.images, self.images),
             self.serial,
@@ -175,15 +199,21 @@ class Transition:
             _kept(before.exports, self.exports),
             self.nbd_server,
         )
-        return before if now == before and nodes is before.nodes else now
+        # Nodes that are equal are the same by now; comparing them again would be dear.
+        return before if now.nodes is before.nodes and now == before else now
 
     def restore(self) -> None:
         """Forget what was done, order included: nothing that existed was moved.
 
-        How a file is open by now stays as it is.
+        How a file is open by now stays as it is, and contexts are those that are left when
+        the nodes that were opened have gone.
         """
+        contexts.unwind(self)
         done, self.nodes = self.nodes, dict(self.before.nodes)
         self.held = {}
+        for name, node in done.items():
+            if name in self.nodes and self.nodes[name].context != node.context:
+                self.change(name, context=node.context)
         for name, node in self.before.nodes.items():
             if driver_of(node.driver).settles_for_good and done[name].private != node.private:
                 self.change(name, private=done[name].private)
@@ -271,13 +301,15 @@ class Transition:
         for link in chain:
             never = self.nodes[link.child].never_frozen
             self.ev.check(NEVER_FROZEN, not never, name=link.name, child=link.child)
-        for link in chain:
-            self._freeze(link.key, frozen=True)
+        if self.ev.holds(FREEZES):
+            for link in chain:
+                self._freeze(link.key, frozen=True)
 
     def unfreeze_chain(self, top: str, base: str | None) -> None:
         """Let the links from ``top`` down to ``base``, or to the end, be changed again."""
-        for link in self.chain(top, base):
-            self._freeze(link.key, frozen=False)
+        if self.ev.holds(THAWS):
+            for link in self.chain(top, base):
+                self._freeze(link.key, frozen=False)
 
     def _freeze(self, key: LinkKey, *, frozen: bool) -> None:
         parent = self.nodes[key[0]]
@@ -295,9 +327,14 @@ class Transition:
         return node
 
     def references(self, name: str) -> int:
-        """How many hold on to a node: the monitor, its parents, a copy-on-read that ends there."""
+        """How many hold on to a node: the monitor, its parents, a copy-on-read that ends there.
+
+        A job holds on to what it is about to replace; :attr:`keeping` are nodes that must not go
+        before the command is through with them.
+        """
         node = self.nodes[name]
-        count = len(node.parents) + node.monitor_owned
+        count = len(node.parents) + node.monitor_owned + self.keeping.count(name)
+        count += sum(job.replacing == name for job in self.jobs.values())
         for other in self.nodes.values():
             if other.private is not None and driver_of(other.driver).holds(other, name):
                 count += 1
@@ -308,10 +345,15 @@ class Transition:
         if name not in self.nodes or self.references(name):
             return
         node = self.nodes[name]
+        driver_of(node.driver).closed(self, node)
+        bitmaps.lost(self, name)
         held = driver_of(node.driver).held_by(node)
+        contexts.need_lock(self, name)
         if held is not None:
             self.unfreeze_chain(name, held)
         for link in self.nodes[name].children:
+            if link.frozen:
+                self.ev.meet(FROZEN_LOST)
             self.unset_inherits(name, link.name, None)
             self.drop(link)
         del self.nodes[name]
@@ -324,6 +366,7 @@ class Transition:
         before = Permissions(dict(self.nodes), {})
         self.detach(link.key)
         loosen(self, link.child, before)
+        contexts.leave(self, link.child)
         self.release(link.child)
 
     # Links
@@ -346,17 +389,23 @@ class Transition:
         self.change(link.child, parents=(link.key, *self.nodes[link.child].parents))
 
     def attach_child(self, parent: str, name: str, child: str, role: int, undo: Undo) -> None:
-        """Make ``child`` a child of ``parent``; permissions are the caller's business."""
+        """Make ``child`` a child of ``parent``; permissions are the caller's business.
+
+        The two may have to come to one context first. Raises :class:`model.rules.Refusal`.
+        """
         if reaches(self.nodes, child, parent):
             self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
         else:
             self.ev.accepted.add(CYCLE.id)
+        places = contexts.join(self, parent, child)
         link = Link(parent, name, child, role)
         self.attach(link)
-        undo.add(lambda: self._drop(link.key))
 
-    def _drop(self, key: LinkKey) -> None:
-        self.detach(key)
+        def backward() -> None:
+            self.detach(link.key)
+            contexts.part(self, parent, child, places)
+
+        undo.add(backward)
 
     def remove_child(self, key: LinkKey, undo: Undo) -> None:
         """Take a child away; the child is released when the change is settled."""
@@ -466,6 +515,7 @@ class Transition:
 
         Raises :class:`model.rules.Refusal` where others do not agree; nothing has changed then.
         """
+        places = contexts.join(self, user, node)
         before = dict(self.nodes)
         holder = self.users[user]
         name = label
@@ -478,6 +528,7 @@ class Transition:
             refresh(self, [node])
         except Refusal:
             self.nodes = before
+            contexts.part(self, user, node, places)
             raise
         self.users[user] = attrs.evolve(holder, links=((name, node), *holder.links))
         return use
@@ -499,6 +550,7 @@ class Transition:
         links = tuple(link for link in holder.links if link[0] != name)
         self.users[user] = attrs.evolve(holder, links=links)
         loosen(self, node, before)
+        contexts.leave(self, node)
         self.release(node)
 
     def remove_user(self, user: str) -> None:

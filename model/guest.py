@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a guest reads and writes through a node.
+"""What a guest, or a job, reads and writes through a node.
 
 Reading goes down the graph until somebody has the bytes: a qcow2 image has the clusters
 that were written to it, its backing file the rest, zeroes lie behind the end of a
@@ -9,31 +9,95 @@ below. A copy-on-read filter makes a write of what is read through it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from model import bitmaps, jobs
+from model.block_status import ALLOCATED, RACE, allocated_above, is_zero, status
+from model.chains import backing_next, contains
 from model.drivers import driver_of
 from model.images import (
     CLUSTER,
     L2_COVERS,
     ImageError,
     overlay,
+    punched,
     with_data,
     with_l2_tables,
     without_data,
     written_end,
 )
 from model.lengths import content, grown
+from model.rules import effect, hazard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from model.drivers.filters import Bottom
+    from model.drivers.formats import Qcow2State
     from model.drivers.several import QuorumState
     from model.graph import Transition
+    from model.images import Extents
     from model.state import Image, Node
 
     Pieces = list[tuple[int, int, int]]
     Ranges = list[tuple[int, int]]
+
+BACKING_SHOWS = effect(
+    "data.backing-shows",
+    "What an image does not have itself is read from its backing file, behind the end of which "
+    "there are zeroes.",
+    source="7.2",
+)
+REST_COPIED = effect(
+    "data.rest-copied",
+    "Who writes a part of a cluster copies the rest from below.",
+    source="7.2",
+)
+ZEROES_DETECTED = effect(
+    "data.zeroes-detected",
+    "A node that detects zeroes does not write them as data.",
+    source="7.2",
+)
+UNMAP_ASKED = effect(
+    "data.unmap-asked",
+    "Zeroes give space back only at nodes that pass discards on.",
+    source="7.2",
+)
+COPIED_ON_READ = effect(
+    "data.copied-on-read",
+    "What is read through a copy-on-read filter is written to the image below it.",
+    source="7.2",
+)
+
+SHORT_BELOW = hazard(
+    "hazard.copy-on-read-short",
+    "Somebody reads through a copy-on-read filter with a bottom, as a stream job has one, where a "
+    "backing file is too short.",
+    source="7.2 stops there and leaves the rest of the reader's buffer as it was: what the image "
+    "has behind that place is not read",
+)
+BOTTOM_ABOVE = hazard(
+    "hazard.copy-on-read-bottom",
+    "Somebody reads through a copy-on-read filter whose bottom is the very image below it, as that "
+    "of a stream job without anything to stream, and that image does not have the bytes.",
+    source="7.2 looks for the bottom among the images below, finds the end of the chain and ends "
+    "with a segmentation fault",
+)
+
+REQUEST = 512 << 10
+"""How many bytes a guest asks for at most at once where it reads or writes a whole disk."""
+
+
+_MERGED = 16384
+"""Between two parts that have to be read, qcow2 reads so many bytes as well for nothing."""
+
+Passing: TypeAlias = "Callable[[Transition, Node, int, int, Pieces, str], None]"
+"""A write request that passes a filter: the node, the range, and what is written, as for `put`."""
+
+PASSING: dict[str, Passing] = {}
+"""What filters do with write requests, by driver, but for passing them on; filled by the jobs."""
 
 
 def read(t: Transition, name: str, offset: int, length: int) -> bytes:
@@ -41,25 +105,39 @@ def read(t: Transition, name: str, offset: int, length: int) -> bytes:
 
     Raises :class:`ImageError` where that is no bytes of a guest's, or none at all.
     """
-    _check_range(t, name, offset, length)
+    check_range(t, name, offset, length)
     _copy_up(t, name, offset, offset + length)
+    jobs.wake(t)
     out = bytearray(length)
-    for start, end, value in _pieces(t, name, offset, offset + length):
+    for start, end, value in pieces(t, name, offset, offset + length):
         out[start - offset : end - offset] = bytes([value]) * (end - start)
     return bytes(out)
 
 
 def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
-    """The runs ``(start, end, value)`` of bytes but zero that a guest reads.
+    """The runs ``(start, end, value)`` of bytes but zero that a guest reads, request by request.
 
     Raises :class:`ImageError` as :func:`read` does.
     """
-    _check_range(t, name, offset, length)
-    _copy_up(t, name, offset, offset + length)
-    return _runs(_pieces(t, name, offset, offset + length))
+    check_range(t, name, offset, length)
+    found: Pieces = []
+    end = offset + length
+    for start in range(offset, end, REQUEST):
+        found += get(t, name, start, min(start + REQUEST, end))
+    return _runs(found)
 
 
-def _check_range(t: Transition, name: str, offset: int, length: int) -> None:
+def lift(t: Transition, name: str, start: int, end: int) -> None:
+    """Copy what the first image of ``name`` has not got from below, as copy on read does.
+
+    Raises :class:`ImageError` where that is no bytes of a guest's.
+    """
+    _copy_up(t, name, start, end)
+    _copy_into(t, name, start, end)
+
+
+def check_range(t: Transition, name: str, offset: int, length: int) -> None:
+    """Raise :class:`ImageError` where a range of bytes does not lie within a node."""
     if name not in t.nodes:
         raise ImageError(f"no node is called {name!r}")
     if offset < 0 or length < 0 or offset + length > t.length(name):
@@ -69,26 +147,42 @@ def _check_range(t: Transition, name: str, offset: int, length: int) -> None:
         )
 
 
-def _pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
-    """The runs of non-zero bytes between ``start`` and ``end``."""
+def get(t: Transition, name: str, start: int, end: int) -> Pieces:
+    """The runs ``(start, end, value)`` of bytes that one read request returns.
+
+    What they leave out is zero. Raises :class:`ImageError`.
+    """
+    _copy_up(t, name, start, end)
+    return pieces(t, name, start, end)
+
+
+def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
+    """The runs ``(start, end, value)`` of bytes within a range; what they leave out is zero.
+
+    What lies behind the end of a node is zero. Raises :class:`ImageError` where a node shows no
+    bytes of a guest's.
+    """
     node = t.nodes[name]
+    end = min(end, t.length(name))
+    if start >= end:
+        return []
     if node.driver == "qcow2":
         return _qcow2_pieces(t, node, start, end)
     if node.driver == "raw":
         shift = node.private.offset
-        below = _pieces(t, t.primary_child(name), start + shift, end + shift)
+        below = pieces(t, t.primary_child(name), start + shift, end + shift)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
         return _clip(_guest_bytes(t, node).extents, start, end)
     if node.driver == "quorum":
         return _vote(t, node, start, end)
     if node.driver == "blkverify":
-        seen = [_runs(_pieces(t, link.child, start, end)) for link in node.children]
+        seen = [_runs(pieces(t, link.child, start, end)) for link in node.children]
         if seen[0] != seen[1]:
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
     if driver_of(node.driver).is_filter:
-        return _pieces(t, t.primary_child(name), start, end)
+        return pieces(t, t.primary_child(name), start, end)
     return []
 
 
@@ -110,8 +204,8 @@ def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
     quorum: QuorumState = node.private
     children = [link.child for m in quorum.members if (link := node.link(m)) is not None]
     if quorum.fifo:
-        return _pieces(t, children[0], start, end)
-    versions = [_runs(_pieces(t, child, start, end)) for child in children]
+        return pieces(t, children[0], start, end)
+    versions = [_runs(pieces(t, child, start, end)) for child in children]
     if all(version == versions[0] for version in versions):
         return versions[0]
     if quorum.blkverify:
@@ -123,9 +217,7 @@ def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
     if quorum.rewrite:
         for child, version in zip(children, versions, strict=True):
             if version != winner:
-                _write(t, child, start, end, 0)
-                for s, e, v in winner:
-                    _write(t, child, s, e, v)
+                put(t, child, start, end, winner)
     return winner
 
 
@@ -149,22 +241,24 @@ def _image(t: Transition, node: Node) -> Image:
     image = content(t, t.primary_child(node.name))
     if image is None or image.format != "qcow2":
         raise ImageError(f"node {node.name!r} has lost its qcow2 image")
-    return image
+    search: int = node.private.search
+    return attrs.evolve(image, search=search) if search else image
 
 
 def _qcow2_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
     extents = _image(t, node).extents
-    pieces = _clip(extents, start, end)
+    own = _clip(extents, start, end)
     backing = node.link("backing")
-    if backing is None:
-        return pieces
+    if backing is None or not t.ev.holds(BACKING_SHOWS):
+        return own
     limit = t.length(backing.child)
+    below: Pieces = []
     at = start
-    for s, e, _ in [*pieces, (end, end, 0)]:
+    for s, e, _ in [*own, (end, end, 0)]:
         if at < min(s, limit):
-            pieces += _pieces(t, backing.child, at, min(s, limit))
+            below += pieces(t, backing.child, at, min(s, limit))
         at = max(at, e)
-    return sorted(pieces)
+    return sorted(own + below)
 
 
 def write(t: Transition, name: str, offset: int, length: int, pattern: int) -> None:
@@ -172,59 +266,148 @@ def write(t: Transition, name: str, offset: int, length: int, pattern: int) -> N
 
     Raises :class:`ImageError` where a guest could not.
     """
-    _check_range(t, name, offset, length)
+    check_range(t, name, offset, length)
     if not 0 <= pattern <= 255:  # noqa: PLR2004  # a byte
         raise ImageError(f"a pattern is a byte, 0 to 255: {pattern}")
     if t.nodes[name].read_only:
         raise ImageError(f"node {name!r} is read-only")
     if length:
-        _write(t, name, offset, offset + length, pattern)
+        put(t, name, offset, offset + length, [(offset, offset + length, pattern)])
+        jobs.wake(t)
 
 
-def _write(
-    t: Transition, name: str, start: int, end: int, value: int, *, zeroes: str = "off"
+def put(
+    t: Transition,
+    name: str,
+    start: int,
+    end: int,
+    data: Pieces,
+    *,
+    zeroes: str = "off",
+    insist: bool = False,
 ) -> None:
-    """Write below the checks. ``zeroes`` says how zeroes that somebody detected are written."""
+    """One write request below the checks: the runs ``data``, and zeroes between them.
+
+    ``zeroes`` says how they are written where somebody found out that all bytes are zero. Who
+    may ``insist`` on unmapping them does not ask the node itself whether it wants that.
+    Raises :class:`ImageError` where a node has no bytes of a guest's.
+    """
+    bitmaps.written(t, name, start, end)
     node = t.nodes[name]
-    if node.driver == "blkverify":
-        zeroes = "off"
-    elif value == 0 and zeroes == "off":
-        zeroes = node.detect_zeroes
-    if zeroes == "unmap" and not node.unmap:
-        zeroes = "on"
+    if node.driver == "compress":
+        raise ImageError(f"what is written through node {name!r} is compressed")
+    zeroes = zeroes if insist else _way(t, node, data, zeroes)
     if node.driver == "qcow2":
-        before = _image(t, node)
-        if zeroes == "off":
-            image = _allocate(t, node, before, start, end)
-            image = attrs.evolve(image, extents=overlay(image.extents, start, end, value))
-        else:
-            image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
-        _put(t, node, before, image)
+        _put_clusters(t, node, start, end, data, zeroes)
     elif node.driver == "raw":
         shift = node.private.offset
         if end + shift > t.primary_length(node):
             # The window is rounded up to a sector, and its last bytes lie behind the file.
             raise ImageError(f"the last sector of {name!r} is not all there; QEMU ends there")
-        _write(t, t.primary_child(name), start + shift, end + shift, value, zeroes=zeroes)
+        shifted = [(s + shift, e + shift, v) for s, e, v in data]
+        put(t, t.primary_child(name), start + shift, end + shift, shifted, zeroes=zeroes)
     elif node.driver == "file":
-        image = _guest_bytes(t, node)
-        extents = overlay(image.extents, start, end, value)
-        t.images[image.name] = attrs.evolve(image, extents=extents)
+        _put_bytes(t, node, start, end, data, zeroes)
+    elif node.driver in PASSING:
+        PASSING[node.driver](t, node, start, end, data, zeroes)
     else:
         for link in node.children:
-            _write(t, link.child, start, end, value, zeroes=zeroes)
+            if end > t.length(link.child):
+                raise ImageError(f"node {link.child!r} has become shorter; QEMU ends there")
+            put(t, link.child, start, end, data, zeroes=zeroes)
 
 
-def _put(t: Transition, node: Node, before: Image, image: Image) -> None:
+def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
+    """How a node goes on with what may be zeroes."""
+    if node.driver == "blkverify":
+        zeroes = "off"
+    elif zeroes == "off" and not any(value for _, _, value in data):
+        zeroes = node.detect_zeroes if t.ev.holds(ZEROES_DETECTED) else zeroes
+    if zeroes == "unmap" and not node.unmap and t.ev.holds(UNMAP_ASKED):
+        return "on"
+    return zeroes
+
+
+def _put_clusters(
+    t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
+) -> None:
+    before = _image(t, node)
+    if zeroes == "off":
+        image = _allocate(t, node, before, start, end)
+        image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
+    else:
+        image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
+    _settle(t, node, before, image)
+
+
+def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
+    image = _guest_bytes(t, node)
+    if zeroes == "off":
+        extents, room = _overlaid(image, start, end, data), image.room
+    else:
+        extents, room = punched(image.extents, start, end), image.room or zeroes == "on"
+    t.images[image.name] = attrs.evolve(image, extents=extents, room=room)
+
+
+def discard(t: Transition, name: str, start: int, end: int) -> None:
+    """Tell a node that nobody needs a range of whole clusters any more.
+
+    Raises :class:`ImageError` where a node has no bytes of a guest's.
+    """
+    node = t.nodes[name]
+    if not node.unmap:
+        return
+    if node.driver == "qcow2":
+        before = image = _image(t, node)
+        touched = _touched(start, end)
+        image = with_l2_tables(image, [index * CLUSTER // L2_COVERS for index in touched])
+        for index in touched:
+            if index in image.data or node.link("backing") is not None:
+                image = without_data(image, [index])
+                extents = overlay(image.extents, *_cluster(t, node, index), 0)
+                image = attrs.evolve(image, extents=extents)
+        _settle(t, node, before, image)
+    elif node.driver == "raw":
+        shift = node.private.offset
+        discard(t, t.primary_child(name), start + shift, end + shift)
+    elif node.driver == "file":
+        image = _guest_bytes(t, node)
+        t.images[image.name] = attrs.evolve(image, extents=punched(image.extents, start, end))
+    elif driver_of(node.driver).is_filter and node.driver != "blkverify":
+        discard(t, t.primary_child(name), start, end)
+
+
+def _overlaid(image: Image, start: int, end: int, data: Pieces) -> Extents:
+    """The extents of an image once the runs ``data``, and zeroes between them, are written."""
+    extents = overlay(image.extents, start, end, 0)
+    for s, e, value in data:
+        extents = overlay(extents, s, e, value)
+    return extents
+
+
+def _settle(t: Transition, node: Node, before: Image, image: Image) -> None:
     """Let ``image`` take the place of ``before``; the file grows as far as it was written."""
-    t.images[image.name] = image
-    t.change(
-        node.name,
-        private=attrs.evolve(node.private, l1_entries=image.l1_entries, l2_tables=image.l2_tables),
-    )
+    if image.unsure:
+        t.ev.meet(RACE)
+    remember(t, node.name, image)
     end = written_end(before, image)
     if end:
         grown(t, t.primary_child(node.name), end, zeroes=False)
+
+
+def remember(t: Transition, name: str, image: Image) -> None:
+    """Let ``image`` be what a qcow2 node has made of its image file."""
+    t.images[image.name] = attrs.evolve(image, search=0)
+    private: Qcow2State = t.nodes[name].private
+    t.change(
+        name,
+        private=attrs.evolve(
+            private,
+            l1_entries=image.l1_entries,
+            l2_tables=image.l2_tables,
+            search=image.search,
+        ),
+    )
 
 
 def _cluster(t: Transition, node: Node, index: int) -> tuple[int, int]:
@@ -235,18 +418,39 @@ def _touched(start: int, end: int) -> range:
     return range(start // CLUSTER, -(-end // CLUSTER))
 
 
+def _read_rest(t: Transition, node: Node, image: Image, start: int, end: int) -> None:
+    """Read what a write leaves of its first and its last cluster, where that may not be zeroes.
+
+    The two are read at once if they are not far apart.
+    """
+    touched = _touched(start, end)
+    head = touched[0] * CLUSTER, start
+    tail = end, _cluster(t, node, touched[-1])[1]
+    zero = [is_zero(t, node.name, *rest) for rest in (head, tail)]
+    if not any(index in image.data for index in touched):
+        zero = [all(zero)] * 2
+        if not all(zero) and head[0] < start and end < tail[1] and end - start <= _MERGED:
+            _copy_up(t, node.name, head[0], tail[1])
+            return
+    for rest, known in zip((head, tail), zero, strict=True):
+        if not known:
+            _copy_up(t, node.name, *rest)
+
+
 def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> Image:
     """The image once it has every cluster that the write touches, the rest copied from below."""
+    touched = _touched(start, end)
+    _read_rest(t, node, image, start, end)
     extents = image.extents
-    for index in _touched(start, end):
+    for index in touched:
         first, last = _cluster(t, node, index)
-        if not _clip(extents, first, last):
+        if not _clip(extents, first, last) and t.ev.holds(REST_COPIED):
             below = _qcow2_pieces(t, node, first, last)
             extents = overlay(extents, first, last, 0)
             for s, e, v in below:
                 extents = overlay(extents, s, e, v)
-        image = with_data(image, [index])
-    return attrs.evolve(image, extents=extents)
+    zeroed = image.zeroed - set(touched)
+    return attrs.evolve(with_data(image, touched), extents=extents, zeroed=zeroed)
 
 
 def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unmap: bool) -> Image:
@@ -257,13 +461,16 @@ def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unma
     for index in _touched(start, end):
         first, last = _cluster(t, node, index)
         whole = start <= first and last <= end
-        empty = index not in image.data and not any(
-            v for _, _, v in _qcow2_pieces(t, node, first, last)
+        held = index in image.data and index not in image.zeroed
+        empty = (
+            not held and is_zero(t, node.name, first, start) and is_zero(t, node.name, end, last)
         )
         if whole or empty:
             image = with_l2_tables(image, [first // L2_COVERS])
             if unmap:
                 image = without_data(image, [index])
+            elif index in image.data:
+                image = attrs.evolve(image, zeroed=image.zeroed | {index})
         else:
             image = _allocate(t, node, image, max(start, first), min(end, last))
             first, last = max(start, first), min(end, last)
@@ -274,6 +481,9 @@ def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unma
 def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     """Copy what is about to be read, wherever it comes through a copy-on-read filter."""
     node = t.nodes[name]
+    end = min(end, t.length(name))
+    if start >= end:
+        return
     if node.driver == "qcow2":
         backing = node.link("backing")
         if backing is not None:
@@ -286,8 +496,9 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     else:
         for link in node.children:
             _copy_up(t, link.child, start, end)
-            if node.driver == "copy-on-read":
-                _copy_into(t, link.child, start, end, node.private)
+            if node.driver == "copy-on-read" and t.ev.holds(COPIED_ON_READ):
+                for s, e in _to_copy(t, link.child, start, end, node.private):
+                    _copy_into(t, link.child, s, e)
 
 
 def _unallocated(image: Image, start: int, end: int) -> Ranges:
@@ -300,54 +511,66 @@ def _unallocated(image: Image, start: int, end: int) -> Ranges:
     return gaps
 
 
-def _copy_into(t: Transition, name: str, start: int, end: int, bottom: Bottom | None) -> None:
-    """Copy what is read from below the first qcow2 image into that."""
+def _to_copy(
+    t: Transition, name: str, start: int, end: int, bottom: Bottom | None
+) -> Iterator[tuple[int, int]]:
+    """What of a range is copied into ``name`` when it is read through a filter above.
+
+    That is all of it, but with a bottom only what lies between that and the first image.
+    """
+    if bottom is None:
+        yield start, end
+        return
+    while start < end:
+        reached, flags = status(t, name, start, end, exact=False)
+        if not flags & ALLOCATED:
+            below = backing_next(t, name)
+            reached, flags = _between(t, below, bottom.node, start, reached)
+            if reached == start:
+                return
+            if flags & ALLOCATED:
+                yield start, reached
+        start = reached
+
+
+def _between(
+    t: Transition, below: str | None, bottom: str, start: int, end: int
+) -> tuple[int, int]:
+    """What a copy-on-read filter is told of the images down to its bottom."""
+    if below is None:
+        t.ev.meet(BOTTOM_ABOVE)
+        return end, 0
+    reached, flags = allocated_above(t, below, bottom, start, end)
+    if reached == start:
+        t.ev.meet(SHORT_BELOW)
+    elif not flags & ALLOCATED and not contains(t, below, bottom):
+        t.ev.meet(BOTTOM_ABOVE)
+    return reached, flags
+
+
+def _copy_into(t: Transition, name: str, start: int, end: int, *, requested: bool = False) -> None:
+    """Copy what is read from below the first qcow2 image into that.
+
+    It is ``requested`` to write what the node above does not write itself; that is noted down.
+    """
     node = t.nodes[name]
     if node.driver == "raw":
         shift = node.private.offset
-        _copy_into(t, t.primary_child(name), start + shift, end + shift, bottom)
+        _copy_into(t, t.primary_child(name), start + shift, end + shift, requested=True)
         return
     if driver_of(node.driver).is_filter:
-        _copy_into(t, t.primary_child(name), start, end, bottom)
+        _copy_into(t, t.primary_child(name), start, end, requested=True)
         return
     if node.driver != "qcow2":
         return
     before = image = _image(t, node)
     start = start // CLUSTER * CLUSTER
     end = min(-(-end // CLUSTER) * CLUSTER, t.length(name))
-    for gap in _unallocated(before, start, end):
-        for s, e in _above(t, node, gap, bottom):
-            if any(v for _, _, v in _qcow2_pieces(t, node, s, e)):
-                image = _allocate(t, node, image, s, e)
-            else:
-                image = _zero(t, node, image, s, e, unmap=False)
-    _put(t, node, before, image)
-
-
-def _above(t: Transition, node: Node, gap: tuple[int, int], bottom: Bottom | None) -> Ranges:
-    """What of a range comes from ``bottom`` or from above it; all of it without a bottom."""
-    if bottom is None:
-        return [gap]
-    there = [_has(t, node, index, bottom.node) for index in _touched(*gap)]
-    found: Ranges = []
-    for index, has in zip(_touched(*gap), there, strict=True):
-        first, last = _cluster(t, node, index)
-        if has and found and found[-1][1] == first:
-            found[-1] = (found[-1][0], last)
-        elif has:
-            found.append((first, last))
-    return found
-
-
-def _has(t: Transition, node: Node, index: int, bottom: str) -> bool:
-    """Whether a node between ``node`` and ``bottom`` has something in a cluster."""
-    name = node.name
-    first, last = _cluster(t, node, index)
-    while name != bottom and (link := t.below(name)) is not None:
-        name = link.child
-        if t.nodes[name].driver == "qcow2":
-            if _clip(_image(t, t.nodes[name]).extents, first, last):
-                return True
-        elif not t.driver(name).is_filter and first < t.length(name):
-            return True
-    return False
+    for s, e in _unallocated(before, start, end):
+        if requested:
+            bitmaps.written(t, name, s, e)
+        if any(v for _, _, v in _qcow2_pieces(t, node, s, e)):
+            image = _allocate(t, node, image, s, e)
+        else:
+            image = _zero(t, node, image, s, e, unmap=False)
+    _settle(t, node, before, image)

@@ -19,6 +19,8 @@ Extents = tuple[tuple[int, int, int], ...]
 FORMATS = ("qcow2", "raw")
 CLUSTER = 65536
 L2_COVERS = CLUSTER // 8 * CLUSTER
+BLOCK = 4096
+"""The host's file system keeps track of holes in blocks of so many bytes."""
 _HEADER = 1024
 _MOST_L1_ENTRIES = (32 << 20) // 8
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -55,7 +57,8 @@ def make(
     if format == "raw":
         if backing is not None:
             raise ImageError("a raw image has no backing file")
-        return Image(name, format, size, length=size)
+        # The first block is always there: how files are to be accessed is found out from it.
+        return Image(name, format, size, length=size, extents=cut(((0, BLOCK, 0),), size))
     size = -(-size // 512) * 512
     l1_entries = -(-size // L2_COVERS)
     length = 3 * CLUSTER + l1_entries * 8
@@ -74,22 +77,34 @@ def make(
 
 
 def allocate(image: Image, count: int = 1) -> tuple[Image, int]:
-    """A qcow2 image with ``count`` more clusters in a row, and the index of the first of them."""
-    for first in sorted(image.free):
+    """A qcow2 image with ``count`` more clusters in a row, and the index of the first of them.
+
+    Free clusters that were passed over, since too few lay in a row, are not looked at again.
+    """
+    if image.scattered and image.free and count > 1:
+        image = attrs.evolve(image, unsure=True)
+    for first in sorted(index for index in image.free if index >= image.search):
         run = range(first, first + count)
         if all(index in image.free or index >= image.clusters for index in run):
-            after = attrs.evolve(
-                image,
-                free=image.free - set(run),
-                clusters=max(image.clusters, run.stop),
-            )
-            return after, first
-    return attrs.evolve(image, clusters=image.clusters + count), image.clusters
+            return _taken(image, run), first
+    first = image.clusters
+    return _taken(image, range(first, first + count)), first
+
+
+def _taken(image: Image, run: range) -> Image:
+    return attrs.evolve(
+        image,
+        free=image.free - set(run),
+        clusters=max(image.clusters, run.stop),
+        search=run.stop,
+    )
 
 
 def released(image: Image, clusters: Iterable[int]) -> Image:
     """A qcow2 image in which these clusters of the file are free again."""
-    return attrs.evolve(image, free=image.free | set(clusters))
+    free = set(clusters)
+    search = min(image.search, *free) if free else image.search
+    return attrs.evolve(image, free=image.free | free, search=search)
 
 
 def with_l2_tables(image: Image, indices: Iterable[int]) -> Image:
@@ -101,12 +116,43 @@ def with_l2_tables(image: Image, indices: Iterable[int]) -> Image:
 
 
 def with_data(image: Image, indices: Iterable[int]) -> Image:
-    """A qcow2 image with a guest's clusters ``indices`` and the L2 tables that lead there."""
-    for index in sorted(set(indices) - image.data.keys()):
-        image = with_l2_tables(image, [index * CLUSTER // L2_COVERS])
-        image, place = allocate(image)
-        image = attrs.evolve(image, data=FrozenDict({**image.data, index: place}))
+    """A qcow2 image with a guest's clusters ``indices`` and the L2 tables that lead there.
+
+    New ones in a row lie in a row in the file, too: at best behind the one that comes before them
+    among the ``indices``.
+    """
+    wanted = set(indices)
+    missing = sorted(wanted - image.data.keys())
+    while missing:
+        first = missing[0]
+        table = first * CLUSTER // L2_COVERS
+        count = 1
+        while count < len(missing) and missing[count] == first + count:
+            if missing[count] * CLUSTER // L2_COVERS != table:
+                break
+            count += 1
+        image = with_l2_tables(image, [table])
+        before = image.data.get(first - 1) if first - 1 in wanted else None
+        if before is not None and image.scattered and image.free:
+            image = attrs.evolve(image, unsure=True)
+        following = 0 if before is None else _free_from(image, before + 1, count)
+        if before is not None and following:
+            count, place = following, before + 1
+            image = attrs.evolve(_taken(image, range(place, place + count)), search=image.search)
+        else:
+            image, place = allocate(image, count)
+        new = {first + i: place + i for i in range(count)}
+        image = attrs.evolve(image, data=FrozenDict({**image.data, **new}))
+        missing = missing[count:]
     return image
+
+
+def _free_from(image: Image, first: int, most: int) -> int:
+    """How many clusters are free in a row from ``first`` on."""
+    count = 0
+    while count < most and (first + count in image.free or first + count >= image.clusters):
+        count += 1
+    return count
 
 
 def without_data(image: Image, indices: Iterable[int]) -> Image:
@@ -116,7 +162,9 @@ def without_data(image: Image, indices: Iterable[int]) -> Image:
         return image
     image = released(image, [image.data[index] for index in gone])
     return attrs.evolve(
-        image, data=FrozenDict({i: place for i, place in image.data.items() if i not in gone})
+        image,
+        data=FrozenDict({i: place for i, place in image.data.items() if i not in gone}),
+        zeroed=image.zeroed - gone,
     )
 
 
@@ -137,12 +185,7 @@ def resized(image: Image, size: int) -> tuple[Image, int]:
             raise ImageError("the L1 table is too large")
         old = image.l1_clusters
         image, first = allocate(image, -(-entries * 8 // CLUSTER))
-        image = attrs.evolve(
-            image,
-            l1_entries=entries,
-            l1_first=first,
-            free=image.free | set(old),
-        )
+        image = released(attrs.evolve(image, l1_entries=entries, l1_first=first), old)
         end = first * CLUSTER + entries * 8
     # The rest of the last cluster stays as it is, and shows again if the image grows.
     return attrs.evolve(image, size=size, extents=cut(image.extents, start)), end
@@ -150,6 +193,7 @@ def resized(image: Image, size: int) -> tuple[Image, int]:
 
 def _shrunk(image: Image, start: int, entries: int) -> tuple[Image, int]:
     """Without what lies behind ``start`` and the L2 tables from ``entries`` on."""
+    image = attrs.evolve(image, unsure=image.scattered)
     before = image.l2_tables
     if start < image.size:
         image = with_l2_tables(image, range(start // L2_COVERS, -(-image.size // L2_COVERS)))
@@ -191,7 +235,8 @@ def zeroed(image: Image, start: int, end: int) -> Image:
 def truncated(image: Image, length: int) -> Image:
     """An image file of another length; a format's header does not outlive its bytes."""
     if image.format == "raw":
-        return attrs.evolve(image, size=length, length=length, extents=cut(image.extents, length))
+        extents = image.extents if image.length else ((0, BLOCK, 0),)
+        return attrs.evolve(image, size=length, length=length, extents=cut(extents, length))
     if length < _HEADER:
         return Image(image.name, "raw", length, length)
     return attrs.evolve(image, length=length)
@@ -212,6 +257,21 @@ def overlay(extents: Extents, start: int, end: int, value: int) -> Extents:
         else:
             merged.append(run)
     return tuple(merged)
+
+
+def punched(extents: Extents, start: int, end: int) -> Extents:
+    """``extents`` of a file after zeroes were written as such: whole blocks become holes.
+
+    Of blocks in which something is left, the rest is written.
+    """
+    first, last = -(-start // BLOCK) * BLOCK, end // BLOCK * BLOCK
+    kept = [(s, min(e, start), v) for s, e, v in extents if s < start]
+    kept += [(max(s, end), e, v) for s, e, v in extents if e > end]
+    for s, e in ((start, min(first, end)), (max(last, start), end)):
+        block = s // BLOCK * BLOCK
+        if s < e and any(x < block + BLOCK and y > block for x, y, _ in extents):
+            kept.append((s, e, 0))
+    return tuple(sorted(run for run in set(kept) if run[0] < run[1]))
 
 
 def cut(extents: Extents, end: int) -> Extents:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.rules import Refusal, guard
-from model.state import Job, User
+from model.rules import Refusal, effect, guard
+from model.state import Job, Use, User
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -88,6 +88,42 @@ CANCEL_PAUSED = guard(
     text="The block job for device '{id}' is currently paused",
 )
 
+WAITS_FOR_CLIENT = effect(
+    "job.waits-for-client",
+    "Without auto-finalize a job that has done its work changes the graph only when it is told to.",
+    source="7.2",
+)
+KEPT = effect(
+    "job.kept",
+    "Without auto-dismiss a job that has ended stays in the list until it is taken away.",
+    source="7.2",
+)
+PENDING_HEARD = effect(
+    "job.pending-heard",
+    "Clients hear that a job waits for them.",
+    source="7.2",
+)
+READY_HEARD = effect(
+    "job.ready-heard",
+    "Clients hear that a job keeps two images equal from now on.",
+    source="7.2",
+)
+CANCEL_HEARD = effect(
+    "job.cancel-heard",
+    "Clients hear that a job was cancelled, and not that it has completed.",
+    source="7.2",
+)
+RESUMED = effect(
+    "job.cancel-resumes",
+    "A paused job that is cancelled is paused no more.",
+    source="7.2",
+)
+OTHERS_WAIT = effect(
+    "job.others-wait",
+    "A job above a node that another job has drained waits until that one goes on.",
+    source="7.2",
+)
+
 CANCELLED = "Operation canceled"
 """The error of a job that was cancelled."""
 
@@ -103,6 +139,8 @@ _VERBS: dict[str, frozenset[str]] = {
     "dismiss": frozenset({"concluded"}),
 }
 _READY = ("ready", "standby")
+_GOING = ("ready", "running")
+_HELD = ("standby", "paused")
 
 
 class Rest(Enum):
@@ -140,6 +178,14 @@ class JobKind(ABC):
 
     def complete(self, t: Transition, job: Job) -> None:
         """Prepare to end; may refuse."""
+
+    def lags(self, t: Transition, job: Job) -> bool:
+        """Whether something was written that a job which keeps images equal has not copied yet."""
+        return False
+
+    def drains(self, t: Transition, job: Job) -> str | None:
+        """The node whose users have to wait until the job lets them go on, if there is one."""
+        return None
 
     def must_force(self, job: Job, *, force: bool) -> bool:
         """Whether a request to cancel means that the work is left unfinished."""
@@ -215,6 +261,13 @@ def hold(t: Transition, job: Job, label: str, node: str, grant: Grant) -> None:
     t.use(job.user, label, node, grant, stays=True, description=description)
 
 
+def let_go(t: Transition, job_id: str) -> None:
+    """Let a job no longer hold on to anything, though it is still there."""
+    user = t.jobs[job_id].user
+    while t.users[user].links:
+        t.unuse(user, t.users[user].links[0][0])
+
+
 def fail_early(t: Transition, job_id: str) -> None:
     """Forget a job that never started."""
     _forget(t, job_id)
@@ -240,19 +293,21 @@ def _enter(t: Transition, job_id: str) -> None:
     """Let the job go on until it rests."""
     job = t.jobs[job_id]
     t.settling[job_id] = (job.status, None)
-    if job.paused and not job.forced:
+    if (job.paused or job.user in waiting(t)) and not job.forced:
         _move(t, job_id, "standby" if job.status in _READY else "paused")
         _settle(t, job_id)
         return
     resumed = {"standby": "ready", "paused": "running"}.get(job.status)
     if resumed is not None:
         _move(t, job_id, resumed)
+    before = job.current
     rest = KINDS[job.type].run(t, t.jobs[job_id])
     sleeping: int | None = None
     if rest is Rest.READY and t.jobs[job_id].status != "ready":
         _move(t, job_id, "ready")
-        _tell(t, t.jobs[job_id], "BLOCK_JOB_READY", **_progress(t.jobs[job_id]))
-    elif rest is Rest.SLEEPING:
+        if t.ev.holds(READY_HEARD):
+            _tell(t, t.jobs[job_id], "BLOCK_JOB_READY", **_progress(t.jobs[job_id]))
+    elif rest is Rest.SLEEPING or (rest is Rest.READY and t.jobs[job_id].current != before):
         sleeping = t.jobs[job_id].current
     elif rest is Rest.DONE:
         _leave(t, job_id)
@@ -275,10 +330,47 @@ def _leave(t: Transition, job_id: str) -> None:
         return
     _move(t, job_id, "waiting")
     _move(t, job_id, "pending")
-    if job.auto_finalize:
+    if job.auto_finalize or not t.ev.holds(WAITS_FOR_CLIENT):
         _finalize(t, job_id)
-    else:
-        _tell(t, t.jobs[job_id], "BLOCK_JOB_PENDING")
+    elif t.ev.holds(PENDING_HEARD):
+        data = {"type": KINDS[job.type].type, "id": job_id}
+        t.events.append({"event": "BLOCK_JOB_PENDING", "data": data})
+
+
+def wake(t: Transition) -> None:
+    """A guest has written: jobs that keep images equal notice that by themselves."""
+    for job in list(t.jobs.values()):
+        if job.status == "ready" and not job.paused and KINDS[job.type].lags(t, job):
+            _enter(t, job.id)
+
+
+def waiting(t: Transition) -> set[str]:
+    """The keys of the users that have to wait for a job which has drained a node below them."""
+    found = [KINDS[job.type].drains(t, job) for job in t.jobs.values()]
+    stack = [node for node in found if node is not None]
+    if stack and not t.ev.holds(OTHERS_WAIT):
+        return set()
+    users: set[str] = set()
+    seen: set[str] = set()
+    while stack:
+        name = stack.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for key in t.nodes[name].parents:
+            if isinstance(key, Use):
+                users.add(key.user)
+            else:
+                stack.append(key[0])
+    return users
+
+
+def attend(t: Transition) -> None:
+    """A command is through: jobs above a node that is drained by now wait, and others go on."""
+    for job in list(t.jobs.values()):
+        held = job.user in waiting(t)
+        if job.status in (_HELD if not held and not job.paused else _GOING if held else ()):
+            _enter(t, job.id)
 
 
 # The end
@@ -305,13 +397,13 @@ def _conclude(t: Transition, job_id: str) -> None:
     job = t.jobs[job_id]
     KINDS[job.type].clean(t, job)
     job = t.jobs[job_id]
-    if job.forced:
+    if job.forced and t.ev.holds(CANCEL_HEARD):
         _tell(t, job, "BLOCK_JOB_CANCELLED", **_progress(job))
     else:
         error = {} if job.error is None else {"error": job.error}
         _tell(t, job, "BLOCK_JOB_COMPLETED", **_progress(job), **error)
     _move(t, job_id, "concluded")
-    if job.auto_dismiss:
+    if job.auto_dismiss or not t.ev.holds(KEPT):
         _forget(t, job_id)
 
 
@@ -329,7 +421,8 @@ def cancel(t: Transition, job: Job, *, force: bool) -> None:
     resting = job.status == "pending"
     if force or not resting:
         job = change(t, job.id, cancelled=True, forced=job.forced or force)
-    change(t, job.id, paused=False, io_status="ok" if job.paused else job.io_status)
+    if job.paused and t.ev.holds(RESUMED):
+        change(t, job.id, paused=False, io_status="ok")
     if resting:
         change(t, job.id, error=CANCELLED)
         _abort(t, job.id)

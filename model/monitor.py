@@ -15,6 +15,7 @@ from model import guest, images
 from model.commands import COMMANDS, DRIVING
 from model.dialect import Dialect, find_dialect
 from model.graph import Settled, Transition
+from model.jobs import attend
 from model.reopening import keep_options
 from model.rules import Evaluation, Refusal, guard
 from model.schema import (
@@ -134,6 +135,7 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
         reply = {"error": {"class": "GenericError", "desc": DEPTH.text}}
     else:
         reply = {"return": {} if value is None else value}
+        attend(t)
     return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
 
 

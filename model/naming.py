@@ -59,14 +59,18 @@ class Names:
             known = self._names[name] = self._make(self._nodes[name])
         return known
 
-    def _overridden(self, node: Node) -> bool:
+    def overridden(self, node: Node) -> bool:
+        """Whether a node has another backing file than its image names."""
         backing = node.link("backing")
         if backing is None:
             return bool(node.auto_backing_file)
         return node.auto_backing_file != self.text(backing.child)
 
     def _make(self, node: Node) -> Name:
-        overridden = self._overridden(node)
+        if node.implicit:
+            # Clients did not ask for it and are not told.
+            return self.name(node.children[0].child)
+        overridden = self.overridden(node)
         full, strong = _own_options(node)
         if driver_of(node.driver).can_add_child:
             full["children"] = [
@@ -91,6 +95,8 @@ class Names:
         if primary is None:
             return str(node.options.get("filename", ""))
         child = self.name(primary.child)
+        if driver.borrows_filename:
+            return child.text
         plain = (
             driver_of(self._nodes[primary.child].driver).is_protocol
             and not driver.is_filter

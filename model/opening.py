@@ -12,14 +12,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from model.contexts import UNNAMED, in_use
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
 from model.lengths import content
 from model.naming import dirname, is_absolute
+from model.permissions import ALL
 from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard
-from model.state import FrozenDict, Node, Role
+from model.state import FrozenDict, Node, Role, User
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,6 +158,11 @@ DEFAULT_BACKING = effect(
     "The backing file that the image names is opened unless the client says otherwise.",
     source="7.2; the letter calls it the default of 'backing'",
 )
+PROBED = effect(
+    "open.probed",
+    "The file of a node is held in its context until the node is open.",
+    source="7.2: the block backend through which it is probed does not follow",
+)
 INHERITS_FROM = effect(
     "open.inherits-from",
     "A child that is opened inline inherits from its parent.",
@@ -258,8 +265,13 @@ class Opening:
 
     def _attach(self, parent: str, name: str, child: str, role: int) -> None:
         t = self.t
-        t.attach_child(parent, name, child, role, t.undo())
-        refresh(t, [parent])
+        undo = t.undo()
+        t.attach_child(parent, name, child, role, undo)
+        try:
+            refresh(t, [parent])
+        except Refusal:
+            undo.abort()
+            raise
 
     def _open_child_node(
         self, parent: str, name: str, options: FlatOptions, role: int, filename: str | None
@@ -301,12 +313,13 @@ class Opening:
         if no_backing:
             for each in (explicit, effective, options):
                 each.pop("backing", None)
-        if not protocol:
-            self._open_file(pending, filename, options, effective)
+        prober = None if protocol else self._open_file(pending, filename, options, effective)
         node = self._make_node(options, effective, parent)
         t.name_node(pending, node)
         driver_of(node.driver).open(self, node.name, options)
         ev.check(TOO_LARGE, t.length(node.name) <= MAX_LENGTH)
+        if prober is not None:
+            t.remove_user(prober)
         if not no_backing:
             self._open_backing(node.name, options)
         self._settle(t.nodes[node.name], explicit, effective)
@@ -367,18 +380,33 @@ class Opening:
 
     def _open_file(
         self, pending: str, filename: str | None, options: FlatOptions, effective: FlatOptions
-    ) -> None:
-        """Open the file of a node that has no name yet, and probe its format if need be."""
+    ) -> str | None:
+        """Open the file of a node that has no name yet, and probe its format if need be.
+
+        Returns the key of the user through which the file is looked at, if it matters any more.
+        """
         file = self._open_child_node(pending, "file", options, Role.IMAGE, filename)
         if file is None:
-            return
-        # The file is looked at through a user of its own, which asks for nothing.
-        refresh(self.t, [file])
+            return None
+        prober = self._look_at(pending, file)
         options["file"] = file
         if "driver" not in options:
             image = content(self.t, file)
             probed = image.format if image is not None else "raw"
             effective["driver"] = options["driver"] = probed
+        return prober
+
+    def _look_at(self, pending: str, file: str) -> str | None:
+        """Use a file for a while, asking for nothing. Meanwhile it does not change its context."""
+        t = self.t
+        if not in_use(t) or not t.ev.holds(PROBED):
+            refresh(t, [file])
+            return None
+        context = t.nodes[file].context
+        user = User(f"probe:{pending}", "block-backend", "", context=context, follows=False)
+        t.add_user(user)
+        t.use(user.key, "root", file, (0, ALL), stays=False, description=UNNAMED)
+        return user.key
 
     def _make_node(self, options: FlatOptions, effective: FlatOptions, parent: str | None) -> Node:
         """Take the generic options out of ``options`` and make a node of them."""
@@ -395,7 +423,7 @@ class Opening:
         detect_zeroes = str(options.pop("detect-zeroes", "off"))
         ev.check(DETECT_ZEROES, detect_zeroes != "unmap" or unmap)
         return Node(
-            self._name(options.pop("node-name", None)),
+            self.name(options.pop("node-name", None)),
             driver.name,
             options=FrozenDict(effective),
             read_only=flags.read_only,
@@ -418,7 +446,8 @@ class Opening:
                     del options[key]
         self.t.change(node.name, options=FrozenDict(effective), explicit=FrozenDict(explicit))
 
-    def _name(self, given: Any) -> str:
+    def name(self, given: Any) -> str:
+        """The name of a new node: the given one if it will do, or one that is made up."""
         t, ev = self.t, self.t.ev
         if given is None:
             t.serial += 1

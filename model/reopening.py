@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.contexts import locked
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.drivers.formats import FOREIGN_FILE
@@ -293,7 +294,8 @@ class Reopening:
         undo = t.undo()
         try:
             for entry in self.queue.values():
-                self._prepare(entry, undo)
+                with locked(t, entry.node):
+                    self._prepare(entry, undo)
             writable = {name: not e.flags.read_only for name, e in self.queue.items()}
             roots: list[str] = []
             for entry in self.queue.values():

@@ -124,6 +124,20 @@ class Link:
         return (self.parent, self.name)
 
 
+class Bitmap(NamedTuple):
+    """A note of the parts of a node that somebody has still to see to.
+
+    ``dirty`` are sorted, disjoint ranges ``(start, end)`` of bytes, whole multiples of
+    ``granularity``. What is written to the node is noted down where the bitmap is ``recording``.
+    ``owner`` is the key of the user, or the name of the filter, that it belongs to.
+    """
+
+    owner: str
+    granularity: int
+    recording: bool
+    dirty: tuple[tuple[int, int], ...] = ()
+
+
 @attrs.frozen(slots=False)
 class Node:
     """An open block node.
@@ -134,7 +148,7 @@ class Node:
     reported; drivers of variable length ask their file instead. ``filename`` is the name of the
     image file that the node has open. ``private`` is the driver's own state. ``context`` is the
     iothread that the node lives in, "" for the main loop. Links to a node that is ``never_frozen``
-    (the filter of a job) cannot be frozen.
+    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first.
     """
 
     name: str
@@ -160,6 +174,7 @@ class Node:
     backing_file: str = ""
     backing_format: str = ""
     auto_backing_file: str = ""
+    bitmaps: tuple[Bitmap, ...] = ()
     private: Any = None
 
     def link(self, name: str) -> Link | None:
@@ -185,7 +200,9 @@ class Image:
     ``size`` is the virtual size and ``length`` that of the file itself, both in bytes.
     A qcow2 image has allocated the first ``clusters`` clusters but for those in ``free``:
     an L1 table of ``l1_entries``, the L2 tables ``l2_tables`` and the clusters ``data`` of a
-    guest, which map an index to the cluster of the file where it lies.
+    guest, which map an index to the cluster of the file where it lies; those in ``zeroed`` are
+    marked as zeroes all the same. While a node is at work on it, ``search`` is the cluster from
+    which on the node looks for free ones.
     ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
     what they leave out was never written (and reads from the backing file).
     """
@@ -203,6 +220,11 @@ class Image:
     l1_entries: int = 0
     l2_tables: FrozenDict[int, int] = EMPTY
     data: FrozenDict[int, int] = EMPTY
+    zeroed: frozenset[int] = frozenset()
+    room: bool = False
+    scattered: bool = False
+    unsure: bool = False
+    search: int = 0
 
     @property
     def l1_clusters(self) -> range:

@@ -7,9 +7,12 @@ sees it, and the same trace drives the model and every real target.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Json: TypeAlias = Any
 """A decoded JSON value. QMP is untyped at this boundary; the schema types it."""
@@ -63,3 +66,16 @@ class Observation:
     events: tuple[dict[str, Json], ...] = ()
     jobs: list[dict[str, Json]] | None = None
     exports: list[dict[str, Json]] | None = None
+
+
+_MAKES_JOBS = frozenset({"block-commit", "block-stream", "blockdev-backup", "blockdev-mirror"})
+_MAKES_EXPORTS = frozenset({"block-export-add"})
+
+
+def asks_for_users(commands: Iterable[Command]) -> tuple[bool, bool]:
+    """Whether the jobs and whether the exports are asked for after each command of a trace.
+
+    They are if one of the commands makes any: a query costs as much as a small command.
+    """
+    names = {str(command.get("execute")) for command in commands}
+    return not names.isdisjoint(_MAKES_JOBS), not names.isdisjoint(_MAKES_EXPORTS)

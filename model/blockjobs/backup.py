@@ -1,2 +1,362 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""block-backup."""
+"""blockdev-backup: a node as it was when the job began, whatever is written to it meanwhile.
+
+A filter above the source copies what is about to be overwritten. A job that has nothing else to
+do (sync none) leaves all the work to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model import bitmaps, chains, contexts, guest, jobs
+from model.block_status import ALLOCATED, DATA, ZERO, status, status_above
+from model.blockers import check_free
+from model.blockjobs import filters
+from model.blockjobs.mirror import UNKNOWN_BYTES, check_known
+from model.blockjobs.racing import Race
+from model.drivers import driver_of
+from model.drivers.mirror_filters import CopyBeforeWrite
+from model.images import ImageError
+from model.jobs import JobKind, Rest
+from model.opening import NO_NODE
+from model.refreshing import refresh
+from model.rules import Refusal, effect, guard
+from model.state import Perm, Role
+
+if TYPE_CHECKING:
+    from model.drivers.mirror_filters import CopyBeforeWriteState
+    from model.graph import Transition
+    from model.guest import Pieces
+    from model.state import Job, Node
+
+NO_BITMAP_NAMED = guard(
+    "backup.bitmap-missing",
+    "A backup by a bitmap is told which.",
+    source="7.2",
+    text="must provide a valid bitmap name for '{sync}' sync mode",
+)
+BITMAP_MODE_FIXED = guard(
+    "backup.bitmap-mode-fixed",
+    "An incremental backup clears its bitmap if it succeeds, and in no other way.",
+    source="7.2",
+    text="Bitmap sync mode must be 'on-success' when using sync mode 'incremental'",
+)
+BITMAP_UNKNOWN = guard(
+    "backup.bitmap-unknown",
+    "The bitmap that a backup goes by exists.",
+    source="7.2; no modelled command makes a bitmap with a name",
+    text="Bitmap '{bitmap}' could not be found",
+)
+BITMAP_MODE_ALONE = guard(
+    "backup.bitmap-mode-alone",
+    "Without a bitmap there is nothing to be done with it.",
+    source="7.2",
+    text="Cannot specify bitmap sync mode without a bitmap",
+)
+ITSELF = guard(
+    "backup.itself",
+    "A node is not copied to itself.",
+    source="7.2",
+    text="Source and target cannot be the same",
+)
+COMPRESS = guard(
+    "backup.compress",
+    "A copy is compressed only where the target can be.",
+    source="7.2; the message prints a device name that nobody gave",
+    text="Compression is not supported for this drive ",
+)
+WORKERS = guard(
+    "backup.max-workers",
+    "A backup does at least one thing at a time.",
+    source="7.2",
+    text="max-workers must be between 1 and 2147483647",
+)
+CHUNK_NEGATIVE = guard(
+    "backup.max-chunk-negative",
+    "A backup copies pieces of some size.",
+    source="7.2",
+    text="max-chunk must be zero (which means no limit) or positive",
+)
+SIZES = guard(
+    "backup.sizes",
+    "Source and target are equally long.",
+    source="7.2",
+    text="Source and target image have different sizes",
+)
+CHUNK_SMALL = guard(
+    "backup.max-chunk-small",
+    "A backup copies whole clusters of its target.",
+    source="7.2",
+    text="Required max-chunk ({chunk}) is less than backup cluster size ({cluster})",
+)
+COPY_BEFORE_WRITE = effect(
+    "backup.copy-before-write",
+    "What is about to be overwritten is copied to the target first, once.",
+    source="7.2",
+)
+
+_MOST_BYTES = 1 << 20
+_INT_MAX = (1 << 31) - 1
+
+
+@attrs.frozen
+class Backup:
+    """What a backup remembers: its filter, what it copies (a sync mode), and how far it is."""
+
+    filter: str
+    sync: str
+    begun: bool = False
+
+
+def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
+    """Copy a node as it is now to another one."""
+    ev = t.ev
+    source, target = arguments["device"], arguments["target"]
+    ev.check(NO_NODE, source in t.nodes, device=source, node=source)
+    ev.check(NO_NODE, target in t.nodes, device=target, node=target)
+    contexts.change(t, target, t.nodes[source].context)
+    _check_bitmap(t, arguments)
+    ev.check(ITSELF, source != target)
+    ev.check(COMPRESS, not arguments.get("compress") or t.driver(target).can_compress)
+    check_free(t, source, "backup-source")
+    check_free(t, target, "backup-target")
+    performance = arguments.get("x-perf", {})
+    ev.check(WORKERS, 1 <= performance.get("max-workers", 64) <= _INT_MAX)
+    chunk = performance.get("max-chunk", 0)
+    ev.check(CHUNK_NEGATIVE, chunk >= 0)
+    ev.check(SIZES, t.length(source) == t.length(target))
+    top = _insert(t, source, target, arguments.get("filter-node-name"))
+    t.keeping.append(top)
+    try:
+        cluster = t.nodes[top].private.cluster
+        ev.check(CHUNK_SMALL, not chunk or chunk >= cluster, chunk=chunk, cluster=cluster)
+        job = jobs.create(t, "backup", arguments, top, (0, Perm.ALL))
+    except Refusal:
+        t.keeping.remove(top)
+        filters.drop(t, top)
+        raise
+    t.keeping.remove(top)
+    jobs.change(t, job.id, body=Backup(top, arguments["sync"]))
+    jobs.hold(t, job, "target", target, (0, Perm.ALL))
+    jobs.start(t, job.id)
+
+
+def _check_bitmap(t: Transition, arguments: dict[str, Any]) -> None:
+    """Nobody has made a bitmap: whoever asks for one is refused."""
+    ev = t.ev
+    sync, mode = arguments["sync"], arguments.get("bitmap-mode")
+    bitmap = arguments.get("bitmap")
+    ev.check(
+        NO_BITMAP_NAMED, bitmap is not None or sync not in ("bitmap", "incremental"), sync=sync
+    )
+    fixed = sync != "incremental" or mode in (None, "on-success")
+    ev.check(BITMAP_MODE_FIXED, fixed)
+    ev.check(BITMAP_UNKNOWN, bitmap is None, bitmap=bitmap)
+    ev.check(BITMAP_MODE_ALONE, mode is None)
+
+
+# The filter
+
+
+def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
+    """Put the filter above the source, whose users go over to it. Raises :class:`Refusal`."""
+    options = {} if name is None else {"node-name": name}
+    top = None
+    try:
+        top = chains.new_node(t, "copy-before-write", name, read_only=False, options=options)
+        _attach(t, top, "file", source, Role.FILTER)
+        _attach(t, top, "target", target, Role.DATA)
+        _filter().set_up(t, top)
+    except Refusal as refusal:
+        if top is not None:
+            t.release(top)
+        raise refusal.prefixed("Could not create node: ") from None
+    try:
+        chains.replace(t, source, top)
+    except Refusal as refusal:
+        t.release(top)
+        raise refusal.prefixed("Could not replace node: ") from None
+    return top
+
+
+def _filter() -> CopyBeforeWrite:
+    driver = driver_of("copy-before-write")
+    assert isinstance(driver, CopyBeforeWrite), "the driver of the filter is the filter"  # noqa: S101
+    return driver
+
+
+def _attach(t: Transition, top: str, name: str, child: str, role: int) -> None:
+    undo = t.undo()
+    try:
+        t.attach_child(top, name, child, role, undo)
+        refresh(t, [top])
+    except Refusal:
+        undo.abort()
+        raise
+    undo.commit()
+
+
+# The work
+
+
+class BackupKind(JobKind):
+    """Copies a node as it was when the job began."""
+
+    type = "backup"
+
+    def run(self, t: Transition, job: Job) -> Rest:
+        """Copy all of it, what lies on top, or nothing but what is about to be overwritten."""
+        if job.forced:
+            return Rest.DONE
+        try:
+            return _work(t, job)
+        except ImageError:
+            t.ev.meet(UNKNOWN_BYTES)
+            return Rest.DONE
+
+    def clean(self, t: Transition, job: Job) -> None:
+        """Take the filter away."""
+        top = job.body.filter
+        t.keeping.append(top)
+        jobs.let_go(t, job.id)
+        t.keeping.remove(top)
+        filters.drop(t, top)
+
+
+def _work(t: Transition, job: Job) -> Rest:
+    body: Backup = job.body
+    if not body.begun:
+        check_known(t, t.primary_child(body.filter))
+        jobs.change(t, job.id, body=attrs.evolve(body, begun=True))
+        if body.sync == "top":
+            _skip_unallocated(t, body.filter)
+        _tell_rest(t, job.id)
+    if body.sync == "none":
+        return Rest.WORKING
+    race = Race(t, t.primary_child(body.filter), _target(t, body.filter))
+    race.batch()
+    for start, end in _dirty(t, body.filter):
+        _copy_clusters(t, body.filter, start, end, race)
+    race.settle()
+    return Rest.DONE
+
+
+def _dirty(t: Transition, top: str) -> bitmaps.Ranges:
+    """What is still to be copied."""
+    noted = t.nodes[top].private.noted
+    return bitmaps.find(t, noted, top).dirty if noted in t.nodes else ()
+
+
+def _done(t: Transition, top: str, start: int, end: int) -> None:
+    """Note that a range need not be copied any more."""
+    noted = t.nodes[top].private.noted
+    bitmap = bitmaps.find(t, noted, top)
+    bitmaps.put(t, noted, bitmap, bitmaps.without(bitmap.dirty, start, end))
+
+
+def _job_of(t: Transition, top: str) -> Job | None:
+    for job in t.jobs.values():
+        held = [node for _, node in t.users[job.user].links]
+        if isinstance(job.body, Backup) and job.body.filter == top and top in held:
+            return job
+    return None
+
+
+def _tell_rest(t: Transition, job_id: str) -> None:
+    """Work out anew how much there is to do."""
+    job = t.jobs[job_id]
+    left = bitmaps.count(_dirty(t, job.body.filter))
+    jobs.change(t, job_id, total=job.current + left)
+
+
+def _skip_unallocated(t: Transition, top: str) -> None:
+    """Whole clusters of which the source itself has nothing are not copied."""
+    source = t.primary_child(top)
+    state: CopyBeforeWriteState = t.nodes[top].private
+    length = t.length(source)
+    offset = 0
+    while offset < length:
+        reached, allocated = _allocation(t, source, offset, length, state.cluster)
+        if not allocated:
+            _done(t, top, offset, reached)
+        offset = reached
+
+
+def _allocation(
+    t: Transition, source: str, offset: int, length: int, cluster: int
+) -> tuple[int, bool]:
+    """Up to which cluster, and whether, the source has something; pieces of clusters count."""
+    at = offset
+    while True:
+        reached, flags = status(t, source, at, length, exact=False)
+        total = reached - offset
+        if flags & ALLOCATED or reached == at:
+            return offset + -(-total // cluster) * cluster, bool(flags & ALLOCATED)
+        if total >= cluster:
+            return offset + total // cluster * cluster, False
+        at = reached
+
+
+def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) -> None:
+    """Copy what is still to be copied of a range of whole clusters."""
+    source = t.primary_child(top)
+    target = _target(t, top)
+    cluster = t.nodes[top].private.cluster
+    length = t.length(source)
+    while True:
+        dirty = bitmaps.within(_dirty(t, top), start, end)
+        if not dirty:
+            return
+        first, last = dirty[0]
+        last, way = _way(t, source, first, min(last, first + max(cluster, _MOST_BYTES)), cluster)
+        _done(t, top, first, last)
+        if way == "zero":
+            guest.put(t, target, first, min(last, length), [], zeroes="on")
+        else:
+            race.copy(source, target, first, min(last, length))
+        job = _job_of(t, top)
+        if job is not None:
+            jobs.change(t, job.id, current=job.current + last - first)
+            _tell_rest(t, job.id)
+
+
+def _way(t: Transition, source: str, start: int, end: int, cluster: int) -> tuple[int, str]:
+    """Up to where the next request goes, and how it is done."""
+    length = t.length(source)
+    reached, flags = status_above(t, source, None, start, min(end, length))
+    count = reached - start
+    if count < cluster:
+        return start + cluster, "copy"
+    if reached == length:
+        count = -(-count // cluster) * cluster
+    else:
+        count -= count % cluster
+    return min(end, start + count), "zero" if flags & ZERO and not flags & DATA else "copy"
+
+
+def _target(t: Transition, top: str) -> str:
+    link = t.nodes[top].link("target")
+    if link is None:
+        raise LookupError(f"filter {top!r} has no target")
+    return link.child
+
+
+def before_write(
+    t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
+) -> None:
+    """A guest writes through the filter: copy what is there first."""
+    if t.ev.holds(COPY_BEFORE_WRITE):
+        cluster = node.private.cluster
+        first, last = bitmaps.aligned(start, end, cluster)
+        race = Race(t, t.primary_child(node.name), _target(t, node.name))
+        _copy_clusters(t, node.name, first, last, race)
+        race.settle()
+        done = bitmaps.find(t, node.name, f"{node.name}#done")
+        bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
+    guest.put(t, t.primary_child(node.name), start, end, data, zeroes=zeroes)
+
+
+guest.PASSING["copy-before-write"] = before_write

@@ -1,2 +1,707 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""block-mirror."""
+"""blockdev-mirror, and block-commit of an image that is in use.
+
+Both keep a target equal to a source until they are told to end; what a commit mirrors to
+lies below its source. A filter stands above the source, through which the source's users see
+what they saw before; it goes when the job ends. What was written to the source and not yet
+copied is noted down in a dirty bitmap of the source.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import attrs
+
+from model import bitmaps, chains, contexts, guest, jobs
+from model.block_status import DATA, ZERO, allocated_above, status_above
+from model.blockers import check_free
+from model.blockjobs import backends, filters
+from model.blockjobs.racing import Race
+from model.drivers import driver_of
+from model.drivers.mirror_filters import MirrorTopState
+from model.images import CLUSTER, ImageError
+from model.jobs import JobKind, Rest
+from model.lengths import cluster_size, content, look_again
+from model.opening import NO_NODE
+from model.permissions import Permissions
+from model.refreshing import loosen
+from model.rules import Refusal, effect, guard, hazard
+from model.state import Bitmap, Perm, Use
+from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.guest import Pieces
+    from model.state import Job, Node
+
+NOT_ROOT = guard(
+    "mirror.not-root",
+    "The node to mirror has no users but block backends.",
+    source="7.2",
+    text="Need a root block node",
+)
+GRANULARITY_RANGE = guard(
+    "mirror.granularity-range",
+    "A mirror goes by chunks of 512 bytes to 64 MiB.",
+    source="7.2",
+    text="Parameter 'granularity' expects a value in range [512B, 64MB]",
+)
+GRANULARITY_POWER = guard(
+    "mirror.granularity-power",
+    "A mirror's chunks are a power of two.",
+    source="7.2",
+    text="Parameter 'granularity' expects a power of 2",
+)
+REPLACES_UNKNOWN = guard(
+    "mirror.replaces-unknown",
+    "The node that a mirror is to replace exists.",
+    source="7.2",
+    text="Failed to find node with node-name='{node}'",
+)
+REPLACES_VISIBLE = guard(
+    "mirror.replaces-visible",
+    "A mirror replaces only what shows the same data as its source.",
+    source="7.2",
+    text="Cannot replace '{node}' by a node mirrored from '{source}', because it cannot be "
+    "guaranteed that doing so would not lead to an abrupt change of visible data",
+)
+REPLACES_SIZE = guard(
+    "mirror.replaces-size",
+    "A mirror replaces only what has the size of its source.",
+    source="7.2",
+    text="cannot replace image with a mirror image of different size",
+)
+SYNC_MODE = guard(
+    "mirror.sync-mode",
+    "A mirror knows no bitmaps of clients.",
+    source="7.2",
+    text="Sync mode '{sync}' not supported",
+)
+BUFFER = guard(
+    "mirror.buf-size",
+    "A buffer's size is not negative.",
+    source="7.2",
+    text="Invalid parameter 'buf-size'",
+)
+ITSELF = guard(
+    "mirror.itself",
+    "A node is not mirrored into itself.",
+    source="7.2",
+    text="Can't mirror node into itself",
+)
+TARGET_FILTER = guard(
+    "mirror.target-filter",
+    "The target is no filter above a node of the source's chain.",
+    source="7.2",
+    text="Cannot mirror to a filter on top of a node in the source's backing chain",
+)
+REPLACES_GONE = guard(
+    "mirror.replaces-gone",
+    "The node that a mirror is to replace is still there when it is told to end.",
+    source="7.2",
+    text="Node name '{node}' not found",
+)
+COMPLETED_TWICE = hazard(
+    "hazard.mirror-completed-twice",
+    "A paused mirror that is to replace a node is told to end for the second time.",
+    source="7.2 ends with an assertion in error_setv",
+)
+UNKNOWN_BYTES = hazard(
+    "hazard.job-unknown-bytes",
+    "A mirror or a backup copies bytes of which the spec knows nothing: the inside of an image "
+    "file, what the children of a quorum do not agree on, what is written compressed, what lies "
+    "behind the end of a filtered node that has become shorter.",
+    source="our own",
+)
+SIZES = "Source and target image have different sizes"
+"""The error of a mirror whose source and target are not equally long."""
+NOT_PERMITTED = "Operation not permitted"
+"""The error of a mirror that could not put its target in the place of another node."""
+FULL_WITHOUT_BACKING = effect(
+    "mirror.top-is-full",
+    "Without a backing file, everything there is lies on top.",
+    source="7.2",
+)
+PIVOT = effect(
+    "mirror.pivot",
+    "A mirror that is told to end puts its target in the place of its source.",
+    source="7.2",
+)
+ALIGN_READ_ONLY = effect(
+    "mirror.align-read-only",
+    "The target becomes as read-only as what it replaces, if that is possible.",
+    source="7.2",
+)
+COMMIT_WRITABLE = effect(
+    "mirror.commit-writable",
+    "The base of an active commit becomes writable, and stays so unless the job cannot start or "
+    "replaces a node that is read-only.",
+    source="7.2",
+)
+
+_ERRORS = {RESIZE_SECTORS.id: "Invalid argument", RESIZE_L1.id: "File too large"}
+"""Why a base cannot be made longer; where it is not said, its driver does not know how."""
+
+_LEAST_CHUNK, _MOST_CHUNK = 512, 64 << 20
+_DEFAULT_CHUNK = 65536
+_DEFAULT_BUFFER = 16 << 20
+_IN_FLIGHT = 16
+_MOST_BYTES = 1 << 20
+_MOST_PIECES = 1024
+"""A request has no more chunks than that."""
+
+
+@attrs.frozen
+class Mirror:
+    """What a mirror remembers.
+
+    ``filter``, ``target`` and ``base`` are nodes, ``lowest`` is the last image that counts when it
+    begins, ``writer`` the key of its block backend. ``fresh``: the target has to read as zeroes
+    where nothing is copied. ``nothing``: only what is written from now on is copied.
+    ``blocking``: writes go to both sides at once. ``begun`` and ``over``: how far the job has come.
+    ``aligned`` are chunks that may be copied without the rest of their cluster, None if all may.
+    """
+
+    filter: str
+    target: str
+    writer: str
+    base: str | None
+    lowest: str | None
+    replaces: str | None
+    granularity: int
+    buffer: int
+    fresh: bool
+    nothing: bool
+    blocking: bool
+    begun: bool = False
+    over: bool = False
+    aligned: bitmaps.Ranges | None = None
+
+
+@attrs.frozen
+class _Plan:
+    """What a command asks for."""
+
+    kind: str
+    source: str
+    target: str
+    base: str | None = None
+    replaces: str | None = None
+    granularity: int = 0
+    buffer: int = 0
+    fresh: bool = False
+    nothing: bool = False
+    blocking: bool = False
+
+
+# The commands
+
+
+def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
+    """Copy a node to another one and keep them equal."""
+    ev = t.ev
+    source, target = arguments["device"], arguments["target"]
+    ev.check(NO_NODE, source in t.nodes, device=source, node=source)
+    ev.check(NOT_ROOT, _is_root(t, source))
+    ev.check(NO_NODE, target in t.nodes, device=target, node=target)
+    contexts.change(t, target, t.nodes[source].context)
+    granularity = arguments.get("granularity", 0)
+    in_range = granularity == 0 or _LEAST_CHUNK <= granularity <= _MOST_CHUNK
+    ev.check(GRANULARITY_RANGE, in_range)
+    ev.check(GRANULARITY_POWER, granularity & (granularity - 1) == 0)
+    check_free(t, source, "mirror-source")
+    check_free(t, target, "mirror-target")
+    sync = arguments["sync"]
+    fresh = sync == "full"
+    if sync == "top" and chains.backing_next(t, source) is None and ev.holds(FULL_WITHOUT_BACKING):
+        sync = "full"
+    replaces = arguments.get("replaces")
+    if replaces is not None:
+        _check_replaces(t, source, replaces)
+    ev.check(SYNC_MODE, sync not in ("incremental", "bitmap"), sync=sync)
+    plan = _Plan(
+        "mirror",
+        source,
+        target,
+        base=chains.backing_next(t, source) if sync == "top" else None,
+        replaces=replaces,
+        granularity=granularity,
+        buffer=arguments.get("buf-size", 0),
+        fresh=fresh,
+        nothing=sync == "none",
+        blocking=arguments.get("copy-mode") == "write-blocking",
+    )
+    _start(t, plan, arguments)
+
+
+def start_active_commit(
+    t: Transition, arguments: dict[str, Any], top: str, base: str, job_id: str
+) -> None:
+    """Commit an image that is in use to ``base``; ``arguments`` are those of block-commit."""
+    read_only = t.nodes[base].read_only
+    if read_only and t.ev.holds(COMMIT_WRITABLE):
+        chains.set_read_only(t, base, read_only=False)
+    try:
+        _start(t, _Plan("commit-active", top, base, base=base), {**arguments, "job-id": job_id})
+    except Refusal:
+        if read_only:
+            chains.try_read_only(t, base)
+        raise
+
+
+def _is_root(t: Transition, name: str) -> bool:
+    return all(
+        isinstance(key, Use) and t.users[key.user].kind == "block-backend"
+        for key in t.nodes[name].parents
+    )
+
+
+def _check_replaces(t: Transition, source: str, replaces: str) -> None:
+    ev = t.ev
+    ev.check(REPLACES_UNKNOWN, replaces in t.nodes, node=replaces)
+    check_free(t, replaces, "replace")
+    visible = can_replace(t, source, replaces)
+    ev.check(REPLACES_VISIBLE, visible, node=replaces, source=source)
+    ev.check(REPLACES_SIZE, t.length(source) == t.length(replaces))
+
+
+def can_replace(t: Transition, name: str, replaced: str) -> bool:
+    """Whether another node may show the data of ``name`` in the place of ``replaced``."""
+    if name == replaced:
+        return True
+    node = t.nodes[name]
+    driver = driver_of(node.driver)
+    if driver.can_add_child:
+        # The children of a quorum may differ: nobody else may look at the one in question.
+        found = any(link.child == replaced for link in node.children)
+        return found and len(t.nodes[replaced].parents) == 1
+    if driver.name == "blkverify":
+        return any(can_replace(t, link.child, replaced) for link in node.children)
+    link = driver.primary(node) if driver.is_filter else None
+    return link is not None and can_replace(t, link.child, replaced)
+
+
+# The beginning
+
+
+def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
+    t.ev.check(BUFFER, plan.buffer >= 0)
+    itself = chains.skip_filters(t, plan.source) == chains.skip_filters(t, plan.target)
+    t.ev.check(ITSELF, not itself)
+    below = chains.contains(t, plan.source, plan.target)
+    name = arguments.get("filter-node-name")
+    top = chains.new_node(
+        t,
+        "mirror_top",
+        name,
+        read_only=False,
+        implicit=name is None,
+        never_frozen=True,
+        size=t.length(plan.source),
+        private=MirrorTopState(commit=below),
+    )
+    chains.append(t, top, plan.source)
+    t.keeping.append(top)
+    try:
+        job_id = _create(t, plan, arguments, top, below=below)
+    except Refusal:
+        t.keeping.remove(top)
+        _take_filter_away(t, top)
+        raise
+    t.keeping.remove(top)
+    jobs.start(t, job_id)
+
+
+def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, below: bool) -> str:
+    """Make the job and let it hold on to all that it needs. Raises :class:`Refusal`."""
+    shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE
+    job = jobs.create(t, plan.kind, arguments, top, (Perm.CONSISTENT_READ, shared))
+    backend = None
+    try:
+        backend = _use_target(t, plan, job, below=below)
+        granularity = plan.granularity or _default_granularity(t, plan.target)
+        bitmap = Bitmap(job.user, granularity, recording=not plan.blocking)
+        bitmaps.add(t, plan.source, bitmap)
+        _hold(t, plan, job, top, below=below)
+    except Refusal:
+        bitmaps.remove(t, plan.source, job.user)
+        backends.let_go(t, backend)
+        jobs.fail_early(t, job.id)
+        raise
+    buffer = plan.buffer or _DEFAULT_BUFFER
+    body = Mirror(
+        top,
+        plan.target,
+        backend,
+        plan.base,
+        chains.overlay_above(t, plan.source, plan.base),
+        plan.replaces,
+        granularity,
+        -(-buffer // granularity) * granularity,
+        plan.fresh,
+        plan.nothing,
+        plan.blocking,
+    )
+    jobs.change(t, job.id, body=body)
+    return job.id
+
+
+def _default_granularity(t: Transition, target: str) -> int:
+    cluster = cluster_size(t, target)
+    return max(4096, cluster) if cluster else _DEFAULT_CHUNK
+
+
+def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
+    """Take a block backend to write to the target; returns its key. Raises :class:`Refusal`."""
+    perm, shared = Perm.WRITE, Perm.WRITE_UNCHANGED
+    if below:
+        if t.length(plan.target) < t.length(plan.source):
+            perm |= Perm.RESIZE
+        shared |= Perm.CONSISTENT_READ | Perm.WRITE
+    else:
+        bare = chains.skip_filters(t, plan.target)
+        t.ev.check(TARGET_FILTER, not chains.contains(t, plan.source, bare))
+    return backends.take(t, job, "target", plan.target, (perm, shared), follows=True)
+
+
+def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> None:
+    """Hold on to source, target, and what lies between them. Raises :class:`Refusal`."""
+    shared = Perm.WRITE_UNCHANGED | Perm.WRITE
+    jobs.hold(t, job, "source", plan.source, (0, shared | Perm.CONSISTENT_READ))
+    jobs.hold(t, job, "target", plan.target, (0, Perm.ALL))
+    if not below:
+        return
+    bare = chains.skip_filters(t, plan.target)
+    between = list(chains.downwards(t, plan.source, plan.target))[1:]
+    for name in between:
+        if chains.skip_filters(t, name) == bare:
+            shared |= Perm.CONSISTENT_READ
+        jobs.hold(t, job, "intermediate node", name, (0, shared))
+    t.freeze_chain(top, plan.target)
+
+
+def _take_filter_away(t: Transition, top: str) -> None:
+    """Let the users of the filter go over to what it filters."""
+    _stop(t, top)
+    filters.step_aside(t, top)
+
+
+def _stop(t: Transition, top: str) -> None:
+    """The filter requires nothing any more."""
+    before = Permissions(dict(t.nodes), {})
+    t.change(top, private=attrs.evolve(t.nodes[top].private, stopped=True))
+    loosen(t, t.primary_child(top), before)
+
+
+# The work
+
+
+class MirrorKind(JobKind):
+    """Copies a node to another one and keeps them equal."""
+
+    type = "mirror"
+    can_complete = True
+
+    def run(self, t: Transition, job: Job) -> Rest:
+        """Copy what is dirty; end when asked to."""
+        if job.forced:
+            return Rest.DONE
+        try:
+            if not job.body.begun and not _begin(t, job):
+                return Rest.DONE
+            _copy_dirty(t, job.id)
+        except ImageError:
+            t.ev.meet(UNKNOWN_BYTES)
+        job = t.jobs[job.id]
+        return Rest.DONE if job.complete or job.cancelled else Rest.READY
+
+    def must_force(self, job: Job, *, force: bool) -> bool:
+        """One that is ready may finish its copy."""
+        return force or job.status not in ("ready", "standby")
+
+    def complete(self, t: Transition, job: Job) -> None:
+        """From now on, what is to be replaced must stay as it is."""
+        replaces = job.body.replaces
+        if replaces is None:
+            return
+        t.ev.check(REPLACES_GONE, replaces in t.nodes, node=replaces)
+        if job.replacing is not None:
+            t.ev.meet(COMPLETED_TWICE)
+        jobs.change(t, job.id, replacing=replaces)
+
+    def prepare(self, t: Transition, job: Job) -> str | None:
+        """Put the target in the place of the source, if that was asked for, and clean up."""
+        return _end(t, job, pivot=job.complete)
+
+    def abort(self, t: Transition, job: Job) -> None:
+        """Clean up."""
+        _end(t, job, pivot=False)
+
+    def lags(self, t: Transition, job: Job) -> bool:
+        """Whether there is something dirty."""
+        source = t.primary_child(job.body.filter)
+        return bool(bitmaps.find(t, source, job.user).dirty)
+
+    def drains(self, t: Transition, job: Job) -> str | None:
+        """Between its work and its end nobody reads or writes the source."""
+        return t.primary_child(job.body.filter) if job.status == "pending" else None
+
+
+class ActiveCommitKind(MirrorKind):
+    """A mirror to a node below."""
+
+    type = "commit"
+
+
+def _begin(t: Transition, job: Job) -> bool:
+    """Compare sizes and find out what is to be copied; False if the job fails."""
+    body: Mirror = job.body
+    source = t.primary_child(body.filter)
+    check_known(t, source)
+    length, target_length = t.length(source), t.length(body.target)
+    if body.base == body.target:
+        if length > target_length and not _grow(t, job, length):
+            return False
+    elif length != target_length:
+        jobs.change(t, job.id, error=SIZES)
+        return False
+    named = t.nodes[body.target].backing_file
+    cow = (
+        named
+        and chains.backing_next(t, body.target) is None
+        and body.granularity < (cluster_size(t, body.target) or _LEAST_CHUNK)
+    )
+    job = jobs.change(t, job.id, body=attrs.evolve(body, begun=True, aligned=() if cow else None))
+    if not body.nothing and length:
+        _find_dirty(t, job, source, length)
+    return True
+
+
+def check_known(t: Transition, source: str) -> None:
+    """Raise :class:`ImageError` where a node shows what nobody but an image's driver writes."""
+    image = content(t, source)
+    if image is not None and image.format != "raw":
+        raise ImageError(f"node {source!r} shows the inside of an image")
+
+
+def _grow(t: Transition, job: Job, length: int) -> bool:
+    """Make the base of a commit as long as its top; False if the job fails."""
+    try:
+        truncate(t, job.body.target, length)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        jobs.change(t, job.id, error=_ERRORS.get(refusal.rule.id, "Operation not supported"))
+        return False
+    look_again(t)
+    return True
+
+
+def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
+    body: Mirror = job.body
+    bitmap = bitmaps.find(t, source, job.user)
+    if body.fresh and not _unmaps(t, body.target):
+        bitmaps.put(t, source, bitmap, bitmaps.whole(length, body.granularity))
+        return
+    if body.fresh:
+        guest.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
+    dirty = bitmap.dirty
+    offset = 0
+    while offset < length:
+        reached, allocated = allocated_above(t, source, body.lowest, offset, length)
+        if reached == offset:
+            raise ImageError(f"what node {source!r} filters has become shorter; QEMU ends there")
+        if allocated:
+            dirty = bitmaps.joined(dirty, *bitmaps.aligned(offset, reached, body.granularity))
+        offset = reached
+    bitmaps.put(t, source, bitmap, dirty)
+
+
+def _unmaps(t: Transition, name: str) -> bool:
+    """Whether zeroes that are written to a node can give its space back."""
+    return t.nodes[name].unmap and _takes_unmap(t, t.nodes[name])
+
+
+def _takes_unmap(t: Transition, node: Node) -> bool:
+    if node.driver in ("qcow2", "file"):
+        return True
+    if node.driver in ("blkverify", "mirror_top", "commit_top") or not node.children:
+        return False
+    return all(
+        _takes_unmap(t, t.nodes[link.child]) for link in node.children if link.name != "target"
+    )
+
+
+def _copy_dirty(t: Transition, job_id: str) -> None:
+    """Copy until nothing is dirty."""
+    body: Mirror = t.jobs[job_id].body
+    race = Race(t, t.primary_child(body.filter), body.target)
+    while True:
+        job = t.jobs[job_id]
+        source = t.primary_child(job.body.filter)
+        bitmap = bitmaps.find(t, source, job.user)
+        if not bitmap.dirty:
+            break
+        start, end = bitmap.dirty[0]
+        end = min(end, start + job.body.buffer)
+        bitmaps.put(t, source, bitmap, bitmaps.without(bitmap.dirty, start, end))
+        race.batch()
+        requests = _requests(t, job_id, source, start, end)
+        # What is copied has to be read first.
+        for request in sorted(requests, key=lambda request: request.way == "copy"):
+            _perform(t, job_id, source, request, race)
+    race.settle()
+    jobs.change(t, job_id, total=t.jobs[job_id].current)
+
+
+class _Request(NamedTuple):
+    """What happens to a range: "copy", "zero" or "discard"."""
+
+    start: int
+    end: int
+    way: str
+
+
+def _requests(t: Transition, job_id: str, source: str, start: int, end: int) -> list[_Request]:
+    """How a range of dirty chunks is copied."""
+    length = t.length(source)
+    most = max(t.jobs[job_id].body.buffer // _IN_FLIGHT, _MOST_BYTES)
+    found: list[_Request] = []
+    offset = start
+    while offset < min(end, length):
+        body: Mirror = t.jobs[job_id].body
+        reached, flags = status_above(t, source, None, offset, end)
+        count = reached - offset
+        if flags & DATA:
+            count = min(count, most)
+        count -= count % body.granularity
+        whole = count > 0
+        count = max(count, body.granularity)
+        way = "copy"
+        if whole and not flags & DATA and _round(t, body.target, offset, count) == (offset, count):
+            way = "zero" if flags & ZERO else "discard"
+        request = _Request(offset, offset + min(count, length - offset), way)
+        if way == "copy":
+            request = _as_copied(t, t.jobs[job_id], source, request)
+        if body.aligned is not None:
+            chunks = bitmaps.aligned(request.start, request.end, body.granularity)
+            known = bitmaps.joined(body.aligned, *chunks)
+            jobs.change(t, job_id, body=attrs.evolve(body, aligned=known))
+        found.append(request)
+        offset = request.end
+    return found
+
+
+def _round(t: Transition, target: str, offset: int, count: int) -> tuple[int, int]:
+    """A range, rounded out to whole clusters of the target."""
+    cluster = cluster_size(t, target)
+    if not cluster:
+        return offset, count
+    start, end = bitmaps.aligned(offset, offset + count, cluster)
+    return start, end - start
+
+
+def _as_copied(t: Transition, job: Job, source: str, request: _Request) -> _Request:
+    """As much as is copied at once.
+
+    Where the target has no backing file to copy the rest of a cluster from, that is copied, too.
+    """
+    body: Mirror = job.body
+    start = request.start
+    end = min(request.end, start + min(body.buffer, body.granularity * _MOST_PIECES))
+    if body.aligned is None:
+        return _Request(start, end, "copy")
+    ends = (start, start + 1), (end - 1, end)
+    if not all(bitmaps.within(body.aligned, *one) for one in ends):
+        first, count = _round(t, body.target, start, end - start)
+        most = body.granularity * _MOST_PIECES
+        if count > most:
+            count = most // CLUSTER * CLUSTER
+        start, end = first, min(first + count, t.length(source))
+    return _Request(start, end, "copy")
+
+
+def _perform(t: Transition, job_id: str, source: str, request: _Request, race: Race) -> None:
+    target = t.jobs[job_id].body.target
+    start, end, way = request
+    if way == "zero":
+        guest.put(t, target, start, end, [], zeroes="unmap", insist=True)
+    elif way == "discard":
+        guest.discard(t, target, start, end)
+    else:
+        race.copy(source, target, start, end)
+    jobs.change(t, job_id, current=t.jobs[job_id].current + end - start)
+
+
+# The end
+
+
+def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
+    """Take the filter away, and put the target in the place of a node if it is to ``pivot``.
+
+    Returns the error of a job that could not do so.
+    """
+    body: Mirror = job.body
+    if body.over:
+        return None
+    job = jobs.change(t, job.id, body=attrs.evolve(body, over=True))
+    source = t.primary_child(body.filter)
+    if chains.contains(t, source, body.target):
+        t.unfreeze_chain(body.filter, body.target)
+    bitmaps.remove(t, source, job.user)
+    held = [body.filter, source, body.target]
+    t.keeping += held
+    backends.let_go(t, body.writer)
+    _stop(t, body.filter)
+    error = None
+    if pivot and t.ev.holds(PIVOT):
+        error = _pivot(t, job.replacing or source, source, body.target)
+    replaced = job.replacing
+    jobs.change(t, job.id, replacing=None)
+    if replaced is not None:
+        t.release(replaced)
+    jobs.let_go(t, job.id)
+    filters.step_aside(t, body.filter)
+    for name in held:
+        t.keeping.remove(name)
+        t.release(name)
+    return error
+
+
+def _pivot(t: Transition, replaced: str, source: str, target: str) -> str | None:
+    read_only = t.nodes[replaced].read_only
+    if read_only != t.nodes[target].read_only and t.ev.holds(ALIGN_READ_ONLY):
+        try:
+            chains.set_read_only(t, target, read_only=read_only)
+        except Refusal as refusal:
+            t.ev.refused.discard(refusal.rule.id)
+    if not can_replace(t, source, replaced):
+        return NOT_PERMITTED
+    try:
+        chains.replace(t, replaced, target)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        return NOT_PERMITTED
+    return None
+
+
+def through_filter(
+    t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
+) -> None:
+    """A guest writes through the filter: a mirror that blocks writes copies them at once."""
+    guest.put(t, t.primary_child(node.name), start, end, data, zeroes=zeroes)
+    for job in list(t.jobs.values()):
+        body = job.body
+        if not isinstance(body, Mirror) or body.over or body.filter != node.name:
+            continue
+        if body.blocking:
+            _write_both(t, job, start, end, data, zeroes)
+
+
+def _write_both(t: Transition, job: Job, start: int, end: int, data: Pieces, zeroes: str) -> None:
+    guest.put(t, job.body.target, start, end, data, zeroes=zeroes)
+    done = job.current + end - start
+    jobs.change(t, job.id, current=done, total=job.total + end - start)
+
+
+guest.PASSING["mirror_top"] = through_filter

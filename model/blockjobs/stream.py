@@ -1,2 +1,349 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""block-stream."""
+"""block-stream: an image gets what it reads from the images below, which then go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model import guest
+from model.block_status import ALLOCATED, allocated_above, status
+from model.blockers import check_free
+from model.blockjobs import backends, filters
+from model.chains import (
+    backing_of,
+    by_filename,
+    can_name_backing,
+    change_backing_file,
+    contains,
+    downwards,
+    next_below,
+    overlay_above,
+    replace,
+    set_backing,
+    set_read_only,
+    skip_filters,
+    try_read_only,
+)
+from model.copying import CHUNK, sleeps
+from model.drivers import driver_of
+from model.drivers.formats import FOREIGN_FILE
+from model.images import ImageError
+from model.jobs import JobKind, Rest, change, create, fail_early, hold, start
+from model.opening import NO_NODE, Opening
+from model.permissions import ALL
+from model.rules import Refusal, effect, guard, hazard
+from model.state import FrozenDict, Job, Node, Perm
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+BASE_TWICE = guard(
+    "stream.two-bases",
+    "The base is given by node or by file.",
+    source="7.2",
+    text="'base' and 'base-node' cannot be specified at the same time",
+)
+BASE_AND_BOTTOM = guard(
+    "stream.base-and-bottom",
+    "Either the base is given, or the last node that is streamed.",
+    source="7.2",
+    text="'base' and 'bottom' cannot be specified at the same time",
+)
+BOTTOM_AND_BASE = guard(
+    "stream.bottom-and-base-node",
+    "Either the base is given, or the last node that is streamed.",
+    source="7.2",
+    text="'bottom' and 'base-node' cannot be specified at the same time",
+)
+NO_BASE = guard(
+    "stream.unknown-base",
+    "The file that is to be the base is in the chain below the device.",
+    source="7.2",
+    text="Can't find '{base}' in the backing chain",
+)
+NO_BACKING = guard(
+    "stream.off-chain",
+    "The base lies below the device.",
+    source="7.2",
+    text="Node '{base}' is not a backing image of '{device}'",
+)
+BOTTOM_FILTER = guard(
+    "stream.bottom-filter",
+    "The last node that is streamed is no filter.",
+    source="7.2",
+    text="Node '{bottom}' is a filter, use a non-filter node as 'bottom'",
+)
+BOTTOM_OFF_CHAIN = guard(
+    "stream.bottom-off-chain",
+    "The last node that is streamed is in the device's chain.",
+    source="7.2",
+    text="Node '{bottom}' is not in a chain starting from '{device}'",
+)
+ENTIRE_CHAIN = guard(
+    "stream.backing-file",
+    "There is no backing file to be named where the whole chain is streamed.",
+    source="7.2",
+    text="backing file specified, but streaming the entire chain",
+)
+NO_OVERLAY = guard(
+    "stream.no-overlay",
+    "Between the device and the base there are not only filters.",
+    source="7.2",
+    text="'{base}' is not in the backing chain of '{device}'",
+)
+ORPHANED_FILTER = hazard(
+    "hazard.orphaned-filter",
+    "A stream job ends that a client has still to dismiss.",
+    source="7.2: the job holds on to its filter, which has no child any more; the next query of "
+    "the nodes ends with a segmentation fault",
+)
+
+_READING = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED
+
+
+NAMES_BASE = effect(
+    "stream.names-base",
+    "The image names the base as its backing file when it has what lay between.",
+    source="7.2",
+)
+TARGET_READ_ONLY = effect(
+    "stream.target-read-only",
+    "The image that was streamed to becomes read-only again if it was.",
+    source="7.2",
+)
+
+
+def block_stream(t: Transition, arguments: dict[str, Any]) -> None:
+    """Copy what an image reads from below into it, down to a base."""
+    ev = t.ev
+    device = arguments["device"]
+    ev.check(BASE_TWICE, not ("base" in arguments and "base-node" in arguments))
+    ev.check(BASE_AND_BOTTOM, not ("base" in arguments and "bottom" in arguments))
+    ev.check(BOTTOM_AND_BASE, not ("bottom" in arguments and "base-node" in arguments))
+    ev.check(NO_NODE, device in t.nodes, device=device, node=device)
+    base, bottom = _find_base(t, device, arguments), _find_bottom(t, device, arguments)
+    end = base if bottom is None else next_below(t, bottom)
+    for name in downwards(t, device, end):
+        check_free(t, name, "stream")
+    ev.check(ENTIRE_CHAIN, base is not None or "backing-file" not in arguments)
+    overlay, above = _above_base(t, device, base) if bottom is None else (bottom, bottom)
+    _start(t, arguments, device, overlay, above)
+
+
+def _find_base(t: Transition, device: str, arguments: dict[str, Any]) -> str | None:
+    ev = t.ev
+    if "base" in arguments:
+        found = by_filename(t, device, arguments["base"])
+        ev.check(NO_BASE, found is not None, base=arguments["base"])
+        return found
+    if "base-node" not in arguments:
+        return None
+    base = str(arguments["base-node"])
+    ev.check(NO_NODE, base in t.nodes, device="", node=base)
+    below = base != device and contains(t, device, base)
+    ev.check(NO_BACKING, below, base=base, device=device)
+    return base
+
+
+def _find_bottom(t: Transition, device: str, arguments: dict[str, Any]) -> str | None:
+    ev = t.ev
+    if "bottom" not in arguments:
+        return None
+    bottom = str(arguments["bottom"])
+    ev.check(NO_NODE, bottom in t.nodes, device="", node=bottom)
+    ev.check(BOTTOM_FILTER, not t.driver(bottom).is_filter, bottom=bottom)
+    ev.check(BOTTOM_OFF_CHAIN, contains(t, device, bottom), bottom=bottom, device=device)
+    return bottom
+
+
+def _above_base(t: Transition, device: str, base: str | None) -> tuple[str, str]:
+    """The image above the base, and the node just above it, perhaps a filter between the two."""
+    overlay = overlay_above(t, device, base)
+    if overlay is None:
+        t.ev.refuse(NO_OVERLAY, base=base, device=device)
+        return device, device
+    t.ev.accepted.add(NO_OVERLAY.id)
+    above = overlay
+    while (below := next_below(t, above)) is not None and below != base:
+        above = below
+    return overlay, above
+
+
+@attrs.frozen
+class Body:
+    """What a stream job remembers.
+
+    ``filter`` is the node above ``target``, which gets the data; ``overlay`` the last image that
+    it comes from, and ``above`` the node just above the base. ``reader`` is the key of the block
+    backend. ``length`` is how much there is to look at, None before the job has begun, and
+    ``offset`` how far it has come.
+    """
+
+    filter: str | None
+    target: str
+    overlay: str
+    above: str
+    read_only: bool
+    backing_file: str | None
+    reader: str
+    length: int | None = None
+    offset: int = 0
+
+
+def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, above: str) -> None:
+    read_only = t.nodes[target].read_only
+    if read_only:
+        t.freeze_chain(target, above)
+        try:
+            set_read_only(t, target, read_only=False)
+        finally:
+            t.unfreeze_chain(target, above)
+    cor: str | None = None
+    job: Job | None = None
+    try:
+        cor = _insert(t, target, overlay, arguments.get("filter-node-name"))
+        job = create(t, "stream", arguments, cor, (0, ALL))
+        shared = _READING | Perm.WRITE
+        grant = (Perm.CONSISTENT_READ, shared)
+        reader = backends.take(t, job, "stream", cor, grant, follows=True)
+        hold(t, job, "active node", target, (0, shared))
+        for name in list(downwards(t, next_below(t, target), next_below(t, above))):
+            hold(t, job, "intermediate node", name, (0, _READING))
+    except Refusal:
+        if job is not None:
+            fail_early(t, job.id)
+        _drop(t, cor)
+        if read_only:
+            try_read_only(t, target)
+        raise
+    body = Body(cor, target, overlay, above, read_only, arguments.get("backing-file"), reader)
+    change(t, job.id, body=body)
+    start(t, job.id)
+
+
+def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
+    """Put a copy-on-read filter above the target, which freezes the chain down to ``bottom``."""
+    before = dict(t.nodes)
+    try:
+        cor = Opening(t).name(name)
+        options = {"driver": "copy-on-read", "file": target, "bottom": bottom}
+        t.nodes[cor] = Node(cor, "copy-on-read", explicit=FrozenDict(options))
+        driver_of("copy-on-read").open(Opening(t), cor, options)
+    except Refusal as refusal:
+        t.nodes = before
+        raise refusal.prefixed("Could not create node: ") from None
+    t.change(cor, options=FrozenDict({**options, **_FLAGS}))
+    try:
+        replace(t, target, cor)
+    except Refusal as refusal:
+        t.release(cor)
+        raise refusal.prefixed("Could not replace node: ") from None
+    t.change(cor, implicit=name is None)
+    return cor
+
+
+_FLAGS = {
+    "cache.direct": False,
+    "cache.no-flush": False,
+    "read-only": False,
+    "auto-read-only": False,
+}
+
+
+def _drop(t: Transition, cor: str | None) -> None:
+    """Take the filter away, whose users go back to the target."""
+    if cor is None or cor not in t.nodes:
+        return
+    held = driver_of("copy-on-read").held_by(t.nodes[cor])
+    if held is not None:
+        t.unfreeze_chain(cor, held)
+        t.change(cor, private=None)
+    filters.drop(t, cor)
+
+
+class Stream(JobKind):
+    """Copies what comes from below into the target."""
+
+    type = "stream"
+
+    def run(self, t: Transition, job: Job) -> Rest:
+        """Look at the target chunk by chunk, and lift what is not there."""
+        body: Body = job.body
+        if skip_filters(t, body.target) == body.overlay:
+            return Rest.DONE
+        if body.length is None:
+            length = t.length(body.target)
+            change(t, job.id, total=job.current + length, body=attrs.evolve(body, length=length))
+        if job.cancelled:
+            return Rest.DONE
+        try:
+            return self._lift(t, job.id)
+        except ImageError:
+            t.ev.meet(FOREIGN_FILE)
+            return Rest.DONE
+
+    def _lift(self, t: Transition, job_id: str) -> Rest:
+        job = t.jobs[job_id]
+        body: Body = job.body
+        length = body.length or 0
+        while body.offset < length:
+            start = body.offset
+            end, copies = _look(t, body)
+            if end == start:
+                end = length
+            if copies:
+                guest.lift(t, body.target, start, end)
+            body = attrs.evolve(body, offset=end)
+            job = change(t, job_id, current=job.current + end - start, body=body)
+            if copies and end < length and sleeps(job.speed, end - start):
+                return Rest.SLEEPING
+        return Rest.DONE
+
+    def prepare(self, t: Transition, job: Job) -> str | None:
+        """Let the target's image name the base as its backing file."""
+        body: Body = job.body
+        _drop(t, body.filter)
+        change(t, job.id, body=attrs.evolve(body, filter=None))
+        image = skip_filters(t, body.target)
+        if backing_of(t, image) is None:
+            return None
+        base = next_below(t, body.above)
+        name = backing_format = None
+        if base is not None:
+            bottom = skip_filters(t, base)
+            name = body.backing_file or t.filename(bottom)
+            backing_format = t.nodes[bottom].driver
+        error = None
+        try:
+            set_backing(t, image, base)
+        except Refusal as refusal:
+            t.ev.refused.discard(refusal.rule.id)
+            error = "Operation not permitted"
+        if not can_name_backing(t, image, name):
+            return error or "Invalid argument"
+        if t.ev.holds(NAMES_BASE):
+            change_backing_file(t, image, name, backing_format)
+        return error
+
+    def clean(self, t: Transition, job: Job) -> None:
+        """Take the filter away, and make the target read-only again if it was."""
+        body: Body = t.jobs[job.id].body
+        _drop(t, body.filter)
+        backends.let_go(t, body.reader)
+        if body.read_only and t.ev.holds(TARGET_READ_ONLY):
+            try_read_only(t, body.target)
+        if not job.auto_dismiss:
+            t.ev.meet(ORPHANED_FILTER)
+            t.unuse(job.user, "main node")
+
+
+def _look(t: Transition, body: Body) -> tuple[int, int]:
+    """Up to where the next bytes go, and whether they come from an image between."""
+    image = skip_filters(t, body.target)
+    end, own = status(t, image, body.offset, body.offset + CHUNK, exact=False)
+    below = backing_of(t, image)
+    if own & ALLOCATED or below is None:
+        return end, 0
+    return allocated_above(t, below, body.overlay, body.offset, end)

@@ -6,7 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from model.blockjobs.backup import blockdev_backup
+from model.blockjobs.commit import block_commit
+from model.blockjobs.mirror import blockdev_mirror
+from model.blockjobs.stream import block_stream
 from model.commands.driving import DRIVING, READ, WAIT, WRITE
+from model.commands.exports import (
+    block_export_add,
+    block_export_del,
+    nbd_server_start,
+    nbd_server_stop,
+    query_block_exports,
+)
+from model.commands.iothreads import x_blockdev_set_iothread
 from model.commands.jobs import VERBS, query_block_jobs, query_jobs
 from model.commands.nodes import (
     blockdev_add,
@@ -27,19 +39,28 @@ from model.graph import Transition
 Handler = Callable[[Transition, dict[str, Any]], Any]
 
 COMMANDS: dict[str, Handler] = {
+    "block-export-add": block_export_add,
+    "block-export-del": block_export_del,
+    "block-commit": block_commit,
+    "block-stream": block_stream,
     "block_resize": block_resize,
     "blockdev-add": blockdev_add,
+    "blockdev-backup": blockdev_backup,
     "blockdev-del": blockdev_del,
+    "blockdev-mirror": blockdev_mirror,
     "blockdev-reopen": blockdev_reopen,
     "blockdev-snapshot": blockdev_snapshot,
+    "nbd-server-start": nbd_server_start,
+    "nbd-server-stop": nbd_server_stop,
     "object-add": object_add,
     "object-del": object_del,
     "query-block": query_nothing,
-    "query-block-exports": query_nothing,
+    "query-block-exports": query_block_exports,
     "query-block-jobs": query_block_jobs,
     "query-jobs": query_jobs,
     "query-named-block-nodes": query_named_block_nodes,
     "x-blockdev-change": x_blockdev_change,
+    "x-blockdev-set-iothread": x_blockdev_set_iothread,
     "x-debug-query-block-graph": x_debug_query_block_graph,
     **VERBS,
 }

@@ -7,20 +7,23 @@ what a guest does meanwhile, is written down and can be replayed.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from model import guest
+from model.commands.exports import block_export_add, block_export_del
 from model.images import ImageError
 from model.rules import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from model.graph import Transition
 
 WAIT = "reopencheck-wait"
 READ = "reopencheck-read"
 WRITE = "reopencheck-write"
+_EXPORT = "reopencheck"
 
 NOT_REACHED = guard(
     "wait.not-reached",
@@ -51,26 +54,47 @@ def wait(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"status": status}
 
 
+@contextmanager
+def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
+    """Export a node for as long as a guest uses it, without anybody's hearing of it.
+
+    That may be refused as for every export, and leaves behind what every export does.
+    """
+    before = t.nbd_server
+    t.nbd_server = before or _EXPORT
+    export = {"type": "nbd", "id": _EXPORT, "node-name": node, "writable": writable}
+    try:
+        block_export_add(t, {**export, "name": _EXPORT})
+        try:
+            yield
+        except ImageError as error:
+            t.ev.refuse(NO_GUEST, text=str(error))
+        finally:
+            events = len(t.events)
+            block_export_del(t, {"id": _EXPORT})
+            del t.events[events:]
+    finally:
+        t.nbd_server = before
+
+
 def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
     """What a guest reads through ``node``: runs ``[start, end, value]`` of bytes but zero."""
     name = arguments["node"]
-    try:
-        length = t.length(name) if name in t.nodes else 0
-        data = guest.runs(t, name, 0, length)
-    except ImageError as error:
-        t.ev.refuse(NO_GUEST, text=str(error))
-        return []
+    data: list[tuple[int, int, int]] = []
+    with _exported(t, name, writable=False):
+        data = guest.runs(t, name, 0, t.length(name))
     return [list(run) for run in data]
 
 
 def write(t: Transition, arguments: dict[str, Any]) -> None:
     """Write ``length`` bytes of the value ``pattern`` from ``offset`` through ``node``."""
-    try:
-        guest.write(
-            t, arguments["node"], arguments["offset"], arguments["length"], arguments["pattern"]
-        )
-    except ImageError as error:
-        t.ev.refuse(NO_GUEST, text=str(error))
+    name = arguments["node"]
+    with _exported(t, name, writable=True):
+        offset, length = arguments["offset"], arguments["length"]
+        guest.check_range(t, name, offset, length)
+        for start in range(offset, offset + length, guest.REQUEST):
+            count = min(guest.REQUEST, offset + length - start)
+            guest.write(t, name, start, count, arguments["pattern"])
 
 
 DRIVING: dict[str, Callable[[Transition, dict[str, Any]], Any]] = {

@@ -84,6 +84,7 @@ def query_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]
 def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every block job, newest first."""
     answer = []
+    waiting = jobs.waiting(t)
     for job in reversed(t.jobs.values()):
         info: dict[str, Any] = {
             "device": job.id,
@@ -92,7 +93,7 @@ def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str,
             "len": job.total,
             "offset": job.current,
             "busy": False,
-            "paused": job.paused,
+            "paused": job.paused or job.user in waiting,
             "ready": job.status in ("ready", "standby"),
             "speed": job.speed,
             "io-status": job.io_status,

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.blockers import check_free
+from model.contexts import locked
 from model.drivers import driver_of
-from model.graph import CYCLE
 from model.lengths import look_again
 from model.opening import NO_NODE, Opening
-from model.permissions import Permissions, reaches
+from model.permissions import Permissions
 from model.qdict import flatten
 from model.refreshing import refresh
 from model.reopening import Reopening, keep_options
 from model.rules import Refusal, effect, guard, hazard
-from model.state import Link, Perm, Role, Use
+from model.state import Perm, Role, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -189,7 +189,8 @@ def blockdev_del(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(NOT_OWNED, t.nodes[name].monitor_owned, node=name)
     ev.check(IN_USE, t.references(name) <= 1, node=name)
     t.change(name, monitor_owned=False)
-    t.release(name)
+    with locked(t, name):
+        t.release(name)
 
 
 def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
@@ -222,22 +223,27 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(OVERLAY_FILTER, not driver.is_filter)
     ev.check(OVERLAY_BACKING, t.nodes[overlay].link("backing") is None)
     ev.check(OVERLAY_FORMAT, driver.supports_backing)
-    undo = t.undo()
-    try:
-        t.attach_child(overlay, "backing", name, Role.COW, undo)
-        if ev.holds(SNAPSHOT_PARENTS):
-            t.replace_node(name, overlay, undo)
-        refresh(t, [overlay])
-    except Refusal:
-        undo.abort()
-        raise
-    undo.commit()
+    with locked(t, name):
+        _append(t, overlay, name)
     if ev.holds(SNAPSHOT_READ_ONLY):
         try:
             keep_options(t, name, {"read-only": True})
         except Refusal as refusal:
             # QEMU does not insist, and the command was carried out.
             ev.refused.discard(refusal.rule.id)
+
+
+def _append(t: Transition, overlay: str, name: str) -> None:
+    undo = t.undo()
+    try:
+        t.attach_child(overlay, "backing", name, Role.COW, undo)
+        if t.ev.holds(SNAPSHOT_PARENTS):
+            t.replace_node(name, overlay, undo)
+        refresh(t, [overlay])
+    except Refusal:
+        undo.abort()
+        raise
+    undo.commit()
 
 
 def x_blockdev_change(t: Transition, arguments: dict[str, Any]) -> None:
@@ -283,13 +289,12 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
     quorum = node.private
     ev.check(CHANGE_BLKVERIFY, not quorum.blkverify)
     name = f"children.{quorum.next_index}"
-    ev.check(CYCLE, not reaches(t.nodes, child, parent), child=child, name=name, parent=parent)
-    before = dict(t.nodes)
-    t.attach(Link(parent, name, child, Role.DATA))
+    undo = t.undo()
+    t.attach_child(parent, name, child, Role.DATA, undo)
     try:
         refresh(t, [parent])
     except Refusal:
-        t.nodes = before
+        undo.abort()
         raise
     t.change(
         parent,

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from model.qdict import in_order
-from model.rules import guard
+from model.rules import guard, hazard
 from model.state import FrozenDict, IOThread, ThrottleGroup
 
 if TYPE_CHECKING:
@@ -36,6 +36,17 @@ IN_USE = guard(
     "object.in-use",
     "A throttle group with members is not deleted.",
     source="7.2",
+    text="object '{id}' is in use, can not be deleted",
+)
+IOTHREAD_USED = hazard(
+    "hazard.iothread-in-use",
+    "An iothread is deleted while nodes live in it, or a job that has ended there is not dismissed.",
+    source="7.2 frees what they go on using and ends with an assertion, at once or soon",
+)
+IOTHREAD_KEPT = guard(
+    "iothread.in-use",
+    "An iothread where a node lives is not deleted.",
+    source="our own: see hazard.iothread-in-use",
     text="object '{id}' is in use, can not be deleted",
 )
 UNSUPPORTED = guard(
@@ -215,4 +226,14 @@ def object_del(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(NOT_FOUND, name in t.objects, id=name)
     used = any(n.driver == "throttle" and n.private == name for n in t.nodes.values())
     ev.check(IN_USE, not used or not isinstance(t.objects[name], ThrottleGroup), id=name)
+    if isinstance(t.objects[name], IOThread):
+        _check_iothread_unused(t, name)
     del t.objects[name]
+
+
+def _check_iothread_unused(t: Transition, name: str) -> None:
+    contexts = {node.context for node in t.nodes.values()}
+    if name in contexts | {user.context for user in t.users.values()}:
+        t.ev.meet(IOTHREAD_USED)
+        t.ev.refuse(IOTHREAD_KEPT, id=name)
+    t.ev.accepted.add(IOTHREAD_KEPT.id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model.bitmaps import count
 from model.drivers import driver_of
 from model.lengths import cluster_size
 from model.naming import Names, dirname, is_absolute
 from model.permissions import Permissions
-from model.state import Node, Role
+from model.state import Bitmap, Node, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -62,7 +63,9 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
         "iops_rd": 0,
         "iops_wr": 0,
     }
-    overlaid = node.link("backing")
+    if node.bitmaps:
+        info["dirty-bitmaps"] = [_bitmap_info(bitmap) for bitmap in node.bitmaps]
+    overlaid = None if driver_of(node.driver).is_filter else node.link("backing")
     if overlaid is not None:
         info["backing_file"] = names.text(overlaid.child)
     info["image"] = image = _image_info(t, names, node)
@@ -77,6 +80,16 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
             link = t.below(link.child)
     info["backing_file_depth"] = depth
     return info
+
+
+def _bitmap_info(bitmap: Bitmap) -> dict[str, Any]:
+    return {
+        "recording": bitmap.recording,
+        "persistent": False,
+        "busy": False,
+        "granularity": bitmap.granularity,
+        "count": count(bitmap.dirty),
+    }
 
 
 def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:

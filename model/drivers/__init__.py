@@ -7,6 +7,8 @@ from model.drivers.base import DRIVERS, Driver, driver_of, register
 from model.drivers.files import File, Null
 from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
 from model.drivers.formats import Qcow2, Raw
+from model.drivers.job_filters import CommitTop
+from model.drivers.mirror_filters import CopyBeforeWrite, MirrorTop
 from model.drivers.several import Blkverify, Quorum
 
 __all__ = ["DRIVERS", "Driver", "driver_of"]
@@ -14,9 +16,12 @@ __all__ = ["DRIVERS", "Driver", "driver_of"]
 for _driver in (
     Blkdebug(),
     Blkverify(),
+    CommitTop(),
     Compress(),
+    CopyBeforeWrite(),
     CopyOnRead(),
     File(),
+    MirrorTop(),
     Null("null-aio"),
     Null("null-co"),
     Preallocate(),

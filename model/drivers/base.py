@@ -198,6 +198,9 @@ class Driver(ABC):
         """The node that this one keeps alive without being its parent, if any."""
         return None
 
+    def closed(self, t: Transition, node: Node) -> None:
+        """Notice that the node is about to go."""
+
     # Observation
 
     def length(self, t: Transition, node: Node) -> int:
@@ -259,6 +262,10 @@ class Driver(ABC):
 
     makes_filename = False
     """Whether `exact_filename` is this driver's own business."""
+
+
+    borrows_filename = False
+    """Whether a node goes by the name of the child that holds its data, of whatever kind."""
 
 
 class Filter(Driver):

@@ -154,13 +154,15 @@ _FLAGS = (
 class Qcow2State:
     """What the node remembers of its image: the size of the L1 table, and the L2 tables in it.
 
-    ``l2_entry`` bytes of an L2 table are written at a time.
+    ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
+    looks for free ones.
     Another node on the same image (locking can be turned off) does not know.
     """
 
     l1_entries: int
     l2_tables: FrozenDict[int, int]
     l2_entry: int = CLUSTER
+    search: int = 0
 
 
 class Qcow2(Driver):

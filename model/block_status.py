@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a node knows of its bytes without reading them: if they are there, if they are zero.
+
+Jobs ask before they copy, and what they are told decides which clusters they write and how.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.bitmaps import aligned
+from model.drivers import driver_of
+from model.images import BLOCK, CLUSTER
+from model.lengths import content
+from model.rules import hazard
+
+if TYPE_CHECKING:
+    from model.drivers.several import QuorumState
+    from model.graph import Transition
+    from model.state import Image, Node
+
+UNSURE = hazard(
+    "hazard.host-holes",
+    "A job wants to know of the holes of a raw file in which room was made for zeroes.",
+    source="our own: the host takes room for a hole until it happens to read there",
+)
+
+RACE = hazard(
+    "hazard.copies-race",
+    "A job has copied several pieces at once into an image, and where they lie there shows: the "
+    "image has holes or gets some, is made smaller, or lies above a preallocate filter.",
+    source="7.2; the host's threads: which piece arrives first is a matter of luck",
+)
+
+DATA = 1
+"""There are bytes to be read."""
+ZERO = 2
+"""The bytes read as zeroes."""
+ALLOCATED = 4
+"""The bytes are this node's own, or that of the node where the question ended."""
+END = 8
+"""Here the node ends."""
+
+Status = tuple[int, int]
+"""Up to where an answer goes, and a sum of the flags above."""
+
+
+def status(t: Transition, name: str, start: int, end: int, *, exact: bool) -> Status:
+    """What a node alone says of the bytes from ``start`` on.
+
+    Unless the answer is to be ``exact``, a file takes all of itself for data.
+    """
+    node = t.nodes[name]
+    length = t.length(name)
+    if start >= length:
+        return start, END
+    end = min(end, length)
+    shift = _shift(node)
+    if shift is not None:
+        below = t.primary_child(name)
+        reached, flags = status(t, below, start + shift, end + shift, exact=exact)
+        reached -= shift
+    else:
+        reached, flags = _own(t, node, start, end, exact=exact)
+        if flags & (DATA | ZERO):
+            flags |= ALLOCATED
+        elif driver_of(node.driver).supports_backing:
+            flags |= _nothing_below(t, node, start, exact=exact)
+    flags &= ~END
+    return reached, flags | (END if reached == length else 0)
+
+
+def _shift(node: Node) -> int | None:
+    """How far the bytes of the child that says it all are moved, None if there is none."""
+    if node.driver == "raw":
+        offset: int = node.private.offset
+        return offset
+    return 0 if driver_of(node.driver).is_filter else None
+
+
+def _nothing_below(t: Transition, node: Node, start: int, *, exact: bool) -> int:
+    """What the image itself has not, reads as zeroes where no backing file has it."""
+    backing = node.link("backing")
+    if backing is None:
+        return ZERO
+    return ZERO if exact and start >= t.length(backing.child) else 0
+
+
+def _own(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
+    if node.driver == "qcow2":
+        image = content(t, t.primary_child(node.name))
+        if image is not None and image.format == "qcow2":
+            return _in_clusters(node, image, start, end)
+    elif node.driver == "quorum":
+        return _of_children(t, node, start, end, exact=exact)
+    elif node.driver == "file":
+        image = t.images.get(node.filename)
+        if exact and image is not None and image.format == "raw":
+            if image.room:
+                t.ev.meet(UNSURE)
+            return _in_file(image, start, end)
+    elif not node.children:
+        return end, ZERO if node.options.get("read-zeroes") in (True, "on") else 0
+    return end, DATA
+
+
+def _in_clusters(node: Node, image: Image, start: int, end: int) -> Status:
+    """The clusters of one kind in a row, as far as one part of an L2 table knows of them.
+
+    Data lie in a row in the file, too.
+    """
+    known = node.private.l2_entry // 8 * CLUSTER
+    end = min(end, (start // known + 1) * known)
+    first = start // CLUSTER
+    kind, place = _kind(image, first), image.data.get(first)
+    at = first + 1
+    while at * CLUSTER < end and _kind(image, at) == kind:
+        # Those that lie in the file do so in a row.
+        if image.data.get(at) != (None if place is None else place + at - first):
+            break
+        at += 1
+    return min(at * CLUSTER, end), kind
+
+
+def _kind(image: Image, index: int) -> int:
+    first, last = index * CLUSTER, (index + 1) * CLUSTER
+    if not any(s < last and e > first for s, e, _ in image.extents):
+        return 0
+    return DATA if index in image.data and index not in image.zeroed else ZERO
+
+
+def _in_file(image: Image, start: int, end: int) -> Status:
+    """Data where anything was written to a block of the host's file system, else a hole."""
+    for s, e, _ in image.extents:
+        first, last = aligned(s, e, BLOCK)
+        if last <= start:
+            continue
+        if first > start:
+            return min(first, end), ZERO
+        return _data_end(image, last, end), DATA
+    return end, ZERO
+
+
+def _data_end(image: Image, reached: int, end: int) -> int:
+    for s, e, _ in image.extents:
+        first, last = aligned(s, e, BLOCK)
+        if first <= reached < last:
+            reached = last
+    return min(reached, end)
+
+
+def _of_children(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
+    """The children of a quorum may not agree: then it is data, as far as any of them says so."""
+    quorum: QuorumState = node.private
+    zero, data = end, start
+    for member in quorum.members:
+        link = node.link(member)
+        if link is None:
+            continue
+        reached, flags = status_above(t, link.child, None, start, end, exact=exact)
+        if flags & ZERO:
+            zero = min(zero, reached)
+        else:
+            data = max(data, reached)
+    return (data, DATA) if data > start else (zero, ZERO)
+
+
+def status_above(
+    t: Transition,
+    top: str,
+    base: str | None,
+    start: int,
+    end: int,
+    *,
+    exact: bool = True,
+    include_base: bool = False,
+) -> Status:
+    """What the nodes from ``top`` down to ``base`` say together.
+
+    Without a ``base`` the whole chain is asked.
+    """
+    if top == base and not include_base:
+        return end, 0
+    reached, flags = status(t, top, start, end, exact=exact)
+    if reached == start or flags & ALLOCATED or top == base:
+        return reached, flags
+    bound = reached if flags & END else None
+    name: str | None = top
+    while True:
+        link = t.below(name) if name is not None else None
+        name = None if link is None else link.child
+        if name is None or (name == base and not include_base):
+            break
+        end = reached
+        reached, flags = status(t, name, start, end, exact=exact)
+        if reached == start:
+            # What lies behind the end of this node reads as zeroes, as if they were its own.
+            reached, flags = end, ZERO | ALLOCATED
+            break
+        flags &= ~END if flags & ALLOCATED else ~0
+        if flags & ALLOCATED or name == base:
+            break
+    return reached, flags | (END if reached == bound else 0)
+
+
+def allocated_above(t: Transition, top: str, base: str | None, start: int, end: int) -> Status:
+    """Up to where, and whether, something lies between ``top`` and ``base``, that included.
+
+    Without a ``base`` the whole chain is asked.
+    """
+    reached, flags = status_above(
+        t, top, base, start, end, exact=False, include_base=base is not None
+    )
+    return reached, flags & ALLOCATED
+
+
+def is_zero(t: Transition, name: str, start: int, end: int) -> bool:
+    """Whether a range, perhaps an empty one, is known to read as zeroes."""
+    while start < end:
+        reached, flags = status_above(t, name, None, start, end)
+        if not flags & ZERO or reached == start:
+            return False
+        start = reached
+    return True

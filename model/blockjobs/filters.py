@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Taking the filters of jobs away again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model import chains
+from model.rules import Refusal, hazard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.graph import Transition
+
+STUCK = hazard(
+    "hazard.filter-stuck",
+    "A job that ends cannot take its filter away: a link to it is frozen, or its users do not "
+    "agree with those of the node below.",
+    source="7.2 does not expect that and ends with an unexpected error",
+)
+
+
+def step_aside(t: Transition, name: str) -> None:
+    """Let the users of a filter go over to what it filters; it goes unless somebody keeps it."""
+    _insist(t, lambda: chains.replace(t, name, t.primary_child(name)))
+    t.release(name)
+
+
+def drop(t: Transition, name: str) -> None:
+    """The same, and the filter loses what it filters."""
+    _insist(t, lambda: chains.drop_filter(t, name))
+    t.release(name)
+
+
+def _insist(t: Transition, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        t.ev.meet(STUCK)

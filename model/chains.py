@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Chains of images: finding one's way in them, and changing them from inside.
+
+A chain goes from a node to what it filters, and from an image to its backing file. Clients
+change chains by opening and reopening nodes; what is here is what jobs do to them.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from model.drivers import driver_of
+from model.lengths import content
+from model.naming import Names, dirname, is_absolute
+from model.opening import Opening
+from model.permissions import Permissions, topological
+from model.refreshing import refresh
+from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
+from model.rules import Refusal, effect, guard
+from model.state import FrozenDict, Link, Node, Role, Use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model.drivers.base import FlatOptions
+    from model.graph import Transition, Undo
+
+BACKING_STRING = guard(
+    "chain.backing-string",
+    "The name of a backing file that is written into an image has at most 1023 bytes, and only "
+    "some formats have room for one.",
+    source="7.2",
+    text="Could not update backing file link: {reason}",
+    unreachable="a job that meets it fails by itself, and tells another text",
+)
+
+LONGEST_BACKING_STRING = 1023
+
+
+# Looking around
+
+
+def skip_filters(t: Transition, name: str) -> str:
+    """The first node from ``name`` downwards that is no filter."""
+    while t.driver(name).is_filter:
+        link = t.below(name)
+        if link is None:
+            break
+        name = link.child
+    return name
+
+
+def skip_implicit(t: Transition, name: str) -> str:
+    """The first node from ``name`` downwards that no job put there unasked."""
+    while t.nodes[name].implicit:
+        link = t.below(name)
+        if link is None:
+            break
+        name = link.child
+    return name
+
+
+def downwards(t: Transition, name: str | None, end: str | None = None) -> Iterator[str]:
+    """The nodes of a chain from ``name`` on, without ``end`` and what lies below it."""
+    while name is not None and name != end:
+        link = t.below(name)
+        yield name
+        name = None if link is None else link.child
+
+
+def contains(t: Transition, top: str, base: str) -> bool:
+    """Whether ``base`` is ``top`` or lies below it in its chain."""
+    return base in downwards(t, top)
+
+
+def next_below(t: Transition, name: str) -> str | None:
+    """The very next node of the chain, filter or not."""
+    link = t.below(name)
+    return None if link is None else link.child
+
+
+def backing_of(t: Transition, name: str) -> str | None:
+    """The backing file of a node that is no filter, which may itself be one."""
+    if t.driver(name).is_filter:
+        return None
+    link = t.nodes[name].link("backing")
+    return None if link is None else link.child
+
+
+def backing_next(t: Transition, name: str) -> str | None:
+    """The image below the first image from ``name`` downwards; filters do not count."""
+    below = backing_of(t, skip_filters(t, name))
+    return None if below is None else skip_filters(t, below)
+
+
+def overlay_above(t: Transition, active: str, node: str | None) -> str | None:
+    """The image between ``active`` and ``node`` that has ``node`` as its backing file.
+
+    Filters do not count. Without a ``node`` it is the last image of the chain.
+    """
+    goal = None if node is None else skip_filters(t, node)
+    current: str | None = skip_filters(t, active)
+    while current is not None:
+        below = backing_next(t, current)
+        if below == goal:
+            return current
+        current = below
+    return None
+
+
+def base_of(t: Transition, name: str) -> str:
+    """The last image of a chain."""
+    base = overlay_above(t, name, None)
+    if base is None:
+        raise LookupError(f"the chain of {name!r} has no end")
+    return base
+
+
+def by_filename(t: Transition, top: str, filename: str) -> str | None:
+    """The image below ``top`` whose file has this name, as the image above it calls it.
+
+    Where the backing file is not the one that the image names, its own name counts.
+    """
+    names = Names(t.nodes)
+    current = skip_filters(t, top)
+    while (below := backing_next(t, current)) is not None:
+        node = t.nodes[current]
+        if names.overridden(node):
+            found = names.text(below) == filename
+        elif _has_protocol(filename) or _has_protocol(node.backing_file):
+            found = filename in (node.backing_file, _full(t, current, node.backing_file))
+        else:
+            wanted = _canonical(t, _full(t, current, filename))
+            found = wanted is not None and wanted == _canonical(
+                t, _full(t, current, node.backing_file)
+            )
+        if found:
+            return below
+        current = below
+    return None
+
+
+def _has_protocol(filename: str) -> bool:
+    return is_absolute(filename) and not filename.startswith("/")
+
+
+def _full(t: Transition, name: str, filename: str) -> str | None:
+    """A file name as seen from where a node's image lies, None where that is nowhere."""
+    if is_absolute(filename):
+        return filename
+    directory = dirname(t.nodes, name)
+    return None if directory.refused_by is not None else directory.path + filename
+
+
+def _canonical(t: Transition, filename: str | None) -> str | None:
+    """The one name of an image file that exists, None for others."""
+    path = None if filename is None else posixpath.normpath(filename)
+    return path if path in t.images else None
+
+
+# Changing
+
+
+def _inherits(t: Transition, name: str, ancestor: str) -> bool:
+    current: str | None = name
+    while current is not None and current != ancestor:
+        node = t.nodes.get(current)
+        current = node.inherits_from if node else None
+    return current is not None
+
+
+def set_backing(t: Transition, name: str, backing: str | None) -> None:
+    """Give a node another backing file, or none. Raises :class:`Refusal`; all is as before then.
+
+    What the old backing file required of its own children it goes on requiring: nobody asks it.
+    """
+    undo = t.undo()
+    old = t.nodes[name].link("backing")
+    before = Permissions(dict(t.nodes), {})
+    try:
+        _exchange_backing(t, t.nodes[name], old, backing, undo)
+        refresh(t, [name])
+    except Refusal:
+        undo.abort()
+        raise
+    if old is not None:
+        keep_grants(t, old.child, before, above=name)
+    undo.commit()
+
+
+def _exchange_backing(
+    t: Transition, node: Node, old: Link | None, backing: str | None, undo: Undo
+) -> None:
+    ev = t.ev
+    driver = driver_of(node.driver)
+    if old is not None:
+        ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
+    has_backing = driver.is_filter or driver.supports_backing
+    ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
+    inherits = backing is not None and _inherits(t, backing, node.name)
+    if old is not None:
+        t.unset_inherits(node.name, old.name, undo)
+        t.remove_child(old.key, undo)
+    if backing is not None:
+        role = Role.FILTER if driver.is_filter else Role.COW
+        t.attach_child(node.name, "backing", backing, role, undo)
+        if inherits:
+            t.set_inherits(backing, node.name, undo)
+
+
+def keep_grants(t: Transition, name: str, before: Permissions, *, above: str | None = None) -> None:
+    """Below a node that has lost a parent, links keep what they required and shared ``before``.
+
+    What can still be reached from ``above`` has been asked anew.
+    """
+    fresh = () if above is None else topological(t.nodes, [above])
+    now = Permissions(t.nodes, {})
+    stale = [n for n in topological(t.nodes, [name]) if n not in fresh]
+    links = [link for n in stale for link in t.nodes[n].children]
+    kept = {
+        link.key: before.grant(link.key)
+        for link in links
+        if before.grant(link.key) != now.grant(link.key)
+    }
+    for parent in dict.fromkeys(key[0] for key in kept):
+        children = tuple(
+            attrs.evolve(link, kept=kept[link.key]) if link.key in kept else link
+            for link in t.nodes[parent].children
+        )
+        t.change(parent, children=children)
+
+
+def can_name_backing(t: Transition, name: str, filename: str | None) -> bool:
+    """Whether the name of a backing file can be written into the image of a node."""
+    if not t.driver(name).supports_backing:
+        return False
+    return filename is None or len(filename.encode()) <= LONGEST_BACKING_STRING
+
+
+def change_backing_file(
+    t: Transition, name: str, filename: str | None, backing_format: str | None
+) -> None:
+    """Write the name and the format of a backing file into an image.
+
+    Raises :class:`Refusal` where there is no room for it.
+    """
+    fits = can_name_backing(t, name, filename)
+    known = t.driver(name).supports_backing
+    reason = "Invalid argument" if known else "Operation not supported"
+    t.ev.check(BACKING_STRING, fits, reason=reason)
+    image = content(t, t.primary_child(name))
+    if image is not None:
+        t.images[image.name] = attrs.evolve(
+            image, backing=filename, backing_format=backing_format if filename else None
+        )
+    t.change(
+        name,
+        backing_file=filename or "",
+        backing_format=backing_format or "",
+        auto_backing_file=filename or "",
+    )
+
+
+def set_read_only(t: Transition, name: str, *, read_only: bool) -> None:
+    """Reopen a node read-only or not, and leave everything else as it is. Raises Refusal."""
+    keep_options(t, name, {"read-only": read_only})
+
+
+def try_read_only(t: Transition, name: str) -> None:
+    """Reopen a node read-only if that is possible; nobody hears of it if not."""
+    try:
+        set_read_only(t, name, read_only=True)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+
+
+def new_node(
+    t: Transition,
+    driver: str,
+    name: str | None,
+    *,
+    read_only: bool,
+    implicit: bool = False,
+    never_frozen: bool = False,
+    size: int = 0,
+    private: Any = None,
+    options: FlatOptions | None = None,
+) -> str:
+    """Make a node of a driver that no client can ask for; a name is made up if there is none.
+
+    The node has no children yet. Raises :class:`Refusal` for a bad name.
+    """
+    given = Opening(t).name(name)
+    effective = {
+        **(options or {}),
+        "cache.direct": False,
+        "cache.no-flush": False,
+        "read-only": read_only,
+        "auto-read-only": False,
+    }
+    t.nodes[given] = Node(
+        given,
+        driver,
+        options=FrozenDict(effective),
+        explicit=FrozenDict(options or {}),
+        read_only=read_only,
+        implicit=implicit,
+        never_frozen=never_frozen,
+        size=size,
+        private=private,
+    )
+    return given
+
+
+def append(t: Transition, new: str, top: str) -> None:
+    """Put a node that has no backing file yet above ``top``, whose users go over to it.
+
+    Raises :class:`Refusal`; the new node is gone then unless somebody else holds on to it.
+    """
+    undo = t.undo()
+    role = Role.FILTER if t.driver(new).is_filter else Role.COW
+    try:
+        t.attach_child(new, "backing", top, role, undo)
+        t.replace_node(top, new, undo)
+        refresh(t, [new])
+    except Refusal:
+        undo.abort()
+        t.release(new)
+        raise
+    undo.commit()
+
+
+def replace(t: Transition, old: str, new: str, *, skip: bool = True) -> None:
+    """Let the users of a node go over to another one. Raises :class:`Refusal`, as before then."""
+    undo = t.undo()
+    try:
+        t.replace_node(old, new, undo, skip=skip)
+        refresh(t, [new, old])
+    except Refusal:
+        undo.abort()
+        raise
+    undo.commit()
+
+
+def drop_filter(t: Transition, name: str) -> None:
+    """Let the users of a filter go over to what it filters, which it loses.
+
+    Raises :class:`Refusal`, and nothing has changed then.
+    """
+    link = t.below(name)
+    if link is None:
+        raise LookupError(f"filter {name!r} has nothing below")
+    undo = t.undo()
+    try:
+        t.replace_node(name, link.child, undo)
+        t.remove_child(link.key, undo)
+        refresh(t, [link.child, name])
+    except Refusal:
+        undo.abort()
+        raise
+    undo.commit()
+
+
+OVERLAYS_RENAMED = effect(
+    "chain.overlays-renamed",
+    "The images above those that a commit has taken out name the base as their backing file.",
+    source="7.2",
+)
+
+
+def drop_between(t: Transition, top: str, base: str, backing_file: str | None) -> str | None:
+    """Let the users of ``top`` go over to ``base``, far below; images name the new backing file.
+
+    Returns why that failed, as the host would say it.
+    """
+    ev = t.ev
+    explicit = skip_implicit(t, top)
+    inherits = _inherits(t, base, explicit)
+    heir = t.nodes[explicit].inherits_from
+    filename = backing_file or t.filename(base)
+    parents = [key for key in reversed(t.nodes[top].parents) if not isinstance(key, Use)]
+    undo = t.undo()
+    try:
+        t.replace_node(top, base, undo, skip=False)
+        refresh(t, [base, top])
+    except Refusal as refusal:
+        ev.refused.discard(refusal.rule.id)
+        undo.abort()
+        return "Input/output error"
+    for parent, name in parents:
+        link = t.nodes[parent].link(name)
+        if link is not None and link.role & Role.COW and ev.holds(OVERLAYS_RENAMED):
+            error = _rename_backing(t, parent, filename, t.nodes[base].driver)
+            if error is not None:
+                undo.commit()
+                return error
+    if inherits:
+        t.change(base, inherits_from=heir)
+    undo.commit()
+    return None
+
+
+def _rename_backing(t: Transition, name: str, filename: str, backing_format: str) -> str | None:
+    """Write another backing file into an image, which is made writable for the moment."""
+    read_only = t.nodes[name].read_only
+    try:
+        if read_only:
+            set_read_only(t, name, read_only=False)
+        change_backing_file(t, name, filename, backing_format)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        return "Invalid argument"
+    finally:
+        if read_only:
+            try_read_only(t, name)
+    return None

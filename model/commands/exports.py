@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The NBD server and block exports: users of nodes that clients make without a guest.
+
+Nobody connects to the server as far as the model goes, so an export is gone as soon as it is
+deleted, before the reply, whatever the mode.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from model import contexts
+from model.commands.iothreads import find_iothread
+from model.contexts import UNNAMED
+from model.opening import NO_NODE
+from model.permissions import ALL
+from model.refreshing import refresh
+from model.rules import Refusal, effect, guard
+from model.state import Export, Perm, User
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+RUNNING = guard(
+    "nbd.running",
+    "There is one NBD server.",
+    source="7.2",
+    text="NBD server already running",
+)
+NOT_RUNNING = guard(
+    "nbd.not-running",
+    "A server that runs is stopped, and only while it runs there are NBD exports.",
+    source="7.2",
+    text="NBD server not running",
+)
+ADDRESS = guard(
+    "nbd.unmodelled-address",
+    "The NBD server listens on a Unix socket in the daemon's own directory.",
+    source="our own: nothing else is safe to try, and nothing depends on it",
+    text="Addresses of the type '{type}' are not modelled",
+    unreachable="the generator keeps to sockets in the daemon's own directory",
+)
+PATH_LONG = guard(
+    "nbd.path-long",
+    "The path of a Unix socket has at most 107 bytes.",
+    source="7.2 (Linux)",
+    text="UNIX socket path '{path}' is too long",
+)
+PATH_UNKNOWN = guard(
+    "nbd.path-unknown",
+    "The directory of a Unix socket exists; the model knows of none but the daemon's own.",
+    source="7.2",
+    text="Failed to bind socket to {path}: No such file or directory",
+)
+NO_CREDENTIALS = guard(
+    "nbd.no-credentials",
+    "The TLS credentials that a server is given exist.",
+    source="7.2",
+    text="No TLS credentials with id '{id}'",
+)
+NOT_CREDENTIALS = guard(
+    "nbd.not-credentials",
+    "The object that a server is given as TLS credentials is one; none of those is modelled.",
+    source="7.2",
+    text="Object with id '{id}' is not TLS credentials",
+)
+ID_FORM = guard(
+    "export.id",
+    "An export's name begins with a letter and has letters, digits, '-', '.' and '_'.",
+    source="7.2",
+    text="Invalid block export id",
+)
+ID_TAKEN = guard(
+    "export.id-taken",
+    "The names of exports are unique.",
+    source="7.2",
+    text="Block export id '{id}' is already in use",
+)
+READ_ONLY = guard(
+    "export.read-only",
+    "A read-only node is not exported as writable.",
+    source="7.2",
+    text="Cannot export read-only node as writable",
+)
+NO_IOTHREAD = guard(
+    "export.unknown-iothread",
+    "The iothread that an export asks for exists.",
+    source="7.2",
+    text='iothread "{iothread}" not found',
+)
+UNMODELLED = guard(
+    "export.unmodelled-type",
+    "Only NBD exports are modelled.",
+    source="our own: the others need devices of the host, or leave sockets and mounts behind",
+    text="Exports of the type '{type}' are not modelled",
+    unreachable="the generator keeps to the exports that the spec has",
+)
+NAME_LONG = guard(
+    "export.name-long",
+    "The name of an export has at most 4096 bytes.",
+    source="7.2 (NBD)",
+    text="export name '{name}' too long",
+)
+DESCRIPTION_LONG = guard(
+    "export.description-long",
+    "The description of an export has at most 4096 bytes.",
+    source="7.2 (NBD)",
+    text="description '{description}' too long",
+)
+NAME_TAKEN = guard(
+    "export.name-taken",
+    "The names that the NBD server shows are unique.",
+    source="7.2",
+    text="NBD server already has export named '{name}'",
+)
+NO_BITMAP = guard(
+    "export.no-bitmap",
+    "The bitmaps that an export shows exist; none is modelled.",
+    source="7.2",
+    text="Bitmap '{bitmap}' is not found",
+)
+NO_BITMAP_NODE = guard(
+    "export.no-bitmap-node",
+    "The node of a bitmap that an export shows exists.",
+    source="7.2",
+    text="Node '{node}' not found",
+)
+NO_BITMAP_ON_NODE = guard(
+    "export.no-bitmap-on-node",
+    "The bitmap that an export shows exists at its node; none is modelled.",
+    source="7.2",
+    text="Dirty bitmap '{bitmap}' not found",
+)
+UNKNOWN = guard(
+    "export.unknown",
+    "The export to delete exists.",
+    source="7.2",
+    text="Export '{id}' is not found",
+)
+JOINS_IOTHREAD = effect(
+    "export.joins-iothread",
+    "The node of an export moves to the iothread that the export asks for; unless that is fixed "
+    "it does not matter if it cannot.",
+    source="7.2",
+)
+UNSHARES_RESIZE = effect(
+    "export.unshares-resize",
+    "Nobody resizes a node while it is exported.",
+    source="7.2 (NBD)",
+)
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+_LONGEST = 4096
+_LONGEST_PATH = 107
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+# The server
+
+
+def nbd_server_start(t: Transition, arguments: dict[str, Any]) -> None:
+    """Let an NBD server listen on a Unix socket."""
+    ev = t.ev
+    ev.check(RUNNING, t.nbd_server is None)
+    address = arguments["addr"]
+    path = address["data"].get("path", "")
+    modelled = path and not address["data"].get("abstract") and path not in t.images
+    ev.check(ADDRESS, modelled, type=address["type"])
+    ev.check(PATH_LONG, _bytes(path) <= _LONGEST_PATH, path=path)
+    ev.check(PATH_UNKNOWN, "/" not in path, path=path)
+    credentials = arguments.get("tls-creds")
+    if credentials is not None:
+        ev.check(NO_CREDENTIALS, credentials in t.objects, id=credentials)
+        ev.refuse(NOT_CREDENTIALS, id=credentials)
+    t.nbd_server = path
+
+
+def nbd_server_stop(t: Transition, arguments: dict[str, Any]) -> None:
+    """Stop the NBD server; its exports go with it, the oldest first."""
+    t.ev.check(NOT_RUNNING, t.nbd_server is not None)
+    for export in list(t.exports.values()):
+        _delete(t, export)
+    t.nbd_server = None
+
+
+# Exports
+
+
+def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
+    """Export a node.
+
+    A refused command may leave the node in another context, as QEMU does.
+    """
+    ev = t.ev
+    name, node = arguments["id"], arguments["node-name"]
+    ev.check(ID_FORM, _ID.match(name))
+    ev.check(ID_TAKEN, name not in t.exports, id=name)
+    ev.check(NO_NODE, node in t.nodes, device="", node=node)
+    writable = arguments.get("writable", False)
+    ev.check(READ_ONLY, not writable or not t.nodes[node].read_only)
+    fixed = arguments.get("fixed-iothread", False)
+    with contexts.locked(t, node):
+        _choose_context(t, node, arguments.get("iothread"), fixed=fixed)
+    with contexts.locked(t, node):
+        _export(t, arguments, fixed=fixed)
+
+
+def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
+    ev = t.ev
+    name, node = arguments["id"], arguments["node-name"]
+    writable = arguments.get("writable", False)
+    user = User(
+        f"export:{name}", "block-backend", "", context=t.nodes[node].context, follows=not fixed
+    )
+    t.add_user(user)
+    perm = Perm.CONSISTENT_READ | (Perm.WRITE if writable else 0)
+    try:
+        t.use(user.key, "root", node, (perm, ALL), stays=False, description=UNNAMED)
+        _check_nbd(t, arguments)
+        if ev.holds(UNSHARES_RESIZE):
+            _share(t, user.key, node, ALL & ~Perm.RESIZE)
+        _check_bitmaps(t, arguments)
+    except Refusal:
+        t.remove_user(user.key)
+        raise
+    t.exports[name] = Export(name, user.key, arguments.get("name", node), arguments["type"])
+
+
+def _choose_context(t: Transition, node: str, iothread: str | None, *, fixed: bool) -> None:
+    if iothread is None:
+        return
+    context = find_iothread(t, iothread)
+    if context is None:
+        t.ev.refuse(NO_IOTHREAD, iothread=iothread)
+        return
+    t.ev.accepted.add(NO_IOTHREAD.id)
+    if not t.ev.holds(JOINS_IOTHREAD):
+        return
+    if fixed:
+        contexts.change(t, node, context)
+    else:
+        contexts.try_change(t, node, context)
+
+
+def _check_nbd(t: Transition, arguments: dict[str, Any]) -> None:
+    ev = t.ev
+    ev.check(UNMODELLED, arguments["type"] == "nbd", type=arguments["type"])
+    ev.check(NOT_RUNNING, t.nbd_server is not None)
+    name = arguments.get("name", arguments["node-name"])
+    ev.check(NAME_LONG, _bytes(name) <= _LONGEST, name=name)
+    description = arguments.get("description", "")
+    ev.check(DESCRIPTION_LONG, _bytes(description) <= _LONGEST, description=description)
+    taken = any(export.export_name == name for export in t.exports.values())
+    ev.check(NAME_TAKEN, not taken, name=name)
+
+
+def _check_bitmaps(t: Transition, arguments: dict[str, Any]) -> None:
+    ev = t.ev
+    for bitmap in arguments.get("bitmaps", ()):
+        if isinstance(bitmap, str):
+            ev.refuse(NO_BITMAP, bitmap=bitmap)
+        else:
+            ev.check(NO_BITMAP_NODE, bitmap["node"] in t.nodes, node=bitmap["node"])
+            ev.refuse(NO_BITMAP_ON_NODE, bitmap=bitmap["name"])
+
+
+def _share(t: Transition, user: str, node: str, shared: int) -> None:
+    """Let a user's only link share less. Raises :class:`Refusal`."""
+    _, old = t.used(user, "root")
+    new = old._replace(shared=shared)
+    before = t.nodes[node].parents
+    t.change(node, parents=tuple(new if key is old else key for key in before))
+    try:
+        refresh(t, [node])
+    except Refusal:
+        t.change(node, parents=before)
+        raise
+
+
+def block_export_del(t: Transition, arguments: dict[str, Any]) -> None:
+    """Take an export away; nobody is connected, so the mode does not matter."""
+    name = arguments["id"]
+    t.ev.check(UNKNOWN, name in t.exports, id=name)
+    _delete(t, t.exports[name])
+
+
+def _delete(t: Transition, export: Export) -> None:
+    with contexts.locked(t, t.used(export.user, "root")[0]):
+        t.remove_user(export.user)
+    del t.exports[export.id]
+    t.events.append({"event": "BLOCK_EXPORT_DELETED", "data": {"id": export.id}})
+
+
+def query_block_exports(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every export, newest first."""
+    return [
+        {
+            "id": export.id,
+            "type": export.type,
+            "node-name": t.used(export.user, "root")[0],
+            "shutting-down": False,
+        }
+        for export in reversed(t.exports.values())
+    ]

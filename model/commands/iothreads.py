@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""x-blockdev-set-iothread, and how commands name an iothread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from model import contexts
+from model.commands.nodes import UNKNOWN
+from model.rules import guard
+from model.state import IOThread, Use
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+HAS_BACKEND = guard(
+    "set-iothread.has-backend",
+    "A node that a block backend uses is moved by force only.",
+    source="7.2",
+    text="Node {node} is associated with a BlockBackend and could be in use (use force=true to "
+    "override this check)",
+)
+NO_IOTHREAD = guard(
+    "set-iothread.unknown",
+    "The iothread that a node is moved to exists.",
+    source="7.2",
+    text="Cannot find iothread {iothread}",
+)
+
+
+def has_backend(t: Transition, node: str) -> bool:
+    """Whether a block backend uses a node itself."""
+    return any(
+        isinstance(key, Use) and t.users[key.user].kind == "block-backend"
+        for key in t.nodes[node].parents
+    )
+
+
+def find_iothread(t: Transition, path: str) -> str | None:
+    """The iothread that a path in QEMU's tree of objects leads to, or its end if that is unique.
+
+    Clients give the bare name, which is the end of such a path.
+    """
+    parts = [part for part in path.split("/") if part]
+    found = []
+    for name, thing in t.objects.items():
+        full = ["objects", name]
+        wanted = full if path.startswith("/") else full[len(full) - len(parts) :]
+        if isinstance(thing, IOThread) and parts == wanted:
+            found.append(name)
+    return found[0] if len(found) == 1 else None
+
+
+def x_blockdev_set_iothread(t: Transition, arguments: dict[str, Any]) -> None:
+    """Move a node, and what is connected with it, to an iothread or to the main loop."""
+    ev = t.ev
+    name, wanted = arguments["node-name"], arguments["iothread"]
+    ev.check(UNKNOWN, name in t.nodes, node=name)
+    ev.check(HAS_BACKEND, arguments.get("force", False) or not has_backend(t, name), node=name)
+    context: str | None = contexts.MAIN
+    if wanted is not None:
+        context = find_iothread(t, wanted)
+    if context is None:
+        ev.refuse(NO_IOTHREAD, iothread=wanted)
+        return
+    ev.accepted.add(NO_IOTHREAD.id)
+    with contexts.locked(t, name):
+        contexts.change(t, name, context)

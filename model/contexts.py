@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""AioContexts: in which thread a node's requests are handled.
+
+A node lives in the main loop or in an iothread. Nodes that are connected by links live in the
+same one, and so do their users, so a node takes everything along that it is connected with
+in whatever way, or stays. What cannot move is a block backend that was not told to follow.
+
+No query shows any of this. Clients notice it by what is refused, since two parts of the graph
+that cannot move to each other cannot be connected (see docs/contexts.md).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+from model.rules import Refusal, effect, guard, hazard
+from model.state import Use, User
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model.graph import Transition
+
+MAIN = ""
+"""The main loop, as a context."""
+
+UNNAMED = "an unnamed block device"
+"""What texts call a block backend that nobody has given a name."""
+
+FIXED = guard(
+    "context.fixed",
+    "A block backend that does not follow its node keeps it, and all that is connected with it, "
+    "in the context where they are.",
+    source="7.2",
+    text="Cannot change iothread of active block backend",
+)
+CHILD_FIRST = effect(
+    "context.child-first",
+    "A child that is attached to a parent in another context moves there.",
+    source="7.2",
+)
+PARENT_SECOND = effect(
+    "context.parent-second",
+    "Where the new child cannot move, the parent moves to it.",
+    source="7.2",
+)
+BACK = effect(
+    "context.back",
+    "A node that loses a user for good goes back to the main loop, if it can.",
+    source="7.2",
+)
+ABORT_RETURNS = effect(
+    "context.abort-returns",
+    "A child that moved when it was attached goes back when that is undone, and so does the "
+    "parent.",
+    source="7.2",
+)
+JOB_TAKES_ALONG = effect(
+    "context.job-takes-along",
+    "A job moves with any node that it works on and takes all others along.",
+    source="7.2",
+)
+UNLOCKED = hazard(
+    "hazard.unlocked-iothread",
+    "A node leaves an iothread, or is read or closed there, by a command that has not locked it.",
+    source="7.2 releases the iothread's lock, which it does not hold, and ends with 'Operation not "
+    "permitted'",
+)
+LOCK_KEPT = hazard(
+    "hazard.iothread-lock-kept",
+    "A node that is resized in an iothread goes back to the main loop.",
+    source="7.2 never releases the iothread's lock again and hangs as soon as the iothread has work",
+)
+
+UNREADY = hazard(
+    "hazard.throttle-moves-early",
+    "A throttle node follows its file to an iothread while it is being opened.",
+    source="7.2 detaches it from the group that it has not joined yet, and ends by a signal",
+)
+
+
+class Places(NamedTuple):
+    """Where a parent and its child were before they were connected."""
+
+    parent: str
+    child: str
+
+
+def in_use(t: Transition) -> bool:
+    """Whether any node lives in an iothread."""
+    return any(node.context != MAIN for node in t.nodes.values())
+
+
+@contextmanager
+def locked(t: Transition, node: str) -> Iterator[None]:
+    """Hold the lock of the iothread in which a node is now."""
+    context = t.nodes[node].context
+    t.locks.append(context)
+    try:
+        yield
+    finally:
+        t.locks.remove(context)
+
+
+def need_lock(t: Transition, node: str) -> None:
+    """Something is done with a node that takes the lock of its iothread."""
+    context = t.nodes[node].context
+    if context not in (MAIN, *t.locks):
+        t.ev.meet(UNLOCKED)
+
+
+def change(t: Transition, node: str, context: str) -> None:
+    """Move a node to a context with all that is connected with it. Raises :class:`Refusal`."""
+    reached = _Reach(t, context).from_nodes([node])
+    need_lock(t, node)
+    _settle(t, reached, context)
+
+
+def try_change(t: Transition, node: str, context: str) -> bool:
+    """Move a node to a context if that is possible; returns whether it was."""
+    try:
+        change(t, node, context)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        return False
+    return True
+
+
+def leave(t: Transition, node: str) -> None:
+    """A node has lost a user for good: it goes back to the main loop if nobody minds."""
+    if t.nodes[node].context != MAIN and t.ev.holds(BACK):
+        try_change(t, node, MAIN)
+
+
+def join(t: Transition, parent: str, child: str) -> Places:
+    """Bring a child and its new parent, a node or a user, together before they are linked.
+
+    Raises :class:`Refusal` if neither can move to the other. Returns where they were.
+    """
+    places = Places(_context(t, parent), t.nodes[child].context)
+    if places.parent == places.child:
+        return places
+    try:
+        if t.ev.holds(CHILD_FIRST):
+            change(t, child, places.parent)
+        else:
+            _follow(t, parent, places.child)
+    except Refusal as refusal:
+        if not t.ev.holds(PARENT_SECOND):
+            raise
+        try:
+            _follow(t, parent, places.child)
+        except Refusal:
+            raise refusal from None
+        t.ev.refused.discard(refusal.rule.id)
+    return places
+
+
+def part(t: Transition, parent: str, child: str, places: Places) -> None:
+    """Put a child and its parent back where they were before they were connected."""
+    if not t.ev.holds(ABORT_RETURNS):
+        return
+    if t.nodes[child].context != places.child:
+        change(t, child, places.child)
+    if _context(t, parent) != places.parent:
+        _follow(t, parent, places.parent)
+
+
+def unwind(t: Transition) -> None:
+    """Nodes that were being opened are closed again: what they held on to goes back."""
+    for key in [key for key in t.users if key not in t.before.users]:
+        t.remove_user(key)
+    if not in_use(t):
+        return
+    left: list[str] = []
+    for name in [name for name in t.nodes if name not in t.before.nodes]:
+        need_lock(t, name)
+        for link in t.nodes[name].children:
+            t.detach(link.key)
+            left.append(link.child)
+    for name in left:
+        leave(t, name)
+
+
+def _context(t: Transition, parent: str) -> str:
+    user = t.users.get(parent)
+    return t.nodes[parent].context if user is None else user.context
+
+
+def _follow(t: Transition, parent: str, context: str) -> None:
+    """Move a parent that is not yet linked to the child in question."""
+    user = t.users.get(parent)
+    reach = _Reach(t, context)
+    reached = reach.from_nodes([parent]) if user is None else reach.from_user(user)
+    _settle(t, reached, context)
+
+
+class _Reach:
+    """What has to move: nodes and users, in the order in which they were found."""
+
+    __slots__ = ("_context", "_t", "nodes", "users")
+
+    def __init__(self, t: Transition, context: str) -> None:
+        self._t = t
+        self._context = context
+        self.nodes: dict[str, None] = {}
+        self.users: dict[str, None] = {}
+
+    def from_user(self, user: User) -> _Reach:
+        """A user and what it takes along. Raises :class:`Refusal`."""
+        return self.from_nodes(self._take(user))
+
+    def from_nodes(self, names: list[str]) -> _Reach:
+        """Nodes and all that is connected with them. Raises :class:`Refusal`."""
+        stack = names
+        while stack:
+            name = stack.pop()
+            node = self._t.nodes[name]
+            if name in self.nodes or node.context == self._context:
+                continue
+            self.nodes[name] = None
+            for key in node.parents:
+                if isinstance(key, Use):
+                    stack.extend(self._take(self._t.users[key.user]))
+                else:
+                    stack.append(key[0])
+            stack.extend(link.child for link in node.children)
+        return self
+
+    def _take(self, user: User) -> list[str]:
+        """Let a user come along; returns the nodes that it takes with it."""
+        if user.key in self.users:
+            return []
+        self._t.ev.check(FIXED, user.follows)
+        self.users[user.key] = None
+        if user.kind == "block-job" and self._t.ev.holds(JOB_TAKES_ALONG):
+            return [node for _, node in user.links]
+        return []
+
+
+def _settle(t: Transition, reach: _Reach, context: str) -> None:
+    for name in reach.nodes:
+        if t.nodes[name].driver == "throttle" and t.nodes[name].private is None:
+            t.ev.meet(UNREADY)
+        t.change(name, context=context)
+    for key in reach.users:
+        t.users[key] = attrs.evolve(t.users[key], context=context)

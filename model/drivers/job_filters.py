@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The filter that a commit job puts above its top image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.drivers.base import Filter, FlatOptions
+from model.state import Perm
+
+if TYPE_CHECKING:
+    from model.opening import Opening
+    from model.state import Node
+
+
+class CommitTop(Filter):
+    """Lets its users read on while the images below are no longer what they were."""
+
+    name = "commit_top"
+    child_name = "backing"
+    borrows_filename = True
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """No client opens one."""
+        raise NotImplementedError
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """Nothing is required of the chain below, and everything shared."""
+        return 0, Perm.ALL

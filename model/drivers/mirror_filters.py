@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The filters that mirror and backup jobs put above the node that they copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from model.bitmaps import add as add_bitmap
+from model.bitmaps import remove, whole
+from model.drivers.base import Filter, FlatOptions, default_permissions
+from model.lengths import cluster_size
+from model.rules import guard
+from model.state import Bitmap, Node, Perm, Role
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.opening import Opening
+
+NOT_FOR_CLIENTS = guard(
+    "mirror-top.internal",
+    "The filter of a mirror job is no driver that can be asked for.",
+    source="7.2",
+    text="Unknown driver '{driver}'",
+    unreachable="only the backing file name of an image gets there, and none asks for it",
+)
+CBW_BITMAP_NODE = guard(
+    "copy-before-write.bitmap-node",
+    "The node whose bitmap says what is copied exists.",
+    source="7.2",
+    text="Cannot find device='' nor node-name='{node}'",
+)
+CBW_BITMAP = guard(
+    "copy-before-write.bitmap",
+    "The bitmap that says what is copied exists.",
+    source="7.2; no modelled command makes a bitmap with a name",
+    text="Dirty bitmap '{bitmap}' not found",
+)
+
+_DEFAULT_CLUSTER = 65536
+
+
+@attrs.frozen
+class MirrorTopState:
+    """``commit``: the target lies below. ``stopped``: the job needs the filter no more."""
+
+    commit: bool
+    stopped: bool = False
+
+
+class MirrorTop(Filter):
+    """Stands above the node that a mirror job or an active commit copies."""
+
+    name = "mirror_top"
+    borrows_filename = True
+    child_name = "backing"
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Only jobs make such nodes."""
+        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+
+    def child_permissions(
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
+    ) -> tuple[int, int]:
+        """Those of its users; a commit must not stand in its own way when it writes below."""
+        state: MirrorTopState = node.private
+        if state.stopped:
+            return 0, Perm.ALL
+        if state.commit:
+            return perm & ~Perm.CONSISTENT_READ, shared | Perm.WRITE
+        return perm, shared
+
+
+@attrs.frozen
+class CopyBeforeWriteState:
+    """``cluster`` is the size of the pieces that are copied, in bytes.
+
+    ``noted`` is the node that the bitmap is on which says what is still to be copied: the one that
+    was filtered when the filter was made.
+    """
+
+    cluster: int
+    noted: str
+
+
+class CopyBeforeWrite(Filter):
+    """Copies what is about to be overwritten to another node."""
+
+    name = "copy-before-write"
+    borrows_filename = True
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """The node below, then the target of the copies."""
+        t, ev = opening.t, opening.t.ev
+        self.open_child(opening, name, options)
+        opening.open_child(name, "target", options, Role.DATA)
+        bitmap = {key: options.pop(key) for key in ("bitmap.node", "bitmap.name") if key in options}
+        if bitmap:
+            node = bitmap["bitmap.node"]
+            ev.check(CBW_BITMAP_NODE, node in t.nodes, node=node)
+            ev.refuse(CBW_BITMAP, bitmap=bitmap["bitmap.name"])
+        ev.accepted.add(CBW_BITMAP.id)
+        options.pop("on-cbw-error", None)
+        options.pop("cbw-timeout", None)
+        self.set_up(t, name)
+
+    def set_up(self, t: Transition, name: str) -> None:
+        """Begin to take note of what was copied, once the children are there."""
+        target = t.nodes[name].link("target")
+        if target is None:
+            raise LookupError(f"filter {name!r} has no target")
+        cluster = max(cluster_size(t, target.child) or 0, _DEFAULT_CLUSTER)
+        source = t.primary_child(name)
+        length = t.length(source)
+        everything = whole(length, cluster)
+        add_bitmap(t, source, Bitmap(name, cluster, recording=False, dirty=everything))
+        # What was copied so far, and what may be read of the copy.
+        add_bitmap(t, name, Bitmap(f"{name}#done", cluster, recording=False))
+        add_bitmap(t, name, Bitmap(f"{name}#access", cluster, recording=False, dirty=everything))
+        t.change(name, size=length, private=CopyBeforeWriteState(cluster, source))
+
+    def closed(self, t: Transition, node: Node) -> None:
+        """Take no more notes."""
+        if isinstance(node.private, CopyBeforeWriteState) and node.private.noted in t.nodes:
+            remove(t, node.private.noted, node.name)
+
+    def child_permissions(
+        self,
+        node: Node,
+        role: int,
+        writable: bool,
+        perm: int,
+        shared: int,
+    ) -> tuple[int, int]:
+        """The target is written; nobody else may write the source unseen."""
+        if not role & Role.FILTERED:
+            return Perm.WRITE, Perm.ALL & ~Perm.RESIZE
+        needed, granted = default_permissions(role, writable, perm, shared)
+        if node.parents:
+            if perm & Perm.WRITE:
+                needed |= Perm.CONSISTENT_READ
+            granted &= ~(Perm.WRITE | Perm.RESIZE)
+        return needed, granted

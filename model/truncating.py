@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Giving a node another length, as a client's block_resize and jobs do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from model import images
+from model.block_status import RACE
+from model.drivers import driver_of
+from model.drivers.base import sectors
+from model.drivers.formats import FOREIGN_FILE, Qcow2State
+from model.guest import remember
+from model.lengths import content, grown
+from model.opening import MAX_LENGTH
+from model.rules import Refusal, guard, hazard
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.state import Image, Node
+
+RESIZE_MAXIMUM = guard(
+    "resize.maximum",
+    "A size fits QEMU's limit.",
+    source="7.2",
+    text="offset({size}) exceeds maximum({maximum})",
+)
+RESIZE_READ_ONLY = guard(
+    "resize.read-only",
+    "A read-only node is not resized.",
+    source="7.2",
+    text="Image is read-only",
+)
+RESIZE_UNSUPPORTED = guard(
+    "resize.unsupported",
+    "Not every driver can resize.",
+    source="7.2",
+    text="Image format driver does not support resize",
+)
+RESIZE_FIXED = guard(
+    "resize.raw-fixed",
+    "A raw node with a size of its own is not resized.",
+    source="7.2",
+    text="Cannot resize fixed-size raw disks",
+)
+RESIZE_OFFSET = guard(
+    "resize.raw-offset",
+    "Window and offset of a raw node fit 63 bits.",
+    source="7.2",
+    text="Disk size too large for the chosen offset",
+)
+RESIZE_SECTORS = guard(
+    "resize.qcow2-sectors",
+    "The size of a qcow2 image is a multiple of 512.",
+    source="7.2",
+    text="The new size must be a multiple of 512",
+)
+BLKVERIFY_LENGTH = hazard(
+    "hazard.blkverify-resize",
+    "A blkverify node is resized while its two images differ in size, or come to.",
+    source="7.2 takes the one's size for the other's and ends with an unexpected error",
+)
+RESIZE_L1 = guard(
+    "resize.qcow2-l1",
+    "The L1 table of a qcow2 image takes at most 32 MiB.",
+    source="7.2",
+    text="Failed to grow the L1 table: File too large",
+)
+_INT64_MAX = (1 << 63) - 1
+
+
+def truncate(t: Transition, name: str, size: int) -> None:
+    """Make a node ``size`` bytes long, down to its file; who may do so is not asked.
+
+    Raises :class:`model.rules.Refusal`.
+    """
+    ev = t.ev
+    node = t.nodes[name]
+    ev.check(RESIZE_MAXIMUM, size <= MAX_LENGTH, size=size, maximum=MAX_LENGTH)
+    ev.check(RESIZE_READ_ONLY, not node.read_only)
+    driver = driver_of(node.driver)
+    if driver.is_filter:
+        if driver.name == "blkverify" and driver.measure(t, node) != t.primary_length(node):
+            ev.meet(BLKVERIFY_LENGTH)
+        truncate(t, t.primary_child(name), size)
+        driver.truncated(t, node, size)
+        if not driver.variable_length:
+            t.change(name, size=driver.measure(t, t.nodes[name]))
+        if driver.name == "blkverify" and t.nodes[name].size != sectors(size):
+            ev.meet(BLKVERIFY_LENGTH)
+        return
+    if driver.name == "raw":
+        ev.check(RESIZE_FIXED, node.private.size is None)
+        ev.check(RESIZE_OFFSET, _INT64_MAX - size >= node.private.offset)
+        truncate(t, t.primary_child(name), size + node.private.offset)
+        return
+    if driver.name == "qcow2":
+        ev.check(RESIZE_SECTORS, size % 512 == 0)
+        file = t.primary_child(name)
+        image = content(t, file)
+        if image is not None and image.format == "qcow2" and _holds(t, file, image):
+            _resize_image(t, node, image, size)
+        else:
+            ev.meet(FOREIGN_FILE)
+        t.change(name, size=size)
+        return
+    ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
+    image = t.images[node.filename]
+    if image.format == "qcow2" and size < min(image.length, image.clusters * images.CLUSTER):
+        ev.meet(FOREIGN_FILE)
+    t.images[node.filename] = images.truncated(image, size)
+    t.change(name, size=sectors(size))
+
+
+def _holds(t: Transition, file: str, image: Image) -> bool:
+    """Whether a node shows all of an image's clusters, the last one at least in part."""
+    return t.length(file) > min(image.length - 1, (image.clusters - 1) * images.CLUSTER)
+
+
+def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
+    """Resize a qcow2 image, whose node had another size before.
+
+    When it shrinks, what lies behind its last cluster is cut off. When it grows, a
+    backing file that is longer than it was must not show in the new part.
+    """
+    file = t.primary_child(node.name)
+    known: Qcow2State = node.private
+    image = attrs.evolve(
+        image,
+        size=node.size,
+        l1_entries=known.l1_entries,
+        l2_tables=known.l2_tables,
+        search=known.search,
+    )
+    try:
+        after, written = images.resized(image, size)
+    except images.ImageError:
+        t.ev.refuse(RESIZE_L1)
+        return
+    t.ev.accepted.add(RESIZE_L1.id)
+    if after.unsure:
+        t.ev.meet(RACE)
+    backing = node.link("backing")
+    if backing is not None and size > node.size and t.length(backing.child) > node.size:
+        resized = after
+        after = images.zeroed(resized, node.size, size)
+        written = max(written, images.written_end(resized, after))
+    remember(t, node.name, after)
+    end = after.clusters * images.CLUSTER
+    if written:
+        first = written - images.CLUSTER + known.l2_entry
+        grown(t, file, written, zeroes=True, first=first)
+    if size < node.size and end < t.length(file):
+        try:
+            truncate(t, file, end)
+        except Refusal as refusal:
+            # QEMU warns and goes on: the tail does no harm.
+            t.ev.refused.discard(refusal.rule.id)
