@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finding and describing builds of ``qemu-storage-daemon`` and ``qemu-img``."""
+"""Finding and describing builds of ``qemu-storage-daemon``, ``qemu-img`` and ``qemu-io``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from targets.errors import TargetError
 
 DAEMON = "qemu-storage-daemon"
 QEMU_IMG = "qemu-img"
+QEMU_IO = "qemu-io"
 
 _ANSWER_WITHIN = 20.0
 """Seconds that a binary may take to print its version, from a cold disk on a busy machine."""
@@ -54,6 +55,14 @@ def find_qemu_img(name_or_path: str = QEMU_IMG) -> Build:
     Raises TargetError as `find_daemon` does.
     """
     return _describe(_split(name_or_path), QEMU_IMG, "qemu-img")
+
+
+def find_qemu_io(name_or_path: str = QEMU_IO) -> Build:
+    """Return the ``qemu-io`` that a name, a path or a command line stands for.
+
+    Raises TargetError as `find_daemon` does.
+    """
+    return _describe(_split(name_or_path), QEMU_IO, "qemu-io")
 
 
 def _split(name_or_path: str) -> tuple[str, ...]:

@@ -66,6 +66,18 @@ class Connection:
             if lines:
                 return lines
 
+    def available(self) -> list[bytes]:
+        """Return the complete lines that have arrived, perhaps none, without waiting.
+
+        Raises ConnectionLostError when the other end has closed and every line is read.
+        """
+        self._flush()
+        return self._read()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for those who wait for several connections at once."""
+        return self._sock.fileno()
+
     def _flush(self) -> None:
         if not self._outgoing:
             return

@@ -55,6 +55,14 @@ class Death:
     stderr: tuple[str, ...] = ()
 
 
+@attrs.define
+class OwnServer:
+    """An NBD server that a daemon runs for us: its address (abstract), and whether it runs."""
+
+    address: str
+    running: bool = False
+
+
 class StorageDaemon:
     """A storage daemon with a QMP connection; a context manager that leaves nothing behind."""
 
@@ -91,6 +99,7 @@ class StorageDaemon:
         try:
             with theirs:
                 self._start(theirs, arguments)
+            self.nbd = OwnServer(f"reopencheck-{self.pid}")
             self._negotiate(out_of_band=out_of_band)
         except BaseException:
             self.close()

@@ -3,7 +3,7 @@
 
 Starting ``qemu-img`` costs some ten milliseconds, a trace needs up to six images and
 runs in about thirty: so each kind of image is made once, kept as its data extents, and
-written out from memory from then on.
+written out from memory from then on. ``qemu-io`` writes the data that an image begins with.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from targets.binaries import Build, find_qemu_img
+from targets.binaries import Build, find_qemu_img, find_qemu_io
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from model.trace import ImageSpec
 
@@ -33,6 +33,10 @@ MAX_SIZE = 1 << 50
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _CREATE_WITHIN = 60.0
+_MOST_IN_A_BYTE = 255
+_MOST_TEMPLATES = 5000
+_CLUSTER = 65536
+_BLOCK = 4096
 
 _QCOW2_MAGIC = b"QFI\xfb"
 _EXTENSION_BACKING_FORMAT = 0xE2792ACA
@@ -41,10 +45,10 @@ _EXTENSION_END = 0
 
 @attrs.frozen
 class _Template:
-    """A file's length and its data extents (offset, bytes); everything else is a hole."""
+    """A file's length and its data: (offset, bytes, how many times); all else is a hole."""
 
     length: int
-    extents: tuple[tuple[int, bytes], ...]
+    extents: tuple[tuple[int, bytes, int], ...]
 
 
 def contained_name(name: str) -> str:
@@ -62,35 +66,60 @@ def contained_name(name: str) -> str:
     return name
 
 
+_Kind: TypeAlias = "tuple[ImageSpec, ...]"
+"""What makes an image what it is: its specification, and those of what it copies data from."""
+
+
 class ImageStore:
     """Makes image files from their specifications; may be shared by targets and threads."""
 
-    def __init__(self, qemu_img: Build | None = None) -> None:
-        """Remember the ``qemu-img`` to use; by default the one in PATH, looked up when needed."""
+    def __init__(self, qemu_img: Build | None = None, qemu_io: Build | None = None) -> None:
+        """Remember the programs to use; by default those in PATH, looked up when needed."""
         self._qemu_img = qemu_img
-        self._templates: dict[tuple[str, int, str | None, str | None], _Template] = {}
+        self._qemu_io = qemu_io
+        self._templates: dict[_Kind, _Template] = {}
         self._lock = threading.Lock()
 
     def create(self, directory: Path, images: Iterable[ImageSpec]) -> None:
         """Write the image files into a directory.
 
+        An image with data is written to as soon as it is made, so a backing file comes before.
         Raises TargetError for a name that leaves the directory, an unknown format, a size
-        that is negative or too large, a doubled name, or when ``qemu-img`` refuses.
+        that is negative or too large, a doubled name, data that lie elsewhere than in the image,
+        or when ``qemu-img`` or ``qemu-io`` refuses.
         """
-        names: set[str] = set()
+        made: dict[str, ImageSpec] = {}
         for image in images:
-            if image.name in names:
+            if image.name in made:
                 raise TargetError(f"two images have the name {image.name!r}")
-            names.add(image.name)
-            _write(directory / contained_name(image.name), self._template(image))
+            made[image.name] = image
+            _write(directory / contained_name(image.name), self._template(image, made))
 
-    def _template(self, image: ImageSpec) -> _Template:
-        key = (image.format, image.size, image.backing, image.backing_format)
+    def _template(self, image: ImageSpec, made: dict[str, ImageSpec]) -> _Template:
+        kind = _kind(image, made)
         with self._lock:
-            template = self._templates.get(key)
-            if template is None:
-                template = self._templates[key] = self._make(image)
-            return template
+            template = self._templates.get(kind)
+        if template is None:
+            template = self._write_data(kind) if image.data else self._make(image)
+            with self._lock:
+                if len(self._templates) >= _MOST_TEMPLATES:
+                    self._templates.clear()
+                self._templates[kind] = template
+        return template
+
+    def _write_data(self, kind: _Kind) -> _Template:
+        """Let ``qemu-io`` write to an image that stands beside its backing files."""
+        image, *below = kind
+        if self._qemu_io is None:
+            self._qemu_io = find_qemu_io()
+        words = ["-f", image.format]
+        for offset, length, pattern in image.data:
+            _check_run(image, offset, length, pattern)
+            words += ["-c", f"write -P {pattern} {offset} {length}"]
+        with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
+            self.create(Path(scratch), (*reversed(below), attrs.evolve(image, data=())))
+            _run(self._qemu_io, [*words, image.name], image.name, scratch)
+            return _read(Path(scratch) / image.name)
 
     def _make(self, image: ImageSpec) -> _Template:
         if image.format not in FORMATS:
@@ -107,17 +136,39 @@ class ImageStore:
             words += [contained_name(image.backing_format or "raw")]
         with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
             path = Path(scratch) / "image"
-            _run(self._qemu_img, [*words, str(path), str(image.size)], image.name)
+            _run(self._qemu_img, [*words, str(path), str(image.size)], image.name, scratch)
             template = _read(path)
         if image.backing is not None and image.backing_format is None:
             return _without_backing_format(template)
         return template
 
 
-def _run(qemu_img: Build, words: list[str], name: str) -> None:
+def _kind(image: ImageSpec, made: dict[str, ImageSpec]) -> _Kind:
+    """What a template is kept for: the images below count only where data are copied up."""
+    if not image.data:
+        return (attrs.evolve(image, name=""),)
+    chain = [image]
+    while (below := made.get(chain[-1].backing or "")) is not None and below not in chain:
+        chain.append(below)
+    if all(offset % _CLUSTER == length % _CLUSTER == 0 for offset, length, _ in image.data):
+        chain[1:] = [attrs.evolve(below, data=()) for below in chain[1:]]
+    return tuple(chain)
+
+
+def _check_run(image: ImageSpec, offset: int, length: int, pattern: int) -> None:
+    if offset < 0 or length <= 0 or offset + length > image.size:
+        raise TargetError(
+            f"image {image.name!r}: {length} bytes from {offset} do not lie within {image.size}"
+        )
+    if not 0 <= pattern <= _MOST_IN_A_BYTE:
+        raise TargetError(f"image {image.name!r}: the pattern {pattern} is no byte")
+
+
+def _run(program: Build, words: Sequence[str], name: str, directory: str) -> None:
     try:
         done = subprocess.run(
-            [*qemu_img.argv, *words],
+            [*program.argv, *words],
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -126,10 +177,10 @@ def _run(qemu_img: Build, words: list[str], name: str) -> None:
             check=False,
         )
     except (subprocess.TimeoutExpired, OSError) as error:
-        raise TargetError(f"image {name!r}: qemu-img cannot run: {error}") from error
+        raise TargetError(f"image {name!r}: {program.argv[-1]} cannot run: {error}") from error
     if done.returncode != 0:
-        line = done.stderr.strip().partition("\n")[0]
-        raise TargetError(f"image {name!r}: {line or 'qemu-img failed'}")
+        line = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0]
+        raise TargetError(f"image {name!r}: {line or f'{program.argv[-1]} failed'}")
 
 
 def _read(path: Path) -> _Template:
@@ -138,7 +189,7 @@ def _read(path: Path) -> _Template:
     Not its non-zero bytes: ``qemu-img`` allocates the first block of a raw file on
     purpose, since the alignment that direct I/O needs is probed there.
     """
-    extents: list[tuple[int, bytes]] = []
+    extents: list[tuple[int, bytes, int]] = []
     with path.open("rb") as file:
         length = os.fstat(file.fileno()).st_size
         position = 0
@@ -148,16 +199,40 @@ def _read(path: Path) -> _Template:
             except OSError:  # ENXIO: a hole up to the end
                 break
             position = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            extents.append((start, os.pread(file.fileno(), position - start, start)))
+            extents += _folded(start, os.pread(file.fileno(), position - start, start))
     return _Template(length, tuple(extents))
+
+
+def _folded(start: int, data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield data as extents in which blocks of one byte's value are kept as that byte.
+
+    Images with data are many, and there is little in them.
+    """
+    begin = 0
+    while begin < len(data):
+        first = data[begin : begin + 1]
+        end = begin
+        while (block := data[end : end + _BLOCK]) and block == first * len(block):
+            end += len(block)
+        if end > begin:
+            yield start + begin, first, end - begin
+        else:
+            end = begin + _BLOCK
+            yield start + begin, data[begin:end], 1
+        begin = end
+
 
 
 def _write(path: Path, template: _Template) -> None:
     try:
         with path.open("xb", buffering=0) as file:
             file.truncate(template.length)
-            for offset, data in template.extents:
-                os.pwrite(file.fileno(), data, offset)
+            if template.extents and template.extents[0][1].startswith(_QCOW2_MAGIC):
+                # As qemu-img and qemu-io leave it: qcow2 looks for zeroes in its file if there is
+                # much less of it on the disk than there are clusters.
+                os.posix_fallocate(file.fileno(), 0, template.length)
+            for offset, data, times in template.extents:
+                os.pwrite(file.fileno(), data * times, offset)
     except OSError as error:
         raise TargetError(f"image {path.name!r}: {error.strerror or error}") from error
 
@@ -168,7 +243,7 @@ def _without_backing_format(template: _Template) -> _Template:
     The header extensions (type, length, data padded to eight bytes; docs/interop/qcow2.txt)
     follow the header; those behind the removed one move up, the backing file's name stays.
     """
-    (start, head), *rest = template.extents
+    (start, head, _), *rest = template.extents
     if start != 0 or not head.startswith(_QCOW2_MAGIC):
         raise TargetError("qemu-img made something else than a qcow2 header")
     (name_offset,) = struct.unpack_from(">Q", head, 8)
@@ -183,4 +258,4 @@ def _without_backing_format(template: _Template) -> _Template:
             head = head[:position] + moved + head[name_offset:]
             break
         position = following
-    return _Template(template.length, ((0, head), *rest))
+    return _Template(template.length, ((0, head, 1), *rest))

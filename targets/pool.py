@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -13,17 +14,77 @@ from targets.daemon import TIMEOUT, Death, StorageDaemon
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.replay import Exchange, Replay
-from targets.reset import needs_restart, removals, remove_rest
+from targets.reset import (
+    USERS_WITHIN,
+    makes_users,
+    needs_restart,
+    removals,
+    remove_rest,
+    remove_users,
+    users_remain,
+)
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
     from types import TracebackType
 
-    from model.trace import Trace
+    from model.trace import Command, Trace
     from targets.binaries import Build
 
 Token = TypeVar("Token")
+
+_QUIET = 500
+"""Milliseconds after which the oldest of several silent daemons is waited for alone."""
+
+
+@attrs.define
+class _Run:
+    """A trace on its way, and what removes all that it makes.
+
+    That is ``sent`` along with the trace, or by itself (``removal``) once it is known which jobs
+    are left.
+    """
+
+    trace: Trace
+    exchange: Exchange
+    sent: tuple[Command, ...] | None
+    removal: Exchange | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all is answered that was sent, and nothing is still to be sent."""
+        return self.exchange.done and (self.removal or self.exchange).done
+
+    def clean(self, daemon: StorageDaemon) -> None:
+        """Send what removes everything, if that has not been done."""
+        if self.sent is None and self.exchange.done:
+            self.sent, self.removal = remove_users(daemon, self.trace, self.exchange.statuses)
+
+    def go_on(self, daemon: StorageDaemon) -> bool:
+        """Take what has arrived, without waiting; False if the daemon is gone."""
+        alive = (self.removal or self.exchange).go_on()
+        self.clean(daemon)
+        return alive
+
+    def nothing_left(self, daemon: StorageDaemon, timeout: float) -> Death | bool:
+        """Whether all was removed that the trace has made, or how the daemon died of it."""
+        count = len(self.trace.commands)
+        replies = self.exchange.replies()
+        if needs_restart(self.trace, replies[:count]):
+            return False
+        self.clean(daemon)
+        sent = self.sent or ()
+        if self.removal is None:
+            clean = remove_rest(daemon, self.trace, sent, replies[count:], timeout)
+            return attrs.evolve(clean, step=count) if isinstance(clean, Death) else clean
+        # What becomes of a daemon that is made to drop its jobs is not the trace's business.
+        if self.removal.finish(USERS_WITHIN) is not None:
+            return False
+        replies = self.removal.replies()
+        if users_remain(sent, replies):
+            return False
+        return remove_rest(daemon, self.trace, sent, replies, USERS_WITHIN) is True
 
 
 class Target:
@@ -55,7 +116,7 @@ class Target:
         self._arguments = arguments
         self._timeout = timeout
         self._daemon: StorageDaemon | None = None
-        self._running: tuple[Trace, Exchange] | None = None
+        self._running: _Run | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,16 +153,28 @@ class Target:
             daemon.connection.drain()
             daemon.mark()
             # What removes the trace's nodes goes along: usually it is all that is needed.
+            sent = None if makes_users(trace) else removals(trace)
             exchange = Exchange(
                 daemon,
-                (*trace.commands, *removals(trace)),
+                (*trace.commands, *(sent or ())),
                 observed=len(trace.commands) if observe else 0,
                 lockstep=lockstep,
             )
         except BaseException:
             self._discard()
             raise
-        self._running = trace, exchange
+        self._running = _Run(trace, exchange, sent)
+
+    @property
+    def answering(self) -> StorageDaemon | None:
+        """The daemon whose answers to a begun trace are still to come, if there is one."""
+        return None if self._running is None or self._running.done else self._daemon
+
+    def go_on(self) -> bool:
+        """Go on with a begun trace as far as is possible at once; False if the daemon is gone."""
+        if self._running is None or self._daemon is None:
+            return False
+        return self._running.go_on(self._daemon)
 
     def finish(self) -> Replay:
         """Return what the begun trace showed, and make the target ready for the next one.
@@ -110,28 +183,25 @@ class Target:
         """
         if self._running is None or self._daemon is None:
             raise TargetError("the target runs no trace")
-        trace, exchange = self._running
-        self._running = None
-        count = len(trace.commands)
+        run, self._running = self._running, None
+        count = len(run.trace.commands)
         try:
-            death = exchange.finish(self._timeout)
-            seen = exchange.observations()
+            death = run.exchange.finish(self._timeout)
             if death is None:
-                clean: Death | bool = False
-                if not needs_restart(trace, (each.reply for each in seen)):
-                    replies = [each.reply for each in seen[count:]]
-                    clean = remove_rest(self._daemon, trace, replies, self._timeout)
+                clean = run.nothing_left(self._daemon, self._timeout)
                 if isinstance(clean, Death):
-                    death = attrs.evolve(clean, step=count)
+                    death = clean
                 if clean is not True:
                     self._discard()
             else:
-                death = attrs.evolve(death, step=min(death.step, count))
                 self._discard()
         except BaseException:
             # Interrupted half way: the connection holds answers that nobody will ask for.
             self._discard()
             raise
+        if death is not None:
+            death = attrs.evolve(death, step=min(death.step, count))
+        seen = run.exchange.observations()
         return Replay(seen[:count], death)
 
     def run(self, trace: Trace, *, observe: bool = True, lockstep: bool = False) -> Replay:
@@ -224,6 +294,8 @@ class Pool(Generic[Token]):
         Raises TargetError as `Target.begin` does; that trace is then not submitted, and the
         results of others come with the next call.
         """
+        for target, _, _ in self._busy:
+            target.go_on()
         if not self._idle:
             self._finish_oldest()
         self._idle[0].begin(trace, observe=observe)
@@ -244,9 +316,35 @@ class Pool(Generic[Token]):
                 target.close()
 
     def _finish_oldest(self) -> None:
+        self._wait_for_oldest()
         target, token, trace = self._busy.popleft()
         self._idle.append(target)
         self._finished.append(Finished(token, trace, target.finish()))
+
+    def _wait_for_oldest(self) -> None:
+        """Keep all daemons at work until the oldest trace is answered.
+
+        When nothing comes for a while, or a daemon is gone, `Target.finish` finds out more.
+        """
+        oldest = self._busy[0][0]
+        watched = {
+            daemon.connection.fileno(): target
+            for target, _, _ in self._busy
+            if (daemon := target.answering) is not None
+        }
+        poll = select.poll()
+        for descriptor in watched:
+            poll.register(descriptor, select.POLLIN)
+        while oldest.answering is not None:
+            ready = poll.poll(_QUIET)
+            if not ready:
+                return
+            for descriptor, _ in ready:
+                target = watched[descriptor]
+                if not target.go_on():
+                    poll.unregister(descriptor)
+                    if target is oldest:
+                        return
 
     def _take(self) -> Iterator[Finished[Token]]:
         while self._finished:

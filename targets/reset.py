@@ -5,13 +5,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model.commands.driving import DRIVING, WAIT
 from targets.daemon import TIMEOUT, Death, StorageDaemon
-from targets.replay import NODES, Exchange
+from targets.driving import STOP_SERVER, moves_nodes
+from targets.replay import EXPORTS, NODES, Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from model.trace import Command, Reply, Trace
+
+MAKES_USERS = frozenset(
+    {
+        "block-commit",
+        "block-export-add",
+        "block-stream",
+        "blockdev-backup",
+        "blockdev-mirror",
+        "nbd-server-start",
+        "x-blockdev-set-iothread",
+    }
+)
+"""Commands after which more than nodes and objects may be left: jobs, exports, a server, nodes in
+another thread, whose object must not go before them (7.2 aborts)."""
 
 LEAVES_NODES_AND_OBJECTS = frozenset(
     {
@@ -31,13 +47,42 @@ LEAVES_NODES_AND_OBJECTS = frozenset(
         "qom-list-types",
         "x-blockdev-change",
         "x-blockdev-reopen",
-        "x-blockdev-set-iothread",
         "x-debug-query-block-graph",
     }
 )
-"""Commands whose every effect is gone once all nodes and objects are. After any other
-command that succeeded (jobs, exports, servers, character devices) a fresh process is
-cheaper, at about five milliseconds, than to prove that nothing is left."""
+"""Commands whose every effect is gone once all nodes and objects are."""
+
+LEAVES_WHAT_CAN_BE_ASKED_FOR = frozenset(
+    {
+        *MAKES_USERS,
+        *DRIVING,
+        "block-export-del",
+        "block-job-cancel",
+        "block-job-complete",
+        "block-job-dismiss",
+        "block-job-finalize",
+        "block-job-pause",
+        "block-job-resume",
+        "block-job-set-speed",
+        "job-cancel",
+        "job-complete",
+        "job-dismiss",
+        "job-finalize",
+        "job-pause",
+        "job-resume",
+        "nbd-server-stop",
+    }
+)
+"""Commands whose every effect is gone once there are no jobs, no exports and no server, either.
+After any other command that succeeded (character devices) a fresh process is cheaper, at about
+eight milliseconds, than to prove that nothing is left."""
+
+_UNDONE = LEAVES_NODES_AND_OBJECTS | LEAVES_WHAT_CAN_BE_ASKED_FOR
+
+USERS_WITHIN = 1.0
+"""Seconds of silence after which a daemon that gets rid of jobs and exports is given up."""
+
+_ASK_FOR_USERS: tuple[Command, ...] = ({"execute": "query-jobs"}, EXPORTS)
 
 
 _CLOSES_DESCRIPTOR = "No persistent reservation manager with id"
@@ -51,12 +96,17 @@ def needs_restart(trace: Trace, replies: Iterable[Reply]) -> bool:
     """
     for command, reply in zip(trace.commands, replies, strict=False):
         name = str(command.get("execute"))
-        known = name in LEAVES_NODES_AND_OBJECTS or name.startswith("query-")
+        known = name in _UNDONE or name.startswith("query-")
         if "return" in reply and not known:
             return True
         if _CLOSES_DESCRIPTOR in reply.get("error", {}).get("desc", ""):
             return True
     return False
+
+
+def makes_users(trace: Trace) -> bool:
+    """Whether a trace may leave more than nodes and objects, which `remove_users` removes."""
+    return any(command.get("execute") in MAKES_USERS for command in trace.commands)
 
 
 def removals(trace: Trace) -> tuple[Command, ...]:
@@ -70,27 +120,64 @@ def removals(trace: Trace) -> tuple[Command, ...]:
     return _removals(nodes, objects)
 
 
+def remove_users(
+    daemon: StorageDaemon, trace: Trace, statuses: Mapping[str, str]
+) -> tuple[tuple[Command, ...], Exchange]:
+    """Send what removes all that a trace made which `makes_users`; return what was sent, too.
+
+    `statuses` are those of the jobs that were heard of.
+    """
+    alive = [job for job, status in statuses.items() if status != "null"]
+    commands = [_about("job-cancel", job) for job in alive if statuses[job] != "concluded"]
+    for job in alive:
+        commands.append({"execute": WAIT, "arguments": {"id": job, "status": "null"}})
+        commands.append(_about("job-dismiss", job))
+    if any(command.get("execute") == "nbd-server-start" for command in trace.commands):
+        # All of its exports go with it.
+        commands.append(STOP_SERVER)
+    nodes = _names(trace, "blockdev-add", "node-name")
+    objects = () if moves_nodes(trace.commands) else _names(trace, "object-add", "id")
+    sent = (*commands, *_ASK_FOR_USERS, *_removals(nodes, objects))
+    return sent, Exchange(daemon, sent, observed=0, patience=USERS_WITHIN, statuses=statuses)
+
+
+def users_remain(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:
+    """Return whether jobs or exports were left when they were asked for."""
+    start = commands.index(_ASK_FOR_USERS[0])
+    return any(reply != {"return": []} for reply in replies[start : start + len(_ASK_FOR_USERS)])
+
+
+def _about(execute: str, job: str) -> Command:
+    return {"execute": execute, "arguments": {"id": job}}
+
+
 def remove_rest(
-    daemon: StorageDaemon, trace: Trace, replies: Sequence[Reply], timeout: float = TIMEOUT
+    daemon: StorageDaemon,
+    trace: Trace,
+    commands: Sequence[Command],
+    replies: Sequence[Reply],
+    timeout: float = TIMEOUT,
 ) -> Death | bool:
     """Repeat `removals` until nothing is left; return whether that was reached, or a death.
 
-    `replies` are those to the first attempt. Each pass deletes at least the nodes that
-    nothing uses any more; without progress it gives up.
+    `commands` and `replies` are those of the first attempt. Each pass deletes at least the nodes
+    that nothing uses any more; without progress it gives up.
     """
     objects = _names(trace, "object-add", "id")
-    commands = removals(trace)
+    apart = moves_nodes(trace.commands)
+    asked = not apart
     before: list[str] | None = None
     while True:
         names = _remaining(replies[-1])
-        if names == [] and not _objects_remain(commands, replies):
+        if names == [] and asked and not _objects_remain(commands, replies):
             return True
         if names is None or names == before:
             return False
         before = names
+        asked = not apart or not names
         # Those that a parent owns are refused and go with the parent.
         owned = [name for name in names if not name.startswith("#")]
-        commands = _removals(owned, objects)
+        commands = _removals(owned, objects if asked else ())
         exchange = Exchange(daemon, commands, observed=0)
         death = exchange.finish(timeout)
         if death is not None:

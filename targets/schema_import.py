@@ -298,7 +298,7 @@ class _Importer:
             self.alternates.add(stable)
             self.types[stable] = {
                 "alternate": [
-                    self.element(branch["type"], site, stable, member, wrap)
+                    self.branch(branch["type"], site, stable, member, wrap)
                     for branch in entry["members"]
                 ]
             }
@@ -310,6 +310,18 @@ class _Importer:
         else:
             self.queue.append((name, self.inner(site, member, wrap)))
         return stable
+
+    def branch(
+        self, name: str, site: _Site, owner: str, member: str, wrap: Callable[[Json], Json]
+    ) -> str:
+        """As `element`, for a branch of an alternate, which may be a list."""
+        entry = self.entries[name]
+        if entry["meta-type"] != "array":
+            return self.element(name, site, owner, member, wrap)
+        inner = self.element(
+            entry["element-type"], site, owner, member, lambda value: wrap([value])
+        )
+        return f"[{inner}]"
 
     def inner(self, site: _Site, member: str, wrap: Callable[[Json], Json]) -> _Site:
         """The place of a member that takes an object."""

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Other releases of QEMU, fetched from Debian's archive and unpacked into the user's cache.
+
+apt does the work, with the mirror and the proxies that it is set up with, in directories of its
+own: it checks the archive's signatures as ever, needs no root, and knows nothing of the packages
+of this machine. What is unpacked is never installed: a binary starts through the loader that came
+with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import attrs
+
+from targets.binaries import DAEMON, Build, find_daemon
+from targets.errors import TargetError
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""The keys of Debian's archive (package debian-archive-keyring)."""
+
+_PACKAGES = ("qemu-utils", "qemu-block-extra")
+_MARK = ".unpacked"
+_USR_MERGED = ("bin", "lib", "lib64", "sbin")
+_FETCH_WITHIN = 900.0
+_UNPACK_WITHIN = 300.0
+
+
+@attrs.frozen
+class Source:
+    """Where a release is: Debian's suites, the last one preferred, and how its loader is called."""
+
+    release: str
+    suites: tuple[str, ...]
+    loader: str
+    libraries: tuple[str, ...]
+
+
+SOURCES: dict[str, Source] = {
+    source.release: source
+    for source in (
+        Source(
+            "5.2",
+            ("bullseye",),
+            "lib/x86_64-linux-gnu/ld-2.31.so",
+            ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"),
+        ),
+        Source(
+            "10.0",
+            ("trixie",),
+            "usr/lib64/ld-linux-x86-64.so.2",
+            ("usr/lib/x86_64-linux-gnu",),
+        ),
+        Source(
+            "11.1",
+            ("trixie", "trixie-backports"),
+            "usr/lib64/ld-linux-x86-64.so.2",
+            ("usr/lib/x86_64-linux-gnu",),
+        ),
+    )
+}
+"""The releases that can be fetched. 7.2 is Debian 12's own: ``apt-get install``."""
+
+
+def cache() -> Path:
+    """The directory that releases are unpacked into, one folder each."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "reopencheck" / "qemu"
+
+
+def command_line(release: str, directory: Path | None = None) -> str:
+    """What starts the storage daemon of an unpacked release, as one line for a shell."""
+    source = SOURCES[release]
+    root = (directory or cache()) / release
+    libraries = ":".join(str(root / each) for each in source.libraries)
+    return f"{root / source.loader} --library-path {libraries} {root / 'usr/bin' / DAEMON}"
+
+
+def find_installed(release: str, directory: Path | None = None) -> Build | None:
+    """The storage daemon of a release, or None where it is not (wholly) unpacked.
+
+    Raises TargetError where it is and does not run.
+    """
+    root = (directory or cache()) / release
+    if not (root / _MARK).exists():
+        return None
+    return find_daemon(command_line(release, directory))
+
+
+def install(release: str, directory: Path | None = None) -> tuple[Build, bool]:
+    """Fetch and unpack a release unless it is there; returns it, and whether it is new.
+
+    What an interrupted run left is replaced: a release is in its place whole or not at all. Raises
+    TargetError, one line, when the release is unknown or cannot be fetched.
+    """
+    source = SOURCES.get(release)
+    if source is None:
+        known = ", ".join(SOURCES)
+        raise TargetError(f"no build of QEMU {release} is known; there are: {known}")
+    directory = directory or cache()
+    try:
+        known_build = find_installed(release, directory)
+    except TargetError:
+        known_build = None
+    if known_build is not None:
+        return known_build, False
+    _check_host()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{release}-", dir=directory) as scratch:
+            root = Path(scratch) / "root"
+            _unpack(_fetch(source, Path(scratch) / "apt"), root)
+            (root / _MARK).touch()
+            final = directory / release
+            shutil.rmtree(final, ignore_errors=True)
+            root.rename(final)
+    except OSError as error:
+        raise TargetError(
+            f"cannot unpack QEMU {release} into {directory}: {error.strerror or error}"
+        ) from None
+    return find_daemon(command_line(release, directory)), True
+
+
+def _check_host() -> None:
+    """Whether there is what it takes; elsewhere than on Debian it is told what to do instead."""
+    for program in ("apt-get", "apt-cache", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise TargetError(
+                f"there is no {program} here: builds come from Debian's archive; build "
+                f"{DAEMON} yourself and give its path to --qemu instead"
+            )
+    machine = os.uname().machine
+    if machine != "x86_64":
+        raise TargetError(f"the builds are for x86_64, and this machine is {machine}")
+    if not KEYRING.exists():
+        raise TargetError(
+            f"the keys of Debian's archive are missing ({KEYRING}): install the package "
+            f"debian-archive-keyring"
+        )
+
+
+def _mirror() -> str:
+    """The mirror that apt is set up with; Debian's own where that cannot be told."""
+    targets = _run(
+        ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"],
+        "ask apt for its mirror",
+        60.0,
+    )
+    sites = Counter(
+        line.strip() for line in targets.splitlines() if "debian" in line and "security" not in line
+    )
+    return sites.most_common(1)[0][0] if sites else "http://deb.debian.org/debian"
+
+
+def _fetch(source: Source, root: Path) -> list[Path]:
+    """Let apt, in directories of its own, download what a release needs; returns the packages."""
+    for each in (
+        "etc/apt/preferences.d",
+        "var/lib/apt/lists/partial",
+        "var/cache/apt/archives/partial",
+    ):
+        (root / each).mkdir(parents=True)
+    (root / "status").touch()
+    mirror = _mirror()
+    sources = [f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in source.suites]
+    (root / "etc/apt/sources.list").write_text("".join(sources))
+    options = {
+        "APT::Architecture": "amd64",
+        "APT::Default-Release": source.suites[-1],
+        "APT::Install-Recommends": "false",
+        "APT::Sandbox::User": "",
+        "APT::Update::Error-Mode": "any",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "2",
+        "Binary::apt-get::APT::Keep-Downloaded-Packages": "true",
+        "Dir::Cache": f"{root}/var/cache/apt",
+        "Dir::Etc::Preferences": "/dev/null",
+        "Dir::Etc::PreferencesParts": f"{root}/etc/apt/preferences.d",
+        "Dir::Etc::SourceList": f"{root}/etc/apt/sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State": f"{root}/var/lib/apt",
+        "Dir::State::Status": f"{root}/status",
+    }
+    apt = ["apt-get", "-q", "-y"]
+    for key, value in options.items():
+        apt += ["-o", f"{key}={value}"]
+    what = f"fetch QEMU {source.release} from {mirror}"
+    _run([*apt, "update"], what, _FETCH_WITHIN)
+    _run([*apt, "--download-only", "install", *_PACKAGES], what, _FETCH_WITHIN)
+    packages = sorted((root / "var/cache/apt/archives").glob("*.deb"))
+    if not packages:
+        raise TargetError(f"cannot {what}: apt downloaded nothing")
+    return packages
+
+
+def _unpack(packages: list[Path], root: Path) -> None:
+    root.mkdir()
+    for package in packages:
+        _run(["dpkg-deb", "-x", str(package), str(root)], f"unpack {package.name}")
+    # What newer suites have in /usr only is also looked for where older ones had it.
+    for name in _USR_MERGED:
+        if not (root / name).exists() and (root / "usr" / name).is_dir():
+            (root / name).symlink_to(f"usr/{name}")
+
+
+def _run(argv: list[str], what: str, within: float = _UNPACK_WITHIN) -> str:
+    """Run a program to its end; a failure is told in one line with its own last words."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=within,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        raise TargetError(f"cannot {what}: {argv[0]} did not end within {within:.0f} s") from None
+    except OSError as error:
+        raise TargetError(f"cannot {what}: {error.strerror or error}") from None
+    if done.returncode != 0:
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith(("E:", "Err:"))] or said
+        raise TargetError(f"cannot {what}: {errors[-1] if errors else done.returncode}")
+    return done.stdout

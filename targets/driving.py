@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What our own commands in a trace mean for a real daemon: waiting, reading and writing.
+
+In a trace that moves nodes to other threads (`moves_nodes`) QEMU's own commands need care, too:
+a drain pauses the jobs there, and they go on by themselves only after the reply.
+
+Each is a generator that knows nothing of sockets and clocks: it yields a QMP command to send,
+or None, and is sent each message that comes then, events included. What it returns is the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+
+from model.commands.driving import NOT_REACHED, READ, WAIT, WRITE
+from targets.nbd import Disk, NBDError
+
+if TYPE_CHECKING:
+    from model.trace import Command, Json, Reply
+    from targets.daemon import OwnServer
+
+Message: TypeAlias = dict[str, Any]
+Work: TypeAlias = Generator["Command | None", Message, "Reply"]
+
+EXPORT = "reopencheck"
+"""The export through which a node is read and written, and its name."""
+
+DELETED = "BLOCK_EXPORT_DELETED"
+
+_GONE = "null"
+_PAUSED = frozenset({"paused", "standby"})
+_PAUSES = {"job-pause": "id", "block-job-pause": "device"}
+_RESUMES = {
+    "job-resume": "id",
+    "block-job-resume": "device",
+    "job-cancel": "id",
+    "block-job-cancel": "device",
+}
+_MOVES = frozenset({"block-export-add", "x-blockdev-set-iothread"})
+_NBD_WITHIN = 5.0
+_QUERY_JOBS: Command = {"execute": "query-jobs"}
+STOP_SERVER: Command = {"execute": "nbd-server-stop"}
+
+
+class OutOfTimeError(Exception):
+    """Thrown into a command that has waited for long enough."""
+
+
+@attrs.frozen
+class Surroundings:
+    """What a command finds: the last status of each job, and the NBD servers.
+
+    ``paused`` are the jobs that the trace has paused. ``server`` is the path of the socket of a
+    server that the trace has started, or None. Then ``own`` is the one to use, which goes on
+    running if the trace has none (``keep``).
+    """
+
+    statuses: dict[str, str]
+    own: OwnServer
+    paused: frozenset[str] = frozenset()
+    keep: bool = True
+    server: str | None = None
+
+
+def is_own(command: Command) -> bool:
+    """Whether a command is one of ours, which no daemon knows."""
+    return command.get("execute") in _OWN
+
+
+def moves_nodes(commands: Iterable[Command]) -> bool:
+    """Whether nodes may come to be in the thread of an object."""
+    return any(
+        command.get("execute") in _MOVES and "iothread" in (command.get("arguments") or {})
+        for command in commands
+    )
+
+
+def paused_by(command: Command, paused: frozenset[str]) -> frozenset[str]:
+    """The jobs that a client has paused, after one more command that was accepted."""
+    job = _PAUSES.get(str(command.get("execute")))
+    if job is not None:
+        return paused | {command["arguments"][job]}
+    job = _RESUMES.get(str(command.get("execute")))
+    return paused if job is None else paused - {command["arguments"][job]}
+
+
+def send(command: Command) -> Work:
+    """Send one of QEMU's own commands and return its reply."""
+    message: Message = {"event": None}
+    request: Command | None = command
+    while "event" in message:
+        # Whether it takes too long to be answered is not decided here.
+        with suppress(OutOfTimeError):
+            message = yield request
+        request = None
+    return message
+
+
+def settled(work: Work, command: Command, place: Surroundings) -> Work:
+    """Carry out a command, and wait until no job is paused by a drain any more."""
+    reply = yield from work
+    paused = paused_by(command, place.paused) if "return" in reply else place.paused
+    with suppress(OutOfTimeError):
+        while any(s in _PAUSED and job not in paused for job, s in place.statuses.items()):
+            yield None
+    return reply
+
+
+def begin(command: Command, place: Surroundings) -> Work:
+    """Carry out one of our own commands."""
+    arguments = command.get("arguments", {})
+    try:
+        return (yield from _OWN[command["execute"]](arguments, place))
+    except (KeyError, TypeError, ValueError) as error:
+        return _refusal(f"{command['execute']} cannot be carried out: {error!r}")
+
+
+def _refusal(text: str) -> Reply:
+    return {"error": {"class": "GenericError", "desc": text}}
+
+
+def _ask(command: Command) -> Generator[Command | None, Message, Reply]:
+    """Send a command and return its reply, whatever else comes first."""
+    message = yield command
+    while "event" in message:
+        message = yield None
+    return message
+
+
+def _wait(arguments: dict[str, Any], place: Surroundings) -> Work:
+    job, wanted = arguments["id"], arguments["status"]
+    progress = arguments.get("progress")
+    try:
+        reached = yield from _reach(job, wanted, place.statuses)
+        while reached and progress is not None and (yield from _progress(job)) < progress:
+            reached = place.statuses.get(job, _GONE) == wanted
+    except OutOfTimeError:
+        # One that still answers does not hang: then the job just goes another way.
+        yield from _ask(_QUERY_JOBS)
+        reached = False
+    if reached:
+        return {"return": {"status": wanted}}
+    got = place.statuses.get(job, _GONE)
+    return _refusal(NOT_REACHED.text.format(id=job, status=wanted, got=got))
+
+
+def _reach(
+    job: str, wanted: str, statuses: dict[str, str]
+) -> Generator[Command | None, Message, bool]:
+    """Wait for the status; False as soon as it cannot come any more."""
+    while True:
+        status = statuses.get(job, _GONE)
+        if status in {wanted, _GONE}:
+            return status == wanted
+        if status == "concluded":
+            # Being dismissed may follow at once, and is heard of before this is answered.
+            yield from _ask(_QUERY_JOBS)
+            return statuses.get(job, _GONE) == wanted
+        yield None
+
+
+def _progress(job: str) -> Generator[Command | None, Message, int]:
+    reply = yield from _ask(_QUERY_JOBS)
+    found = [each["current-progress"] for each in reply["return"] if each["id"] == job]
+    return found[0] if found else -1
+
+
+def _read(arguments: dict[str, Any], place: Surroundings) -> Work:
+    def use(disk: Disk) -> Json:
+        return disk.runs()
+
+    return (yield from _through_export(arguments["node"], place, use, writable=False))
+
+
+def _write(arguments: dict[str, Any], place: Surroundings) -> Work:
+    offset, length, pattern = (arguments[name] for name in ("offset", "length", "pattern"))
+
+    def use(disk: Disk) -> Json:
+        disk.write(offset, length, pattern)
+        return {}
+
+    return (yield from _through_export(arguments["node"], place, use, writable=True))
+
+
+def _through_export(
+    node: str, place: Surroundings, use: Callable[[Disk], Json], *, writable: bool
+) -> Work:
+    """Export a node, use it as a guest does, and take everything back."""
+    if place.server is None and not place.own.running:
+        address = {"type": "unix", "data": {"path": place.own.address, "abstract": True}}
+        reply = yield from _ask({"execute": "nbd-server-start", "arguments": {"addr": address}})
+        if "error" in reply:
+            return reply
+        place.own.running = True
+    reply = yield from _exported(node, place, use, writable=writable)
+    if place.own.running and not place.keep:
+        yield from _ask(STOP_SERVER)
+        place.own.running = False
+    return reply
+
+
+def _exported(
+    node: str, place: Surroundings, use: Callable[[Disk], Json], *, writable: bool
+) -> Work:
+    options = {"type": "nbd", "id": EXPORT, "node-name": node, "name": EXPORT, "writable": writable}
+    reply = yield from _ask({"execute": "block-export-add", "arguments": options})
+    if "error" in reply:
+        return reply
+    with ExitStack() as connection:
+        try:
+            address = place.server or f"\0{place.own.address}"
+            disk = connection.enter_context(Disk(address, EXPORT, _NBD_WITHIN))
+            reply = {"return": use(disk)}
+        except NBDError as error:
+            reply = _refusal(str(error))
+        # The connection is left to the server to close: a client that goes by itself while the
+        # node is in an iothread makes 7.2.22 abort.
+        yield from _deleted()
+    return reply
+
+
+def _deleted() -> Generator[Command | None, Message, None]:
+    """Delete our export, and wait until it is gone."""
+    deletion = {"id": EXPORT, "mode": "hard"}
+    message = yield {"execute": "block-export-del", "arguments": deletion}
+    # The reply and the event come in either order.
+    replied = gone = False
+    while True:
+        if "event" not in message:
+            replied, gone = True, gone or "error" in message
+        elif message["event"] == DELETED and message["data"]["id"] == EXPORT:
+            gone = True
+        if replied and gone:
+            return
+        message = yield None
+
+
+_OWN: dict[str, Callable[[dict[str, Any], Surroundings], Work]] = {
+    WAIT: _wait,
+    READ: _read,
+    WRITE: _write,
+}

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""As much of an NBD client as a guest needs that reads and writes whole nodes.
+
+Newstyle negotiation with fixed options, simple replies (the NBD protocol, doc/proto.md).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MOST_BYTES = 1 << 32
+"""The longest disk that is read: longer ones take minutes."""
+
+_NEWSTYLE = b"NBDMAGICIHAVEOPT"
+_FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
+_GO = 7
+_INFO = 3
+_ACK = 1
+_REFUSED = 1 << 31
+_REPLY_TO_OPTION = 0x0003E889045565A9
+_REQUEST, _SIMPLE_REPLY = 0x25609513, 0x67446698
+_READ, _WRITE, _FLUSH = 0, 1, 3
+_CHUNK = 1 << 19
+_BLOCK = 4096
+_RUN = re.compile(rb"([^\0])\1*")
+
+Runs = list[list[int]]
+"""``[start, end, value]`` of every run of equal bytes that are not zero."""
+
+
+class NBDError(Exception):
+    """The server refused something, or what came is no NBD."""
+
+
+class Disk:
+    """An export that a client is connected to. A context manager."""
+
+    def __init__(self, address: str, export: str, timeout: float) -> None:
+        """Connect to the server at a Unix socket (a leading NUL: in the abstract namespace).
+
+        `timeout` is in seconds for each single step. Raises NBDError.
+        """
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(timeout)
+        self.size = 0
+        try:
+            _connect(self._sock, address)
+            self._negotiate(export.encode())
+        except OSError as error:
+            self._sock.close()
+            raise NBDError(f"no NBD connection: {error}") from error
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._sock.close()
+
+    def runs(self) -> Runs:
+        """Read the whole disk and return what is not zero. Raises NBDError."""
+        if self.size > MOST_BYTES:
+            raise NBDError(f"a disk of {self.size} bytes is too long to be read")
+        found: Runs = []
+        for start in range(0, self.size, _CHUNK):
+            length = min(_CHUNK, self.size - start)
+            self._request(_READ, start, length)
+            add_runs(found, start, self._receive(length))
+        return found
+
+    def write(self, offset: int, length: int, pattern: int) -> None:
+        """Write `length` bytes of the value `pattern`, and make it last. Raises NBDError."""
+        end = offset + length
+        for start in range(offset, end, _CHUNK):
+            count = min(_CHUNK, end - start)
+            self._request(_WRITE, start, count, bytes([pattern]) * count)
+        self._request(_FLUSH, 0, 0)
+
+    def _request(self, kind: int, offset: int, length: int, data: bytes = b"") -> None:
+        head = struct.pack(">IHHQQI", _REQUEST, 0, kind, 0, offset, length)
+        try:
+            self._sock.sendall(head + data)
+        except OSError as error:
+            raise NBDError(f"the NBD connection is lost: {error}") from error
+        magic, number, _ = struct.unpack(">IIQ", self._receive(16))
+        if magic != _SIMPLE_REPLY:
+            raise NBDError("the server sends what is no simple reply")
+        if number:
+            raise NBDError(f"NBD error {number}")
+
+    def _negotiate(self, export: bytes) -> None:
+        name = struct.pack(">I", len(export)) + export
+        choice = struct.pack(">II", _GO, len(name) + 2) + name + struct.pack(">H", 0)
+        flags = struct.pack(">I", _FIXED_NEWSTYLE | _NO_ZEROES)
+        self._sock.sendall(flags + b"IHAVEOPT" + choice)
+        if self._receive(18)[:16] != _NEWSTYLE:
+            raise NBDError("the server is no newstyle NBD server")
+        kind = 0
+        while kind != _ACK:
+            magic, _, kind, length = struct.unpack(">QIII", self._receive(20))
+            data = self._receive(length)
+            if magic != _REPLY_TO_OPTION:
+                raise NBDError("the server sends what is no reply to an option")
+            if kind & _REFUSED:
+                raise NBDError(data.decode(errors="replace") or f"NBD refusal {kind}")
+            if kind == _INFO and data[:2] == b"\0\0":
+                (self.size,) = struct.unpack(">Q", data[2:10])
+
+    def _receive(self, length: int) -> bytes:
+        data = bytearray(length)
+        view = memoryview(data)
+        while view:
+            try:
+                count = self._sock.recv_into(view)
+            except OSError as error:
+                raise NBDError(f"the NBD connection is lost: {error}") from error
+            if not count:
+                raise NBDError("the NBD connection is lost")
+            view = view[count:]
+        return bytes(data)
+
+
+def _connect(sock: socket.socket, address: str) -> None:
+    """Connect to a path of any length, although an address has only 108 bytes."""
+    if address.startswith("\0"):
+        sock.connect(address)
+        return
+    with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
+        link = Path(scratch) / "socket"
+        link.symlink_to(address)
+        sock.connect(str(link))
+
+
+def add_runs(found: Runs, start: int, data: bytes) -> None:
+    """Add the runs of `data`, which lies at `start`; the last run found may go on."""
+    for at in range(0, len(data), _BLOCK):
+        block = data[at : at + _BLOCK]
+        first = block[:1]
+        if block == first * len(block):
+            spans = [(0, len(block))] if first != b"\0" else []
+        else:
+            spans = [match.span() for match in _RUN.finditer(block)]
+        for low, high in spans:
+            run = [start + at + low, start + at + high, block[low]]
+            if found and found[-1][1:] == [run[0], run[2]]:
+                found[-1][1] = run[1]
+            else:
+                found.append(run)
