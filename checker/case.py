@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Case files: one JSON document per failure, from which everything else can start.
 
-A case may come from a stranger. Reading one validates its shape strictly and
-refuses every file name, in images and in commands, that would leave the scratch
-directory in which it is replayed. ``docs/case-format.md`` describes the format for readers.
+A case may come from a stranger. Reading one validates its shape strictly and refuses whatever
+reaches out of the scratch directory in which it is replayed (:mod:`checker.containment`).
+``docs/case-format.md`` describes the format for readers.
 """
 
 from __future__ import annotations
@@ -15,51 +15,55 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
 
+from checker.containment import Amount, Length, Pattern, check_command, check_images
 from checker.errors import CaseError
-from model.trace import ImageSpec, Json, Observation, Trace
+from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
 
 _MOST_BYTES = 64 * 1024 * 1024
-_IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
-_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
-# Members whose values are names of nodes or objects, and therefore never opened as files.
-_NAME_KEYS = frozenset(
-    {"node-name", "id", "device", "node", "overlay", "parent", "child", "driver", "execute"}
-)
 
 
 class ImageEntry(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True
 ):
-    """An image file to create; ``size`` is in bytes, the names are plain file names."""
+    """An image file to create; ``size`` is in bytes, the names are plain file names.
+
+    ``data`` are runs ``[offset, length, value]`` of bytes that are written one after the other.
+    """
 
     name: str
     format: str
-    size: Annotated[int, Meta(ge=0, le=2**62)]
+    size: Amount
     backing: str | None = None
     backing_format: str | None = None
+    data: list[tuple[Amount, Length, Pattern]] = []
+
+    def spec(self) -> ImageSpec:
+        """The image as traces have it."""
+        return ImageSpec(
+            self.name, self.format, self.size, self.backing, self.backing_format, tuple(self.data)
+        )
 
 
 class ObservationEntry(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True
 ):
-    """What a step showed: the reply, and where it was asked for the nodes and the graph."""
+    """What a step showed: the reply, and what it was asked for: the graph, jobs and exports."""
 
     reply: dict[str, Any]
     nodes: list[dict[str, Any]] | None = None
     graph: dict[str, Any] | None = None
     events: list[dict[str, Any]] = []
+    jobs: list[dict[str, Any]] | None = None
+    exports: list[dict[str, Any]] | None = None
 
 
 class StepEntry(
@@ -102,10 +106,7 @@ class Case(
     def trace(self) -> Trace:
         """The images and commands, ready to be replayed."""
         return Trace(
-            images=tuple(
-                ImageSpec(i.name, i.format, i.size, i.backing, i.backing_format)
-                for i in self.images
-            ),
+            images=tuple(image.spec() for image in self.images),
             commands=tuple(step.command for step in self.steps),
         )
 
@@ -140,14 +141,21 @@ class Case(
 def _observation(entry: ObservationEntry | None) -> Observation | None:
     if entry is None:
         return None
-    return Observation(entry.reply, entry.nodes, entry.graph, tuple(entry.events))
+    return Observation(
+        entry.reply, entry.nodes, entry.graph, tuple(entry.events), entry.jobs, entry.exports
+    )
 
 
 def _entry(observation: Observation | None) -> ObservationEntry | None:
     if observation is None:
         return None
     return ObservationEntry(
-        observation.reply, observation.nodes, observation.graph, list(observation.events)
+        observation.reply,
+        observation.nodes,
+        observation.graph,
+        list(observation.events),
+        observation.jobs,
+        observation.exports,
     )
 
 
@@ -166,7 +174,7 @@ def from_finding(finding: Finding, provenance: dict[str, str] | None = None) -> 
         release=finding.release,
         seed=finding.seed,
         images=[
-            ImageEntry(i.name, i.format, i.size, i.backing, i.backing_format)
+            ImageEntry(i.name, i.format, i.size, i.backing, i.backing_format, list(i.data))
             for i in finding.images
         ],
         steps=[
@@ -184,53 +192,6 @@ def file_name(kind: FindingKind, dialect: str, signature: str) -> str:
     digest = hashlib.sha256(signature.encode()).hexdigest()[:10]
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", dialect).strip("-")[:60]
     return f"{plain}-{kind}-{digest}.json"
-
-
-def _strings(value: Json, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in a JSON value with the member that holds it (list items: their list's)."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item, key)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _strings(item, name.rsplit(".", 1)[-1])
-
-
-_HARMLESS = frozenset({"/dev/null"})
-"""Files outside of the directory that nobody can spoil."""
-
-
-def _leaves_scratch(text: str) -> bool:
-    """Whether a file name leads out of the directory that the daemon runs in."""
-    if text.startswith("json:"):
-        try:
-            inner = json.loads(text[len("json:") :])
-        except ValueError:
-            return False
-        return any(_leaves_scratch(s) for k, s in _strings(inner) if k not in _NAME_KEYS)
-    prefix = _PROTOCOL.match(text)
-    if prefix:
-        text = text[prefix.end() :]
-        if text.startswith("//"):  # an address on the network, or file:///path
-            return True
-    return (text not in _HARMLESS and text.startswith(("/", "~"))) or ".." in text.split("/")
-
-
-def _check_names(case: Case) -> None:
-    seen: set[str] = set()
-    for image in case.images:
-        for name in (image.name, image.backing):
-            if name is not None and not _IMAGE_NAME.fullmatch(name):
-                raise CaseError(f"the image name {name!r} is not a plain file name")
-        if image.name in seen:
-            raise CaseError(f"two images are called {image.name!r}")
-        seen.add(image.name)
-    for number, step in enumerate(case.steps, 1):
-        for key, text in _strings(step.command):
-            if key not in _NAME_KEYS and _leaves_scratch(text):
-                raise CaseError(f"step {number} names the file {text!r} outside its directory")
 
 
 def _no_constant(word: str) -> NoReturn:
@@ -260,7 +221,9 @@ def decode(data: bytes) -> Case:
         raise CaseError(f"not a valid case: {error}") from None
     if case.difference is not None and case.difference.step >= max(1, len(case.steps)):
         raise CaseError("not a valid case: its difference is at a step that it does not have")
-    _check_names(case)
+    check_images(case.trace().images)
+    for number, step in enumerate(case.steps, 1):
+        check_command(number, step.command)
     return case
 
 

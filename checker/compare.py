@@ -2,8 +2,9 @@
 """Comparing what the model expects with what a real target showed, step by step.
 
 Everything either side reports is compared: a member that only one of them has is a
-difference. The exceptions are the few entries of :data:`MASKS`. Names that QEMU
-generated are equal up to a renaming that must be the same along the whole trace.
+difference. The exceptions are the few entries of :data:`MASKS` and of
+:data:`NORMALISATIONS`. Names that QEMU generated are equal up to a renaming that must be the
+same along the whole trace.
 """
 
 from __future__ import annotations
@@ -31,6 +32,26 @@ MASKS: tuple[Mask, ...] = (
     Mask("actual-size", "bytes that the host's file system happens to allocate for an image"),
 )
 """Every exception to equality. Listed by ``reopencheck doctor --masks``; fewer than ten."""
+
+
+@attrs.frozen
+class Normalisation:
+    """Something that both sides are rid of before they are compared, and why."""
+
+    what: str
+    reason: str
+
+
+NORMALISATIONS: tuple[Normalisation, ...] = (
+    Normalisation(
+        "JOB_STATUS_CHANGE to paused and back to running, to standby and back to ready",
+        "every drain pauses the jobs on what it drains; how often QEMU drains is its own business",
+    ),
+    Normalisation(
+        "the order of events of different jobs and exports",
+        "they work side by side; only the order for each of them is promised",
+    ),
+)
 
 _MASKED = frozenset(mask.member for mask in MASKS)
 
@@ -134,21 +155,32 @@ def _compare_members(
     return None
 
 
-def _compare_nodes(
-    expected: Sequence[dict[str, Json]], got: Sequence[dict[str, Json]], names: Renaming
+def _compare_named(
+    what: str,
+    member: str,
+    expected: Sequence[dict[str, Json]],
+    got: Sequence[dict[str, Json]],
+    names: Renaming,
 ) -> Mismatch | None:
-    """Compare two answers of ``query-named-block-nodes``: a list, newest first."""
-    left = [str(node.get("node-name")) for node in expected]
-    right = [str(node.get("node-name")) for node in got]
+    """Compare two lists of things that have a name: nodes, jobs, exports; newest first."""
+    left = [str(each.get(member)) for each in expected]
+    right = [str(each.get(member)) for each in got]
     if len(left) != len(right):
-        return Mismatch("nodes", left, right)
+        return Mismatch(what, left, right)
     if not all(names.equal(e, g) for e, g in zip(left, right, strict=True)):
-        return Mismatch("nodes", left, right)
+        return Mismatch(what, left, right)
     for name, e, g in zip(right, expected, got, strict=True):
-        found = _compare_members(e, g, f"nodes[{name}]", names)
+        found = _compare_members(e, g, f"{what}[{name}]", names)
         if found is not None:
             return found
     return None
+
+
+def _compare_nodes(
+    expected: Sequence[dict[str, Json]], got: Sequence[dict[str, Json]], names: Renaming
+) -> Mismatch | None:
+    """Compare two answers of ``query-named-block-nodes``."""
+    return _compare_named("nodes", "node-name", expected, got, names)
 
 
 Edge = tuple[str, str, str, tuple[str, ...], tuple[str, ...]]
@@ -236,20 +268,81 @@ def _within_reply(found: Mismatch | None) -> Mismatch | None:
     return None if found is None else attrs.evolve(found, path=f"reply.return: {found.path}")
 
 
-def compare_step(expected: Observation, got: Observation, names: Renaming) -> Mismatch | None:
-    """The first difference of one step, or None: reply first, then events, nodes and graph.
+_BACK = {"running": "paused", "ready": "standby"}
 
-    A part that either side was not asked for (None) is not compared.
+Event = dict[str, Json]
+
+
+def _subject(event: Event) -> str:
+    """What an event is about: the name of a job or an export, otherwise just the kind of event."""
+    data = event.get("data", {})
+    return str(data.get("device") or data.get("id") or event.get("event"))
+
+
+def _status(event: Event) -> str | None:
+    return event["data"].get("status") if event.get("event") == "JOB_STATUS_CHANGE" else None
+
+
+def _told(events: Sequence[Event], number: int) -> object:
+    """One of the events in words, without what it is about."""
+    if number >= len(events):
+        return ABSENT
+    event = events[number]
+    data = event.get("data", {})
+    words = [f"{key}={data[key]}" for key in sorted(data) if key not in {"id", "device"}]
+    return " ".join([str(event.get("event")), *words])
+
+
+class _Events:
+    """The events of both sides so far, those of each job and export by themselves."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, list[Event]] = {}
+        self._got: dict[str, list[Event]] = {}
+        self._new: dict[str, None] = {}
+
+    def take(self, expected: Iterable[Event], got: Iterable[Event]) -> None:
+        """Add the events of a step."""
+        for events, side in ((expected, self._expected), (got, self._got)):
+            for event in events:
+                subject = _subject(event)
+                self._new[subject] = None
+                told = side.setdefault(subject, [])
+                back = _BACK.get(_status(event) or "")
+                if back is not None and told and _status(told[-1]) == back:
+                    told.pop()
+                else:
+                    told.append(event)
+
+    def compare(self, names: Renaming) -> Mismatch | None:
+        """The first difference, now that both sides are at rest."""
+        for subject in self._new:
+            left, right = self._expected.get(subject, []), self._got.get(subject, [])
+            equal = [_compare(e, g, "", names) is None for e, g in zip(left, right, strict=False)]
+            if not all(equal) or len(left) != len(right):
+                number = equal.index(False) if False in equal else len(equal)
+                return Mismatch(f"events[{subject}]", _told(left, number), _told(right, number))
+        self._new.clear()
+        return None
+
+
+def compare_step(expected: Observation, got: Observation, names: Renaming) -> Mismatch | None:
+    """The first difference of one step, or None: reply first, then nodes, graph, jobs, exports.
+
+    A part that either side was not asked for (None) is not compared. Events are a matter of the
+    whole trace.
     """
     if ("error" in expected.reply) != ("error" in got.reply):
         return Mismatch("reply", expected.reply, got.reply)
     found = _compare_replies(expected.reply, got.reply, names)
-    if found is None:
-        found = _compare(expected.events, list(got.events), "events", names)
     if found is None and expected.nodes is not None and got.nodes is not None:
         found = _compare_nodes(expected.nodes, got.nodes, names)
     if found is None and expected.graph is not None and got.graph is not None:
         found = _compare_graphs(expected.graph, got.graph, names)
+    if found is None and expected.jobs is not None and got.jobs is not None:
+        found = _compare_named("jobs", "device", expected.jobs, got.jobs, names)
+    if found is None and expected.exports is not None and got.exports is not None:
+        found = _compare_named("exports", "id", expected.exports, got.exports, names)
     return found
 
 
@@ -271,6 +364,8 @@ def _without_repeated(
         None if nodes else expected.nodes,
         None if graph else expected.graph,
         expected.events,
+        expected.jobs,
+        expected.exports,
     )
     return left, got
 
@@ -290,12 +385,20 @@ def compare_trace(
 ) -> StepMismatch | None:
     """The first difference along the steps that both sides have, or None.
 
-    A target that died has fewer steps; that is reported by the replay, not here.
+    Events are compared wherever the target was observed, and at the end: a step that was not is
+    in the midst of something. A target that died has fewer steps; that is reported by the replay,
+    not here.
     """
     names = Renaming()
+    events = _Events()
     before: tuple[Observation, Observation] | None = None
+    last = min(len(expected), len(got)) - 1
     for number, (left, right) in enumerate(zip(expected, got, strict=False)):
         found = compare_step(*_without_repeated(left, right, before), names)
+        if left.events or right.events:
+            events.take(left.events, right.events)
+        if found is None and (right.nodes is not None or number == last):
+            found = events.compare(names)
         before = (left, right)
         if found is not None:
             return StepMismatch(number, found.path, found.expected, found.got)

@@ -139,7 +139,9 @@ def summary_lines(summary: Summary) -> list[str]:
         f"  rules       {reached}; {refusals}",
         f"  time        {summary.seconds:.1f} s, {summary.commands_per_second:.0f} commands/s",
     ]
-    if summary.command == "diff":
+    if any(count for _, count in summary.job_states):
+        lines += _users_lines(summary)
+    if summary.command != "check":
         lines.append(
             f"  divergences {summary.divergences}, known {summary.known},"
             f" deaths {summary.crashes}, not confirmed {summary.unconfirmed}"
@@ -157,6 +159,18 @@ def summary_lines(summary: Summary) -> list[str]:
             lines.append(f"  {name}: {', '.join(missing)}")
     for number, finding in enumerate(summary.findings, 1):
         lines += finding_lines(number, finding)
+    return lines
+
+
+def _users_lines(summary: Summary) -> list[str]:
+    """What jobs did, and how much of it the run saw."""
+    states = ", ".join(f"{state} {count}" for state, count in summary.job_states if count)
+    with_job = _share(summary.reopened_with_job, summary.examples)
+    with_data = _share(summary.read_data, summary.examples)
+    lines = [f"  job states  {states}"]
+    if summary.unvisited:
+        lines.append(f"  no job was  {', '.join(summary.unvisited)}")
+    lines.append(f"  examples    {with_job} reopen beside a job, {with_data} compare data")
     return lines
 
 

@@ -19,6 +19,7 @@ from checker.interrupts import listening
 from checker.judge import Example, Oracle, Replayer, Verdict, finding, judge
 from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no_law
 from checker.reduce import reduce_trace
+from checker.settling import settled, through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from targets.pool import Finished
     from targets.replay import Replay
 
-_REDUCE_SECONDS = 20.0
+REDUCE_SECONDS = 20.0
 """The longest that the reduction of one finding takes."""
 _LEAST_SECONDS = 1.0
 """What it gets even when the run's own time is over."""
@@ -207,7 +208,7 @@ class _Comparison:
 
     def _reduce(self, example: Example, verdict: Verdict) -> None:
         now = time.monotonic()
-        end = now + _REDUCE_SECONDS
+        end = now + REDUCE_SECONDS
         if self.end is not None:
             end = min(end, max(self.end, now + _LEAST_SECONDS))
         died = verdict.kind != "divergence"
@@ -225,9 +226,14 @@ class _Comparison:
                 and candidate.hazard_before(found.step) is None
             )
 
-        start = attrs.evolve(example.trace, commands=example.trace.commands[: verdict.step + 1])
+        commands = example.trace.commands
+        start = attrs.evolve(example.trace, commands=commands[: through(commands, verdict.step)])
         reduction = reduce_trace(
-            start, same, self._options.reduce_replays, lambda: time.monotonic() > end
+            start,
+            same,
+            self._options.reduce_replays,
+            lambda: time.monotonic() > end,
+            lambda changed: settled(changed, self._tally.dialect),
         )
         small = Example(reduction.trace, self._sides.oracle(reduction.trace))
         final = self._sides.confirm(small.trace)

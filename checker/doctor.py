@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.compare import MASKS
+from checker.compare import MASKS, NORMALISATIONS
 from model.dialect import DIALECTS, Dialect, nearest_dialect
-from targets.binaries import DAEMON, QEMU_IMG, Build, find_daemon, find_qemu_img
+from targets.binaries import (
+    DAEMON,
+    QEMU_IMG,
+    QEMU_IO,
+    Build,
+    find_daemon,
+    find_qemu_img,
+    find_qemu_io,
+)
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
@@ -86,6 +94,7 @@ def parts() -> tuple[Part, ...]:
         Part("python", present=True, found=platform.python_version()),
         _program(DAEMON, find_daemon),
         _program(QEMU_IMG, find_qemu_img),
+        _program(QEMU_IO, find_qemu_io),
     ]
     if found[1].present:
         dialect, note = dialect_for(find_daemon(DAEMON))
@@ -108,5 +117,6 @@ def as_json(every: tuple[Part, ...], known: Mapping[str, list[str]]) -> dict[str
         "parts": [part.as_json() for part in every],
         "dialects": sorted(DIALECTS),
         "masks": [{"member": mask.member, "reason": mask.reason} for mask in MASKS],
+        "normalisations": [{"what": n.what, "reason": n.reason} for n in NORMALISATIONS],
         "known_issues": [{"hazard": h, "cases": cases} for h, cases in known.items()],
     }

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from checker.judge import Example, Expectation
+from checker.judge import Example
 from checker.laws import Law, Violation
-from checker.oracle import observe
+from checker.oracle import expectation, observe
 from model.trace import Command, Observation, Trace
 from strategies import Enough, OnStep, OnTrace, machine_for, run
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checker.diff import Generator
+    from checker.judge import Expectation
     from checker.tally import Amount
     from model import BlockState, Outcome
     from model.dialect import Dialect
@@ -111,7 +112,7 @@ def examples(dialect: Dialect, amount: Amount, *, mutant: bool = False) -> Gener
             expectations: list[Expectation] = []
             commands = trace.commands
             try:
-                expectations.extend(observe(outcomes, dialect))
+                expectations.extend(observe(commands, outcomes, dialect))
             except Exception:  # noqa: BLE001  # the model's: found again where it is counted
                 commands = commands[: len(expectations) + 1]
             sink(Example(attrs.evolve(trace, commands=commands), tuple(expectations)))
@@ -147,8 +148,7 @@ def checked(
             found, violation, step = violation, None, 0
             # Nobody looks at the graphs, so they are not worked out.
             expectations = tuple(
-                Expectation(Observation(o.reply, None, None), o.accepted, o.refused, o.hazards)
-                for o in outcomes
+                expectation(Observation(o.reply, None, None, o.events), o) for o in outcomes
             )
             complete = len(outcomes) == len(trace.commands)
             sink(Checked(Example(trace, expectations), found, complete))

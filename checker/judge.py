@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from checker.compare import ABSENT, StepMismatch, compare_trace
-from checker.signature import command_name, of_death, of_divergence
+from checker.settling import through
+from checker.signature import of_death, of_divergence, told_command
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Expectation:
-    """What the model says of one step, by which rules it decided, and which defects it met."""
+    """What the model says of one step, by which rules it decided, and which defects it met.
+
+    ``busy`` says whether a job is alive after it, at work or at rest.
+    """
 
     observation: Observation
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
     ended: bool = False
+    busy: bool = False
 
     @property
     def rule(self) -> str:
@@ -95,8 +100,8 @@ def judge(example: Example, replay: Replay) -> Verdict | None:
     if replay.death is None and end is not None:
         return Verdict(
             "divergence",
-            f"{command_name(example.trace.commands[end])} | process | ended | goes on",
-            f"{command_name(example.trace.commands[end])}: expected the daemon to end itself",
+            f"{told_command(example.trace, end)} | process | ended | goes on",
+            f"{told_command(example.trace, end)}: expected the daemon to end itself",
             end,
             "process",
             "ended",
@@ -117,7 +122,7 @@ def judge(example: Example, replay: Replay) -> Verdict | None:
     return Verdict(
         "divergence",
         signature,
-        _title(example.trace, mismatch),
+        title(example.trace, mismatch),
         mismatch.step,
         mismatch.path,
         mismatch.expected,
@@ -142,7 +147,7 @@ def _death(trace: Trace, death: Death) -> Verdict:
     else:
         cause = "no reply in time"
     step = min(death.step, max(0, len(trace.commands) - 1))
-    command = command_name(trace.commands[step]) if trace.commands else "?"
+    command = told_command(trace, step)
     said = f": {words}" if words else ""
     return Verdict(
         death.kind,
@@ -162,8 +167,9 @@ def _answer(value: object) -> str:
     return text if len(text) <= 160 else text[:157] + "..."  # noqa: PLR2004  # two lines of text
 
 
-def _title(trace: Trace, mismatch: StepMismatch) -> str:
-    command = command_name(trace.commands[mismatch.step])
+def title(trace: Trace, mismatch: StepMismatch) -> str:
+    """A difference in one line for people."""
+    command = told_command(trace, mismatch.step)
     expected, got = _answer(mismatch.expected), _answer(mismatch.got)
     return f"{command}: {mismatch.path}: expected {expected}, got {got}"
 
@@ -188,9 +194,13 @@ def finding(
     dialect: str,
     seed: int | None,
 ) -> Finding:
-    """The finding that a verdict stands for; the trace ends at the step that shows it."""
+    """The finding that a verdict stands for; the trace ends at the step that shows it.
+
+    Waits that belong to that step are kept: it would be observed at another time without them.
+    """
     steps = []
-    for number, command in enumerate(example.trace.commands[: verdict.step + 1]):
+    commands = example.trace.commands
+    for number, command in enumerate(commands[: through(commands, verdict.step)]):
         got = replay.observations[number] if number < len(replay.observations) else None
         expected = None
         if number < len(example.expectations):  # not where the model itself broke

@@ -13,7 +13,8 @@ import attrs
 
 from checker.oracle import expect
 from checker.reduce import reduce_trace
-from checker.signature import command_name, names_in, normalised
+from checker.settling import settled
+from checker.signature import names_in, normalised, told_command
 from model import BlockState, Monitor, Outcome
 from model.trace import Command, Trace
 from reports.values import Difference, Finding, Step
@@ -64,7 +65,7 @@ def first_violation(trace: Trace, dialect: Dialect, law: Law) -> Violation | Non
 
 def signature(trace: Trace, violation: Violation) -> str:
     """The bucket of a violation: the command, the law, and what is wrong without names."""
-    command = command_name(trace.commands[violation.step])
+    command = told_command(trace, violation.step)
     told = normalised(violation.text, names_in(trace))
     return f"{command} | property | {violation.law} | {told}"
 
@@ -87,7 +88,9 @@ def keep_violation(
         found = first_violation(candidate, tally.dialect, law)
         return found is not None and signature(candidate, found) == wanted
 
-    reduction = reduce_trace(start, same, most_replays)
+    reduction = reduce_trace(
+        start, same, most_replays, settle=lambda changed: settled(changed, tally.dialect)
+    )
     last = first_violation(reduction.trace, tally.dialect, law)
     if last is not None and signature(reduction.trace, last) == wanted:
         note = f"reduced from {len(start.commands)} commands in {reduction.replays} replays"
@@ -105,7 +108,7 @@ def _finding(tally: Tally, trace: Trace, violation: Violation) -> Finding:
     return Finding(
         kind="property",
         signature=signature(trace, violation),
-        title=f"{command_name(commands[violation.step])}: {violation.law}: {violation.text}",
+        title=f"{told_command(trace, violation.step)}: {violation.law}: {violation.text}",
         images=trace.images,
         steps=tuple(
             Step(command, expected[number].observation if number < len(expected) else None)

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from checker.judge import Expectation, Oracle
-from model import Monitor, Outcome
-from model.trace import Observation, Trace
+from checker.settling import is_wait
+from model import Monitor, Outcome, step
+from model.trace import Observation, Trace, asks_for_users
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from model import BlockState
     from model.dialect import Dialect
+    from model.trace import Command, Json
 
 
 def oracle(dialect: Dialect) -> Oracle:
@@ -34,18 +39,65 @@ def expect(trace: Trace, dialect: Dialect) -> tuple[Expectation, ...]:
         monitor.execute(command)
         assert monitor.outcome is not None, "a command has an outcome"  # noqa: S101  # promised
         outcomes.append(monitor.outcome)
-    return tuple(observe(outcomes, dialect))
+    return tuple(observe(trace.commands, outcomes, dialect))
 
 
-def observe(outcomes: Iterable[Outcome], dialect: Dialect) -> Iterator[Expectation]:
-    """What the two queries of the graph would show after each of a trace's outcomes."""
+def observe(
+    commands: Sequence[Command], outcomes: Iterable[Outcome], dialect: Dialect
+) -> Iterator[Expectation]:
+    """What the queries would show after each of a trace's commands, asked when a target is.
+
+    Those are the two of the graph, and where the trace makes any, those of jobs and exports. After
+    a command that is followed by waiting for what it set going, nothing is asked.
+    """
     monitor = Monitor(dialect)
+    asks = _Asks(*asks_for_users(commands))
     last: Observation | None = None
-    for outcome in outcomes:
-        unchanged = outcome.state is monitor.state
+    for number, outcome in enumerate(outcomes):
+        waited = number + 1 < len(commands) and is_wait(commands[number + 1])
+        before = monitor.state
         monitor.state, monitor.outcome = outcome.state, outcome
-        if last is not None and unchanged:
-            last = Observation(outcome.reply, last.nodes, last.graph, outcome.events)
+        if waited:
+            yield expectation(Observation(outcome.reply, None, None, outcome.events), outcome)
+            last = None
+            continue
+        if last is not None and outcome.state is before:
+            last = attrs.evolve(last, reply=outcome.reply, events=outcome.events)
         else:
-            last = monitor.observe()
-        yield Expectation(last, outcome.accepted, outcome.refused, outcome.hazards, outcome.ended)
+            last = asks.add(monitor.observe(), outcome.state, dialect)
+        yield expectation(last, outcome)
+
+
+def expectation(observation: Observation, outcome: Outcome) -> Expectation:
+    """What is expected of a step, from what it shows and what the model says of it."""
+    return Expectation(
+        observation,
+        outcome.accepted,
+        outcome.refused,
+        outcome.hazards,
+        outcome.ended,
+        any(job.status != "concluded" for job in outcome.state.jobs.values()),
+    )
+
+
+@attrs.frozen
+class _Asks:
+    """Which users of the graph are asked for."""
+
+    jobs: bool
+    exports: bool
+
+    def add(self, observation: Observation, state: BlockState, dialect: Dialect) -> Observation:
+        """The observation with the answers."""
+        if not self.jobs and not self.exports:
+            return observation
+        return attrs.evolve(
+            observation,
+            jobs=_ask("query-block-jobs", state, dialect) if self.jobs else None,
+            exports=_ask("query-block-exports", state, dialect) if self.exports else None,
+        )
+
+
+def _ask(query: str, state: BlockState, dialect: Dialect) -> list[dict[str, Json]]:
+    answer: list[dict[str, Json]] = step(state, {"execute": query}, dialect).reply["return"]
+    return answer

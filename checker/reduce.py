@@ -2,7 +2,8 @@
 """Delta debugging of traces: the smallest trace that still shows the same thing.
 
 Works on any predicate over traces. A command that depends on one that was dropped
-simply fails in the replay, which does no harm as long as the predicate still holds.
+simply fails in the replay, which does no harm as long as the predicate still holds. Waits for
+jobs are no commands of their own here: they follow from the others.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from typing import Any, TypeVar
 
 import attrs
 
-from model.trace import Json, Trace
+from checker.settling import is_wait
+from model.commands.driving import DRIVING, WRITE
+from model.images import ImageError
+from model.trace import ImageSpec, Json, Trace
 
 T = TypeVar("T")
 
 Predicate = Callable[[Trace], bool]
+
+_SECTOR = 512
 
 
 class _Spent(Exception):  # noqa: N818  # leaves the search, is no error
@@ -41,16 +47,22 @@ class _Search:
         predicate: Predicate,
         most_replays: int,
         stopped: Callable[[], bool],
+        settle: Callable[[Trace], Trace],
     ) -> None:
         self.best = trace
         self.replays = 0
         self._predicate = predicate
         self._most = most_replays
         self._stopped = stopped
+        self._settle = settle
         self._asked: set[str] = {repr(trace)}
 
     def better(self, candidate: Trace) -> bool:
-        """Ask about a candidate, and keep it if the predicate holds."""
+        """Ask about a candidate with its waits put right, and keep it if the predicate holds."""
+        try:
+            candidate = self._settle(candidate)
+        except ImageError:
+            return False  # data on an image whose backing file is gone
         key = repr(candidate)
         if key in self._asked:
             return False
@@ -68,24 +80,32 @@ def _never() -> bool:
     return False
 
 
+def _as_it_is(trace: Trace) -> Trace:
+    return trace
+
+
 def reduce_trace(
     trace: Trace,
     predicate: Predicate,
     most_replays: int = 200,
     stopped: Callable[[], bool] = _never,
+    settle: Callable[[Trace], Trace] = _as_it_is,
 ) -> Reduction:
     """Shrink ``trace``, for which ``predicate`` holds.
 
     The predicate is asked at most ``most_replays`` times, and not at all once ``stopped``
-    says so. Commands go first, then images and members of arguments, until nothing can go.
+    says so. Commands go first, then images and their data, members of arguments, and what is
+    written, until nothing can go. ``settle`` puts the waits of a changed trace right.
     """
-    search = _Search(trace, predicate, most_replays, stopped)
+    search = _Search(trace, predicate, most_replays, stopped, settle)
     try:
         while True:
             before = search.best
             _drop_commands(search)
             _drop_images(search)
+            _drop_data(search)
             _drop_members(search)
+            _write_less(search)
             if search.best == before:
                 return Reduction(search.best, search.replays, finished=True)
     except _Spent:
@@ -96,7 +116,7 @@ def _drop_commands(search: _Search) -> None:
     def keeps(kept: Sequence[dict[str, Any]]) -> bool:
         return search.better(attrs.evolve(search.best, commands=tuple(kept)))
 
-    ddmin(search.best.commands, keeps)
+    ddmin([command for command in search.best.commands if not is_wait(command)], keeps)
 
 
 def _drop_images(search: _Search) -> None:
@@ -108,6 +128,48 @@ def _drop_images(search: _Search) -> None:
         return search.better(attrs.evolve(search.best, images=tuple(kept)))
 
     ddmin(search.best.images, keeps)
+
+
+def _drop_data(search: _Search) -> None:
+    """Drop what is written to images beforehand, then write less of what is left."""
+    for name in [image.name for image in search.best.images if image.data]:
+        _drop_data_of(search, name)
+
+
+def _drop_data_of(search: _Search, name: str) -> None:
+    def image() -> ImageSpec:
+        return next(image for image in search.best.images if image.name == name)
+
+    def keeps(data: Sequence[tuple[int, int, int]]) -> bool:
+        smaller = attrs.evolve(image(), data=tuple(data))
+        images = (smaller if each.name == name else each for each in search.best.images)
+        return search.better(attrs.evolve(search.best, images=tuple(images)))
+
+    for number in range(len(ddmin(image().data, keeps))):
+        data = image().data
+        offset, length, pattern = data[number]
+        for less in _lengths(length):
+            if not keeps((*data[:number], (offset, less, pattern), *data[number + 1 :])):
+                break
+
+
+def _write_less(search: _Search) -> None:
+    """Let commands that write write less."""
+    for number, command in enumerate(search.best.commands):
+        if command.get("execute") != WRITE:
+            continue
+        for less in _lengths(command["arguments"]["length"]):
+            smaller = {**command, "arguments": {**command["arguments"], "length": less}}
+            before, after = search.best.commands[:number], search.best.commands[number + 1 :]
+            if not search.better(attrs.evolve(search.best, commands=(*before, smaller, *after))):
+                break
+
+
+def _lengths(length: int) -> Iterator[int]:
+    """Smaller lengths, each half of the one before, in whole sectors."""
+    while length > _SECTOR:
+        length = max(_SECTOR, length // 2 // _SECTOR * _SECTOR)
+        yield length
 
 
 def ddmin(items: Sequence[T], holds: Callable[[Sequence[T]], bool]) -> tuple[T, ...]:
@@ -141,7 +203,7 @@ def _drop_members(search: _Search) -> None:
             changed = False
             commands = search.best.commands
             command = commands[number]
-            if "arguments" not in command:
+            if "arguments" not in command or command.get("execute") in DRIVING:
                 break
             for arguments in _without_one(command["arguments"]):
                 smaller = {**command, "arguments": arguments}

@@ -11,7 +11,7 @@ import attrs
 from checker.diff import Sides
 from checker.judge import Example
 from checker.oracle import oracle
-from targets.binaries import Build, find_qemu_img
+from targets.binaries import Build, find_qemu_img, find_qemu_io
 from targets.pool import Pool, Target
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 def open_sides(build: Build, dialect: Dialect) -> Iterator[Sides]:
     """The model in a dialect beside daemons of a build; no process is left afterwards.
 
-    Raises TargetError at once when there is no ``qemu-img`` or the daemon does not start.
+    Raises TargetError at once when there is no ``qemu-img`` or ``qemu-io``, or when the daemon
+    does not start.
     """
     find_qemu_img()
+    find_qemu_io()
     with Pool[Example](build) as pool, Target(build) as target:
         _ = target.daemon  # a daemon that does not start is told before the run, not in it
         yield Sides(oracle(dialect), pool, target.run, target.confirm)

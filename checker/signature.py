@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from checker.compare import ABSENT, StepMismatch
+from checker.settling import cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,17 +23,33 @@ _NUMBER = re.compile(r"(?<!\w)-?(?:0x[0-9a-fA-F]+|\d+)(?!\w)")
 _INDEX = re.compile(r"\[[^\]]*\]")
 # Members of a path that carry their whole meaning in the value, as words of QEMU's own.
 _WORDS = re.compile(r"[a-z][a-z0-9-]*")
+# Places where the difference is which names are there, and in which order.
+_LISTS = frozenset({"exports", "graph.edges", "graph.edges(order)", "graph.nodes", "jobs", "nodes"})
+# Members that give something a name: nodes, objects and jobs, exports, files.
+_NAMING = frozenset(
+    {
+        "export",
+        "filename",
+        "filter-node-name",
+        "id",
+        "job-id",
+        "name",
+        "node-name",
+        "path",
+        "snapshot-node-name",
+    }
+)
 
 
 def names_in(trace: Trace) -> frozenset[str]:
-    """The names that a trace gives to nodes, objects and files."""
+    """The names that a trace gives to nodes, objects, jobs, exports and files."""
     found: set[str] = {image.name for image in trace.images}
 
     def collect(value: Json) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 if isinstance(item, str):
-                    if key.rsplit(".", 1)[-1] in {"node-name", "id", "filename"} and item:
+                    if key.rsplit(".", 1)[-1] in _NAMING and item:
                         found.add(item)
                 else:
                     collect(item)
@@ -57,6 +74,16 @@ def command_name(command: dict[str, Json]) -> str:
     """What a command executes, or ``?`` if it says nothing sensible."""
     name = command.get("execute")
     return name if isinstance(name, str) else "?"
+
+
+def told_command(trace: Trace, step: int) -> str:
+    """What a step executes; of one that waits, what set going that which is waited for."""
+    commands = trace.commands
+    if step >= len(commands):
+        return "quit"
+    origin = cause(commands, step)
+    name = command_name(commands[origin])
+    return name if origin == step else f"{name}, waiting"
 
 
 def _told(value: object, names: frozenset[str]) -> str:
@@ -89,22 +116,33 @@ def of_divergence(
     got: Observation,
 ) -> str:
     """The bucket of a difference: command, place, the rule that decided, and both sides."""
+    path, left, right = _sides(trace, mismatch, expected, got)
+    told = f" | {left} | {right}" if left or right else ""
+    return f"{told_command(trace, mismatch.step)} | {path} | {rule}{told}"
+
+
+def of_wobble(trace: Trace, mismatch: StepMismatch, first: Observation, second: Observation) -> str:
+    """The bucket of what a target does differently the second time, in whichever order."""
+    path, left, right = _sides(trace, mismatch, first, second)
+    told = "".join(f" | {side}" for side in sorted((left, right)) if side)
+    return f"{told_command(trace, mismatch.step)} | {path} | repeated{told}"
+
+
+def _sides(
+    trace: Trace, mismatch: StepMismatch, expected: Observation, got: Observation
+) -> tuple[str, str, str]:
+    """The place of a difference and what both sides have there, told coarsely."""
     names = names_in(trace)
-    command = command_name(trace.commands[mismatch.step])
     path = _INDEX.sub("[]", mismatch.path)
     if mismatch.path in {"reply", "reply.return"} or mismatch.path.startswith("reply.error"):
-        path = "reply"
-        left, right = _short_answer(expected, names), _short_answer(got, names)
-    elif path in {"nodes", "graph.nodes", "graph.edges", "graph.edges(order)"}:
-        left = right = ""
-    else:
-        left, right = _told(mismatch.expected, names), _told(mismatch.got, names)
-    told = f" | {left} | {right}" if left or right else ""
-    return f"{command} | {path} | {rule}{told}"
+        return "reply", _short_answer(expected, names), _short_answer(got, names)
+    if path in _LISTS:
+        return path, "", ""
+    return path, _told(mismatch.expected, names), _told(mismatch.got, names)
 
 
 def of_death(trace: Trace, step: int, kind: str, cause: str, last_words: str) -> str:
     """The bucket of a daemon's death: command, way, signal or status, last line of stderr."""
-    command = command_name(trace.commands[step]) if step < len(trace.commands) else "quit"
+    command = told_command(trace, step)
     words = normalised(last_words, names_in(trace))
     return f"{command} | {kind} | {cause} | {words}"

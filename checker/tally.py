@@ -5,18 +5,34 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 
 from checker.case import from_finding, write
-from reports.values import Finding, RuleUse, Summary
+from model.commands.driving import READ
+from reports.values import Finding, RuleUse, RunKind, Summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checker.judge import Example
+    from checker.judge import Example, Expectation
     from model.dialect import Dialect
+
+
+JOB_STATES = (
+    "created",
+    "running",
+    "paused",
+    "ready",
+    "standby",
+    "waiting",
+    "pending",
+    "aborting",
+    "concluded",
+    "null",
+)
+"""The states of a job in the order of a life, as QMP calls them."""
 
 
 @attrs.frozen
@@ -33,7 +49,7 @@ class Tally:
 
     def __init__(
         self,
-        command: Literal["check", "diff"],
+        command: RunKind,
         dialect: Dialect,
         *,
         seed: int,
@@ -49,6 +65,7 @@ class Tally:
         self.target = target
         self.examples = self.commands = self.accepted = self.refused = 0
         self.divergences = self.known = self.crashes = self.unconfirmed = self.violations = 0
+        self.reopened_with_job = self.read_data = 0
         self.interrupted = False
         self.notes: list[str] = []
         self.witnesses: dict[str, int] = {}
@@ -58,6 +75,7 @@ class Tally:
         self._rule_accepted: Counter[str] = Counter()
         self._rule_refused: Counter[str] = Counter()
         self._known_issues: Counter[str] = Counter()
+        self._job_states: Counter[str] = Counter()
         self._start = time.monotonic()
 
     def count(self, example: Example) -> None:
@@ -72,6 +90,9 @@ class Tally:
             self._rule_accepted.update(expectation.accepted)
             self._rule_accepted.update(expectation.hazards)
             self._rule_refused.update(expectation.refused)
+            self._job_states.update(_entered(expectation))
+        self.reopened_with_job += _reopens_with_job(example)
+        self.read_data += _reads_data(example)
 
     def count_known(self, issue: str) -> None:
         """Count a trace that a known issue explains: a rule's or a case file's name."""
@@ -139,4 +160,39 @@ class Tally:
             notes=tuple(self.notes),
             witnesses=tuple(self.witnesses.items()),
             known_issues=tuple(sorted(self._known_issues.items())),
+            job_states=tuple((state, self._job_states[state]) for state in JOB_STATES),
+            reopened_with_job=self.reopened_with_job,
+            read_data=self.read_data,
         )
+
+
+def _entered(expectation: Expectation) -> list[str]:
+    """The states that jobs came to in one step."""
+    return [
+        event["data"]["status"]
+        for event in expectation.observation.events
+        if event["event"] == "JOB_STATUS_CHANGE"
+    ]
+
+
+def _reopens_with_job(example: Example) -> bool:
+    """Whether a node is reopened, or that is refused, while a job is alive.
+
+    A reopen that the input check refuses does not count.
+    """
+    busy = False
+    for command, expectation in zip(example.trace.commands, example.expectations, strict=False):
+        if busy and command.get("execute") == "blockdev-reopen":
+            checked = not any(rule.startswith("qapi.") for rule in expectation.refused)
+            if checked:
+                return True
+        busy = expectation.busy
+    return False
+
+
+def _reads_data(example: Example) -> bool:
+    """Whether what a guest reads is compared."""
+    return any(
+        command.get("execute") == READ and "return" in expectation.observation.reply
+        for command, expectation in zip(example.trace.commands, example.expectations, strict=False)
+    )

@@ -15,7 +15,7 @@ from reports import mermaid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reports.values import Finding, Summary
+    from reports.values import Finding, Step, Summary
 
 
 @attrs.frozen
@@ -27,6 +27,8 @@ class _Drawn:
     expected: str
     got: str
     script: str
+    users: tuple[tuple[str, str], ...] = ()
+    """Jobs and exports after the step, as expected and as seen."""
 
 
 def render(summary: Summary, scripts: Mapping[str, str] | None = None) -> str:
@@ -64,7 +66,27 @@ def _drawn(finding: Finding, scripts: Mapping[str, str]) -> _Drawn:
         mermaid.of_observation(last.expected if last else None),
         mermaid.of_observation(last.got if last else None),
         scripts.get(finding.signature, ""),
+        _users(last),
     )
+
+
+def _users(step: Step | None) -> tuple[tuple[str, str], ...]:
+    """What uses the graph after a step, on both sides, where anything does."""
+    if step is None:
+        return ()
+    sides = (("expected", step.expected), ("seen", step.got))
+    told = tuple((side, _told_users(seen)) for side, seen in sides if seen is not None)
+    return told if any(text for _, text in told) else ()
+
+
+def _told_users(seen: Observation) -> str:
+    jobs = [
+        f"{job.get('type')} job {job.get('device')} {job.get('status')}"
+        f" ({job.get('offset')} of {job.get('len')} bytes)"
+        for job in seen.jobs or ()
+    ]
+    exports = [f"export {each.get('id')} of {each.get('node-name')}" for each in seen.exports or ()]
+    return ", ".join([*jobs, *exports])
 
 
 def code(text: object) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
@@ -17,13 +17,28 @@ _LETTER = {"consistent-read": "r", "write": "w", "write-unchanged": "u", "resize
 _NOTHING = 'flowchart TD\n    empty["no nodes"]\n'
 
 
+Shape: TypeAlias = Literal["node", "job", "backend"]
+"""What a box stands for: a block node, a job, or a block backend (an export's, a job's own)."""
+
+_OUTLINE: dict[Shape, tuple[str, str]] = {
+    "node": ("[", "]"),
+    "job": ("{{", "}}"),
+    "backend": ("([", "])"),
+}
+
+
 @attrs.frozen
 class Box:
-    """A node of the graph: its name, its driver and whether it may be written to."""
+    """A node of the graph, or one of its users.
 
+    ``key`` is how arrows refer to it, ``name`` and ``told`` are what is written into it: the
+    driver and whether it may be written to, or a job's type and state.
+    """
+
+    key: str
     name: str
-    driver: str = ""
-    read_only: bool = False
+    told: str = ""
+    shape: Shape = "node"
 
 
 @attrs.frozen
@@ -35,12 +50,29 @@ class Arrow:
     child: str
     perm: tuple[str, ...] | None = None
     shared: tuple[str, ...] | None = None
+    frozen: bool = False
+
+
+def _node(key: str, name: str, driver: str, *, read_only: bool) -> Box:
+    return Box(key, name, f"{driver}, read-only" if read_only and driver else driver)
 
 
 def of_state(state: BlockState) -> str:
-    """Draw the model's state."""
-    boxes = [Box(node.name, node.driver, node.read_only) for node in state.nodes.values()]
-    arrows = [Arrow(link.parent, link.name, link.child) for link in state.links()]
+    """Draw the model's state: nodes, the jobs and exports on them, and which links are frozen."""
+    boxes = [
+        _node(node.name, node.name, node.driver, read_only=node.read_only)
+        for node in state.nodes.values()
+    ]
+    arrows = [
+        Arrow(link.parent, link.name, link.child, frozen=link.frozen) for link in state.links()
+    ]
+    exports = {export.user: f"export {export.id}" for export in state.exports.values()}
+    for user in state.users.values():
+        job = state.jobs.get(user.name) if user.kind == "block-job" else None
+        told = f"{job.type} job, {job.status}" if job else ""
+        name = user.name or exports.get(user.key, user.kind)
+        boxes.append(Box(user.key, name, told, "job" if job else "backend"))
+        arrows += [Arrow(user.key, label, node) for label, node in user.links]
     return draw(boxes, arrows)
 
 
@@ -48,20 +80,12 @@ def of_observation(observation: Observation | None) -> str:
     """Draw what a target showed, with permissions; text saying so where it showed nothing."""
     if observation is None or observation.graph is None:
         return 'flowchart TD\n    unknown["not observed"]\n'
-    details = {str(node.get("node-name")): node for node in observation.nodes or ()}
-    labels: dict[Json, str] = {}
-    boxes = []
-    for vertex in observation.graph.get("nodes", ()):
-        kind = str(vertex.get("type", ""))
-        name = str(vertex.get("name") or kind)
-        labels[vertex.get("id")] = name
-        node = details.get(name, {})
-        boxes.append(Box(name, str(node.get("drv", "")) or kind, bool(node.get("ro", False))))
+    boxes = [_vertex(vertex, observation) for vertex in observation.graph.get("nodes", ())]
     arrows = [
         Arrow(
-            labels.get(edge.get("parent"), "?"),
+            str(edge.get("parent")),
             str(edge.get("name", "")),
-            labels.get(edge.get("child"), "?"),
+            str(edge.get("child")),
             tuple(edge.get("perm", ())),
             tuple(edge.get("shared-perm", ())),
         )
@@ -70,16 +94,34 @@ def of_observation(observation: Observation | None) -> str:
     return draw(boxes, arrows)
 
 
+def _vertex(vertex: dict[str, Json], observation: Observation) -> Box:
+    """A vertex of the graph with what the other queries tell of it."""
+    kind, key = str(vertex.get("type", "")), str(vertex.get("id"))
+    name = str(vertex.get("name") or kind)
+    if kind == "block-job":
+        for job in observation.jobs or ():
+            if job.get("device") == name:
+                return Box(key, name, f"{job.get('type')} job, {job.get('status')}", "job")
+        return Box(key, name, kind, "job")
+    if kind == "block-backend":
+        return Box(key, name, "" if name == kind else kind, "backend")
+    for node in observation.nodes or ():
+        if node.get("node-name") == name:
+            return _node(key, name, str(node.get("drv", "")), read_only=bool(node.get("ro")))
+    return Box(key, name, kind)
+
+
 def draw(boxes: Iterable[Box], arrows: Iterable[Arrow]) -> str:
     """Mermaid text; permissions as letters: r(ead) w(rite) u (write-unchanged) s (resize)."""
     identifiers: dict[str, str] = {}
     lines = ["flowchart TD"]
     for box in boxes:
-        identifier = identifiers.setdefault(box.name, f"n{len(identifiers)}")
+        identifier = identifiers.setdefault(box.key, f"n{len(identifiers)}")
         told = escape(box.name)
-        if box.driver:
-            told += f"<br/>{escape(box.driver)}{', read-only' if box.read_only else ''}"
-        lines.append(f'    {identifier}["{told}"]')
+        if box.told:
+            told += f"<br/>{escape(box.told)}"
+        left, right = _OUTLINE[box.shape]
+        lines.append(f'    {identifier}{left}"{told}"{right}')
     if not identifiers:
         return _NOTHING
     for arrow in arrows:
@@ -88,6 +130,8 @@ def draw(boxes: Iterable[Box], arrows: Iterable[Arrow]) -> str:
         if parent is None or child is None:
             continue
         told = escape(arrow.name)
+        if arrow.frozen:
+            told += ", frozen"
         if arrow.perm is not None and arrow.shared is not None:
             told += f"<br/>{letters(arrow.perm)} / {letters(arrow.shared)}"
         lines.append(f'    {parent} -->|"{told}"| {child}')

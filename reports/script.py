@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A finding as a shell script that anyone with a QEMU build can run.
 
-It needs a POSIX shell, ``qemu-img`` and ``qemu-storage-daemon``, nothing else. The
-daemon's monitor speaks on standard input and output: it takes one command after the other
-at its own pace, answers in order, and ends with ``quit`` (so on 5.2, 7.2, 10.0 and 11.1).
-Each request carries its number as ``id``, by which the script finds its reply.
+It needs a POSIX shell, ``qemu-img`` and ``qemu-storage-daemon``, and ``qemu-io`` where something
+is written. The daemon's monitor speaks on standard input and output: it takes one command after
+the other at its own pace, answers in order, and ends with ``quit`` (so on 5.2, 7.2, 10.0 and 11.1).
+Each request carries its step as ``id``, by which the script finds its reply.
+
+A trace that waits for jobs, reads or writes is driven: the script asks for the jobs until they
+have come so far, and is a guest of the nodes through NBD (``templates/driven.sh``).
 """
 
 from __future__ import annotations
 
 import json
 import shlex
+from importlib import resources
 from typing import TYPE_CHECKING
 
+from model.commands.driving import DRIVING, READ, WAIT
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from model.trace import ImageSpec, Observation
-    from reports.values import Finding
+    from reports.values import Finding, Step
 
 _QUERIES = (
     '{"execute": "query-named-block-nodes", "arguments": {"flat": true}, "id": "nodes"}',
@@ -25,12 +33,14 @@ _QUERIES = (
 _HEAD = """\
 #!/bin/sh
 # {title}
-# Found by reopencheck; needs qemu-img and qemu-storage-daemon only.
-# QSD and QEMU_IMG choose the programs: QSD=/path/to/qemu-storage-daemon sh {name}
+# Found by reopencheck; needs QEMU's own programs only.
+# QSD and QEMU_IMG choose them: QSD=/path/to/qemu-storage-daemon sh {name}
 QSD=${{QSD:-qemu-storage-daemon}}
 QEMU_IMG=${{QEMU_IMG:-qemu-img}}
+QEMU_IO=${{QEMU_IO:-qemu-io}}
+daemon=
 scratch=$(mktemp -d "${{TMPDIR:-/tmp}}/reopencheck.XXXXXX") || exit 2
-trap 'rm -rf "$scratch"' EXIT
+trap '[ -z "$daemon" ] || kill -9 "$daemon" 2>/dev/null; rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 cd "$scratch" || exit 2
 
@@ -40,12 +50,18 @@ _RUN = """\
 
 $QSD --chardev stdio,id=m --monitor chardev=m <requests >replies 2>errors
 status=$?
+"""
 
-# show NUMBER: the reply to a request, found by its id
+_SHOW = """
+# show STEP: what came of a step: the reply with its id, or what the script itself has seen
 show() {
+    if [ -f "$1.shown" ]; then
+        while IFS= read -r line; do printf '  got       %s\\n' "$line"; done <"$1.shown"
+        return
+    fi
     while IFS= read -r line; do
         case $line in
-        *'"id": '"$1"[,}]*) printf '  got       %s\\n' "$line"; return ;;
+        *'"id": "'"$1"'"'*) printf '  got       %s\\n' "$line"; return ;;
         esac
     done <replies
     printf '  got       (no reply)\\n'
@@ -66,6 +82,7 @@ daemon=$!
 watch=$!
 wait "$daemon"
 status=$?
+daemon=
 kill "$watch" 2>/dev/null
 """
 
@@ -73,24 +90,17 @@ kill "$watch" 2>/dev/null
 def render(finding: Finding, name: str = "this-script") -> str:
     """The text of the script; it exits 0 whatever the daemon answered, 2 if it could not run."""
     parts = [_HEAD.format(title=_comment(finding.title), name=_comment(name))]
-    parts += [f"{_create(image)} || exit 2\n" for image in finding.images]
-    parts.append("\ncat >requests <<'END_OF_REQUESTS'\n")
-    parts.append('{"execute": "qmp_capabilities"}\n')
-    for number, step in enumerate(finding.steps, 1):
-        parts.append(json.dumps({**step.command, "id": number}) + "\n")
-    parts += [f"{query}\n" for query in _QUERIES]
-    parts.append('{"execute": "quit"}\nEND_OF_REQUESTS\n')
-    run = _RUN
-    if finding.kind == "hang":
-        first, _, rest = _RUN.partition("status=$?\n")
-        del first
-        run = _HANG + rest
-    parts.append(run)
+    for image in finding.images:
+        parts.append(f"{_create(image)} || exit 2\n")
+        parts += [f"{line} || exit 2\n" for line in _fill(image)]
+    driven = any(step.command.get("execute") in DRIVING for step in finding.steps)
+    parts += _driven(finding.steps) if driven else _at_once(finding)
+    parts.append(_SHOW)
     for number, step in enumerate(finding.steps, 1):
         parts.append(_say(f"{number}  {json.dumps(step.command)}"))
         if step.expected is not None:
             parts.append(_say(f"  expected  {json.dumps(step.expected.reply)}"))
-        parts.append(f"show {number}\n")
+        parts.append(f"show step-{number}\n")
     if finding.difference is not None and not finding.difference.path.startswith("reply"):
         difference = finding.difference
         parts.append(_say(f"the difference is at {difference.path}:"))
@@ -98,9 +108,75 @@ def render(finding: Finding, name: str = "this-script") -> str:
         parts.append(_say(f"  seen      {json.dumps(difference.got)}"))
     parts.append(_say("the nodes and the graph at the end:"))
     parts += _expected_graph(finding.steps[-1].expected if finding.steps else None)
-    parts.append("show '\"nodes\"'\nshow '\"graph\"'\n")
+    parts.append("show nodes\nshow graph\n")
     parts.append(_TAIL)
     return "".join(parts)
+
+
+def _at_once(finding: Finding) -> Iterable[str]:
+    """Give the daemon all commands in one file."""
+    yield "\ncat >requests <<'END_OF_REQUESTS'\n"
+    yield '{"execute": "qmp_capabilities"}\n'
+    for number, step in enumerate(finding.steps, 1):
+        yield json.dumps({**step.command, "id": f"step-{number}"}) + "\n"
+    yield from (f"{query}\n" for query in _QUERIES)
+    yield '{"execute": "quit"}\nEND_OF_REQUESTS\n'
+    yield _HANG if finding.kind == "hang" else _RUN
+
+
+def _driven(steps: Iterable[Step]) -> Iterable[str]:
+    """Give the daemon one command after the other, and wait, read and write between them."""
+    yield _template("driven.sh")
+    yield _tell('{"execute": "qmp_capabilities"}')
+    socket = ""
+    for number, step in enumerate(steps, 1):
+        execute = step.command.get("execute")
+        if execute in DRIVING:
+            yield _drive(f"step-{number}", step, socket)
+            continue
+        yield _tell(json.dumps({**step.command, "id": f"step-{number}"}))
+        if _accepted(step) and execute in {"nbd-server-start", "nbd-server-stop"}:
+            socket = _path(step)
+    yield from map(_tell, (*_QUERIES, '{"execute": "quit"}'))
+    yield _template("driven-end.sh")
+
+
+def _drive(name: str, step: Step, socket: str) -> str:
+    arguments = step.command["arguments"]
+    execute = step.command["execute"]
+    if execute == WAIT:
+        progress = str(arguments.get("progress", 0))
+        return _call("reach", name, arguments["id"], arguments["status"], progress)
+    node = json.dumps(arguments["node"])
+    if execute == READ:
+        return _call("read_node", name, node, socket)
+    run = [str(arguments[member]) for member in ("offset", "length", "pattern")]
+    return _call("write_node", name, node, *run, socket)
+
+
+def _accepted(step: Step) -> bool:
+    seen = step.got or step.expected
+    return seen is not None and "return" in seen.reply
+
+
+def _path(step: Step) -> str:
+    """Where an NBD server that a step started listens; empty if it stopped it."""
+    try:
+        return str(step.command["arguments"]["addr"]["data"]["path"])
+    except KeyError:
+        return ""
+
+
+def _tell(request: str) -> str:
+    return _call("tell", request)
+
+
+def _call(*words: str) -> str:
+    return shlex.join(words) + "\n"
+
+
+def _template(name: str) -> str:
+    return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _expected_graph(observation: Observation | None) -> list[str]:
@@ -128,6 +204,13 @@ def _create(image: ImageSpec) -> str:
     made = [*words, "-F", "raw", image.name, str(image.size)]
     forget = f"dd if=/dev/zero of={shlex.quote(image.name)} bs=1 seek=112 count=4 conv=notrunc"
     return f"$QEMU_IMG {shlex.join(made)} && {forget} 2>/dev/null"
+
+
+def _fill(image: ImageSpec) -> Iterable[str]:
+    """Write an image's data to it."""
+    for offset, length, pattern in image.data:
+        write = f"write -P {pattern} {offset} {length}"
+        yield f"$QEMU_IO -f {image.format} -c {shlex.quote(write)} {image.name} >/dev/null"
 
 
 def _say(text: str) -> str:

@@ -18,6 +18,10 @@ FindingKind: TypeAlias = Literal["divergence", "crash", "hang", "exit", "propert
 """What went wrong: two answers differ, the daemon died in one of three ways, an invariant broke."""
 
 
+RunKind: TypeAlias = Literal["check", "diff", "repeat"]
+"""The model alone, the model beside a daemon, or a daemon beside itself."""
+
+
 @attrs.frozen
 class Step:
     """One command with what the model expected and what the other side answered.
@@ -96,17 +100,19 @@ class RuleUse:
 
 @attrs.frozen
 class Summary:
-    """The result of a run of ``check`` or ``diff``.
+    """The result of a run of ``check``, ``diff`` or ``repeat``.
 
     ``examples`` are traces, ``commands`` the commands in them, ``accepted`` and
     ``refused`` how the model answered. ``divergences`` counts traces that differ,
     ``known`` those that a known issue explains (they are in neither ``divergences`` nor
     ``crashes``) and ``known_issues`` by which, ``crashes`` traces in which the daemon died,
     ``unconfirmed`` differences that a fresh process did not show again. ``witnesses``
-    are the cases in which a law says something, with how often each came up.
+    are the cases in which a law says something, with how often each came up. ``job_states``
+    counts how often a job came to each state, ``reopened_with_job`` the traces in which a node
+    was reopened while a job was alive, ``read_data`` those in which a guest's data was compared.
     """
 
-    command: Literal["check", "diff"]
+    command: RunKind
     release: str
     dialect: str
     seed: int
@@ -127,6 +133,9 @@ class Summary:
     notes: tuple[str, ...] = ()
     known_issues: tuple[tuple[str, int], ...] = ()
     witnesses: tuple[tuple[str, int], ...] = ()
+    job_states: tuple[tuple[str, int], ...] = ()
+    reopened_with_job: int = 0
+    read_data: int = 0
 
     @property
     def failed(self) -> bool:
@@ -181,6 +190,11 @@ class Summary:
         """Witnesses that never came up: their laws held because nothing happened."""
         return tuple(name for name, count in self.witnesses if not count)
 
+    @property
+    def unvisited(self) -> tuple[str, ...]:
+        """States that no job came to."""
+        return tuple(state for state, count in self.job_states if not count)
+
     def as_json(self) -> dict[str, Any]:
         """The whole result for machines, with stable keys."""
         return {
@@ -207,6 +221,9 @@ class Summary:
             "never_refused": list(self.never_refused),
             "witnesses": dict(self.witnesses),
             "unseen": list(self.unseen),
+            "job_states": dict(self.job_states),
+            "reopened_with_job": self.reopened_with_job,
+            "read_data": self.read_data,
             "seconds": round(self.seconds, 3),
             "commands_per_second": round(self.commands_per_second, 1),
             "interrupted": self.interrupted,

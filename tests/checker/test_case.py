@@ -31,14 +31,19 @@ FINDING = Finding(
     title="they differ",
     images=(
         ImageSpec("hd0.qcow2", "qcow2", 1024, "hd1.raw", "raw"),
-        ImageSpec("hd1.raw", "raw", 9),
+        ImageSpec("hd1.raw", "raw", 9, data=((0, 5, 17), (3, 6, 0))),
     ),
     steps=(
         Step(
             ADD,
             Observation({"return": {}}, [], {"nodes": [], "edges": []}),
             Observation(
-                {"error": {"class": "GenericError", "desc": "no"}}, None, None, ({"e": 1},)
+                {"error": {"class": "GenericError", "desc": "no"}},
+                None,
+                None,
+                ({"e": 1},),
+                [{"device": "j0"}],
+                [],
             ),
         ),
     ),
@@ -176,6 +181,111 @@ def test_commands_stay_inside(arguments: dict[str, Any]) -> None:
 def test_names_that_are_no_files_pass(arguments: dict[str, Any]) -> None:
     steps = [{"command": {"execute": "blockdev-add", "arguments": arguments}}]
     decode(json.dumps(document(steps=steps)).encode())
+
+
+def step(execute: str, **arguments: Any) -> list[dict[str, Any]]:
+    named = {key.replace("_", "-"): value for key, value in arguments.items()}
+    return [{"command": {"execute": execute, "arguments": named}}]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        step("nbd-server-start", addr={"type": "unix", "data": {"path": "nbd.sock"}}),
+        step("reopencheck-wait", id="/job", status="paused", progress=524288),
+        step("reopencheck-wait", id="j0", status="null"),
+        step("reopencheck-read", node="/n0"),
+        step("reopencheck-write", node="n0", offset=0, length=512, pattern=255),
+        step("block-commit", device="a", job_id="/j", base_node="/b", filter_node_name="/f"),
+    ],
+)
+def test_jobs_and_driving_commands_pass(steps: list[dict[str, Any]]) -> None:
+    decode(json.dumps(document(steps=steps)).encode())
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        (
+            step("nbd-server-start", addr={"type": "unix", "data": {"path": "/run/x"}}),
+            "step 1 names the file '/run/x' outside its directory",
+        ),
+        (
+            step("nbd-server-start", addr={"type": "unix", "data": {"path": "../x"}}),
+            "step 1 names the file '../x' outside its directory",
+        ),
+        (
+            step("nbd-server-start", addr={"type": "inet", "data": {"host": "::", "port": "1"}}),
+            "step 1 names a network address: host '::'",
+        ),
+        (
+            step("nbd-server-start", addr={"type": "vsock", "data": {"cid": "2", "port": "1"}}),
+            "step 1 names a network address: cid '2'",
+        ),
+        (
+            step("nbd-server-start", addr={"data": {"path": "x", "abstract": True}}),
+            "step 1 names a socket that is no file",
+        ),
+        (
+            step("blockdev-add", driver="raw", file='json:{"server.host": "x"}'),
+            "outside its directory",
+        ),
+        (
+            step("block-commit", device="a", backing_file="/etc/passwd"),
+            "step 1 names the file '/etc/passwd'",
+        ),
+        (step("reopencheck-sleep"), "no driving command is called 'reopencheck-sleep'"),
+        (step("reopencheck-wait", id="j0", status="soon"), "Invalid enum value 'soon'"),
+        (step("reopencheck-wait", id="j0"), "missing required field `status`"),
+        (step("reopencheck-read", node=1), "Expected `str`, got `int`"),
+        (step("reopencheck-read", node="a", more=1), "unknown field `more`"),
+        (
+            step("reopencheck-write", node="a", offset=0, length=2**40, pattern=1),
+            "<= 67108864 - at `$.length`",
+        ),
+        (
+            [{"command": {"execute": "reopencheck-read", "arguments": {"node": "a"}, "id": 1}}],
+            "reopencheck-read has its arguments and nothing else",
+        ),
+        ([{"command": {"execute": "reopencheck-read"}}], "its arguments and nothing else"),
+    ],
+)
+def test_what_reaches_out_or_cannot_be_driven(steps: list[dict[str, Any]], says: str) -> None:
+    with pytest.raises(CaseError) as caught:
+        decode(json.dumps(document(steps=steps, difference=None)).encode())
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([[0, 513, 1]], "513 bytes from 0 do not lie within the image 'a'"),
+        ([[500, 12, 256]], "Expected `int` <= 255"),
+        ([[-1, 12, 1]], "Expected `int` >= 0"),
+        ([[0, 0, 1]], "Expected `int` >= 1"),
+        ([[0, 1]], "Expected `array` of length 3"),
+    ],
+)
+def test_data_lies_within_its_image(data: list[Any], says: str) -> None:
+    images = [{"name": "a", "format": "raw", "size": 512, "data": data}]
+    with pytest.raises(CaseError) as caught:
+        decode(json.dumps(document(images=images)).encode())
+    assert says in str(caught.value)
+
+
+def test_data_is_bounded() -> None:
+    half = [0, 40 << 20, 1]
+    images = [{"name": "a", "format": "raw", "size": 1 << 30, "data": [half, half]}]
+    with pytest.raises(CaseError, match="the images have more than 64 MiB of data"):
+        decode(json.dumps(document(images=images)).encode())
+
+
+def test_cases_from_before_jobs_stay_readable() -> None:
+    known = Path(__file__).parents[2] / "cases" / "known"
+    for path in known.glob("*.json"):
+        case = load(path)
+        assert all(image.data == [] for image in case.images), path
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

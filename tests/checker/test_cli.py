@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from checker import cli
+from checker import cli, questions, runs
 from checker.case import encode, from_finding
 from model.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 
 ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}
+OVER = {"backing": "none.raw", "backing-format": "raw"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -77,6 +78,8 @@ def write_case(directory: Path, **changes: Any) -> str:
         (["diff", "--qemu", "no-such-binary"], "no such binary in PATH: no-such-binary"),
         (["diff", "--qemu", "/no/such"], "no such binary: /no/such"),
         (["diff", "--qemu", "true"], "not a storage daemon: true --version says"),
+        (["repeat"], "Missing option '--qemu'"),
+        (["repeat", "--qemu", "/no/such"], "no such binary: /no/such"),
         (["mutants", "--qemu", "/no/such"], "no such binary: /no/such"),
         (["replay", "nothing.json"], "cannot read nothing.json: No such file or directory"),
         (["replay", "c", "--qemu", "a", "--dialect", "b"], "exclude each other"),
@@ -101,6 +104,10 @@ def test_bad_cases_are_one_line(run: Any, tmp_path: Path) -> None:
         ({"reopencheck-case": 9}, "case format 9 is not supported"),
         ({"dialect": "qemu-0.1"}, "no dialect is called 'qemu-0.1'"),
         ({"images": [{"name": "../x", "format": "raw", "size": 1}]}, "not a plain file name"),
+        (
+            {"images": [{"name": "a", "format": "qcow2", "size": 512, "data": [[0, 9, 1]]} | OVER]},
+            "'a': Could not open backing file",
+        ),
         ({"steps": [{"command": ADD}]}, "step 1 of the case does not say what is expected"),
     ):
         status, out, err = run("replay", write_case(tmp_path, **changes))
@@ -113,7 +120,7 @@ def test_an_internal_error_names_itself(run: Any, monkeypatch: pytest.MonkeyPatc
     def breaks(_name: str) -> None:
         raise ZeroDivisionError("by\nzero")
 
-    monkeypatch.setattr(cli, "find_dialect", breaks)
+    monkeypatch.setattr(questions, "find_dialect", breaks)
     status, out, err = run("rules")
     assert (status, out) == (2, "")
     assert err == (
@@ -129,7 +136,7 @@ def test_an_interrupt_is_130(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupts(_name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "find_dialect", interrupts)
+    monkeypatch.setattr(questions, "find_dialect", interrupts)
     assert run("rules")[::2] == (130, "reopencheck: interrupted\n")
 
 
@@ -179,6 +186,7 @@ def test_doctor_lists_masks(run: Any) -> None:
     status, out, _err = run("doctor", "--masks")
     assert status == 0
     assert "mask    actual-size: " in out
+    assert "without the order of events of different jobs and exports: they work" in out
     assert "hazard.empty-list: A reopen of no node at all." in out
 
 
@@ -202,7 +210,7 @@ def test_a_release_without_dialect_gets_the_nearest(
     from targets.binaries import find_daemon  # noqa: PLC0415
 
     build = find_daemon(fake_daemon(tmp_path, "qemu-storage-daemon version 9.1.2"))
-    dialect, notes = cli._choose_dialect(None, build)
+    dialect, notes = runs.choose_dialect(None, build)
     assert dialect.release <= (9, 1)
     (note,) = notes
     assert "release 9.1.2 has no dialect of its own" in note
@@ -212,7 +220,7 @@ def test_a_release_without_dialect_gets_the_nearest(
 def test_help_and_version(run: Any) -> None:
     status, out, _err = run("--help")
     assert status == 0
-    for command in ("check", "diff", "replay", "rules", "doctor", "mutants", "qemu"):
+    for command in ("check", "diff", "repeat", "replay", "rules", "doctor", "mutants", "qemu"):
         assert f"  {command} " in out
 
 

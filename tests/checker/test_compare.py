@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from checker.compare import ABSENT, MASKS, Renaming, compare_step, compare_trace
+from checker.compare import (
+    ABSENT,
+    MASKS,
+    NORMALISATIONS,
+    Renaming,
+    StepMismatch,
+    compare_step,
+    compare_trace,
+)
 from model.trace import Observation
 
 NODE: dict[str, Any] = {
@@ -30,12 +38,26 @@ GRAPH: dict[str, Any] = {
     ],
 }
 CHILD = {**NODE, "node-name": "#block0"}
+JOB: dict[str, Any] = {
+    "device": "j0",
+    "type": "mirror",
+    "status": "ready",
+    "len": 10,
+    "busy": False,
+}
+EXPORT: dict[str, Any] = {"id": "e0", "type": "nbd", "node-name": "n0", "shutting-down": False}
 
 
 def seen(**changes: Any) -> Observation:
     """An observation of two nodes, changed by dotted path (dots spelled as ``__``)."""
     whole: dict[str, Any] = copy.deepcopy(
-        {"reply": {"return": {}}, "nodes": [NODE, CHILD], "graph": GRAPH}
+        {
+            "reply": {"return": {}},
+            "nodes": [NODE, CHILD],
+            "graph": GRAPH,
+            "jobs": [JOB],
+            "exports": [EXPORT],
+        }
     )
     for path, value in changes.items():
         *way, last = path.split("__")
@@ -47,7 +69,7 @@ def seen(**changes: Any) -> Observation:
             del place[key]
         else:
             place[key] = value
-    return Observation(whole["reply"], whole["nodes"], whole["graph"], whole.get("events", ()))
+    return Observation(**whole)
 
 
 def differs(left: Observation, right: Observation) -> str | None:
@@ -61,8 +83,9 @@ def test_equal_is_equal() -> None:
 
 
 def test_masks_are_few_and_reasoned() -> None:
-    assert len(MASKS) < 10
+    assert len(MASKS) + len(NORMALISATIONS) < 10
     assert all(mask.reason for mask in MASKS)
+    assert all(normalisation.reason for normalisation in NORMALISATIONS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +117,11 @@ def test_masked(path: str) -> None:
         ({"graph__edges__0__shared_perm": []}, "graph.edges[n0.file].shared-perm"),
         ({"graph__edges__0__name": "backing"}, "graph.edges"),
         ({"graph__edges": []}, "graph.edges"),
-        ({"events": [{"event": "X"}]}, "events"),
+        ({"jobs__0__status": "running"}, "jobs[j0].status"),
+        ({"jobs__0__len": 0}, "jobs[j0].len"),
+        ({"jobs": []}, "jobs"),
+        ({"exports__0__node_name": "n1"}, "exports[e0].node-name"),
+        ({"exports": []}, "exports"),
     ],
 )
 def test_everything_counts_on_both_sides(changes: dict[str, Any], where: str) -> None:
@@ -186,3 +213,95 @@ def test_replies_of_queries_are_compared_as_such() -> None:
     changed = {**NODE, "ro": True}
     assert differs(listed, seen(reply={"return": [changed, CHILD]})) == "reply.return: nodes[n0].ro"
     assert differs(listed, seen(reply={"return": []})) == "reply.return: nodes"
+
+
+def status(*words: str, job: str = "j0") -> tuple[dict[str, Any], ...]:
+    """The events of a job that goes through these statuses."""
+    return tuple({"event": "JOB_STATUS_CHANGE", "data": {"status": w, "id": job}} for w in words)
+
+
+def told(*events: dict[str, Any], rest: bool = True) -> Observation:
+    """A step with events; without ``rest`` it is not observed, as when a job is waited for."""
+    nodes: list[dict[str, Any]] | None = [] if rest else None
+    return Observation({"return": {}}, nodes, None, events)
+
+
+def ready(length: int) -> dict[str, Any]:
+    return {"event": "BLOCK_JOB_READY", "data": {"device": "j0", "type": "mirror", "len": length}}
+
+
+def test_events_of_a_job_count_in_their_order() -> None:
+    left = [told(*status("created", "running")), told(*status("ready"), ready(1))]
+    assert compare_trace(left, left) is None
+    swapped = [left[0], told(ready(1), *status("ready"))]
+    found = compare_trace(left, swapped)
+    assert found == StepMismatch(
+        1, "events[j0]", "JOB_STATUS_CHANGE status=ready", "BLOCK_JOB_READY len=1 type=mirror"
+    )
+    longer = [left[0], told(*status("ready"), ready(2))]
+    found = compare_trace(left, longer)
+    assert found is not None
+    assert (found.path, found.got) == ("events[j0]", "BLOCK_JOB_READY len=2 type=mirror")
+    assert compare_trace(left, [left[0], told(*status("ready"))]) == StepMismatch(
+        1, "events[j0]", "BLOCK_JOB_READY len=1 type=mirror", ABSENT
+    )
+    assert compare_trace([left[0], told()], [left[0], told(*status("ready"))]) == StepMismatch(
+        1, "events[j0]", ABSENT, "JOB_STATUS_CHANGE status=ready"
+    )
+
+
+def test_events_may_come_while_a_job_is_waited_for() -> None:
+    left = [told(*status("created", "running", "ready"), rest=False), told()]
+    right = [told(*status("created"), rest=False), told(*status("running", "ready"))]
+    assert compare_trace(left, right) is None
+    late = [told(*status("created"), rest=False), told(), told(*status("running", "ready"))]
+    found = compare_trace([*left, told()], late)
+    assert found is not None
+    assert (found.step, found.got) == (1, ABSENT)
+
+
+def test_the_last_step_counts_though_it_was_not_observed() -> None:
+    found = compare_trace([told(*status("created"), rest=False)], [told(rest=False)])
+    assert found is not None
+    assert found.path == "events[j0]"
+
+
+@pytest.mark.parametrize("pair", [("paused", "running"), ("standby", "ready")])
+def test_what_a_drain_does_to_a_job_is_left_out_on_both_sides(pair: tuple[str, str]) -> None:
+    left = [told(*status(pair[1])), told()]
+    right = [told(*status(pair[1], *pair, *pair)), told(*status(*pair))]
+    assert compare_trace(left, right) is None
+    assert compare_trace(right, left) is None
+    stuck = [told(*status(pair[1])), told(*status(pair[0]))]
+    assert compare_trace(left, stuck) is not None
+    assert compare_trace(right, [*stuck, told(*status(pair[1]))]) is not None
+
+
+def test_a_pause_is_no_pair_of_a_drain() -> None:
+    crossed = [told(*status("running", "paused", "ready"))]
+    assert compare_trace([told(*status("running"))], crossed) is not None
+    assert compare_trace([told(*status("running", "paused"))], crossed) is not None
+
+
+def test_the_order_of_events_of_different_jobs_does_not_count() -> None:
+    first, second = status("created", "running"), status("created", "running", job="j1")
+    deleted = {"event": "BLOCK_EXPORT_DELETED", "data": {"id": "e0"}}
+    left = [told(*first, *second, deleted)]
+    assert compare_trace(left, [told(deleted, *second, *first)]) is None
+    found = compare_trace(left, [told(*second, *first)])
+    assert found is not None
+    assert found.path == "events[e0]"
+
+
+def test_events_that_call_a_job_by_its_id_belong_to_it() -> None:
+    pending = {"event": "BLOCK_JOB_PENDING", "data": {"id": "j0", "type": "stream"}}
+    found = compare_trace([told(*status("pending"), pending)], [told(*status("pending"))])
+    assert found == StepMismatch(0, "events[j0]", "BLOCK_JOB_PENDING type=stream", ABSENT)
+
+
+def test_events_of_nobody_count_by_their_kind() -> None:
+    odd = {"event": "QUORUM_FAILURE", "data": {"reference": "n0", "sector-num": 0}}
+    found = compare_trace([told()], [told(odd)])
+    assert found == StepMismatch(
+        0, "events[QUORUM_FAILURE]", ABSENT, "QUORUM_FAILURE reference=n0 sector-num=0"
+    )

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checker.reduce import ddmin, reduce_trace
+from checker.settling import is_wait
+from model.images import ImageError
 from model.trace import ImageSpec, Trace
 
 
@@ -95,3 +97,72 @@ def test_never_asks_twice() -> None:
 def test_commands_without_arguments_are_left_alone() -> None:
     trace = Trace((), ({"execute": "a"},))
     assert reduce_trace(trace, lambda t: len(t.commands) == 1).trace == trace
+
+
+def waiting(trace: Trace) -> Trace:
+    """Each ``start`` is followed by a wait for as many jobs as were started by then."""
+    commands: list[dict[str, Any]] = []
+    started = 0
+    for each in trace.commands:
+        if is_wait(each):
+            continue
+        commands.append(each)
+        if each["execute"] == "start":
+            started += 1
+            commands.append(command("reopencheck-wait", id=f"j{started}", status="ready"))
+    return Trace(trace.images, tuple(commands))
+
+
+def test_waits_follow_from_the_other_commands() -> None:
+    asked: list[Trace] = []
+
+    def fails(trace: Trace) -> bool:
+        assert trace == waiting(trace), "no trace is asked about whose waits are not right"
+        asked.append(trace)
+        return [c["execute"] for c in trace.commands].count("start") >= 2
+
+    commands = tuple(command("start" if n % 2 else "other", x=n) for n in range(16))
+    found = reduce_trace(waiting(Trace((), commands)), fails, 500, settle=waiting)
+    assert found.finished
+    assert found.trace.commands == (
+        command("start"),
+        command("reopencheck-wait", id="j1", status="ready"),
+        command("start"),
+        command("reopencheck-wait", id="j2", status="ready"),
+    )
+    assert len(asked) < 40
+
+
+def test_what_is_written_becomes_less() -> None:
+    write = command("reopencheck-write", node="n0", offset=65536, length=200000, pattern=7)
+    read = command("reopencheck-read", node="n0")
+    data = ((0, 4096, 1), (1048576, 1 << 20, 2), (8192, 4096, 3))
+
+    def fails(trace: Trace) -> bool:
+        written = [c for c in trace.commands if c["execute"] == "reopencheck-write"]
+        return (
+            bool(written)
+            and written[0]["arguments"]["length"] >= 10000
+            and any(c["execute"] == "reopencheck-read" for c in trace.commands)
+            and any(run[2] == 2 and run[1] >= 512 for i in trace.images for run in i.data)
+        )
+
+    trace = Trace((ImageSpec("a.raw", "raw", 1 << 22, data=data),), (read, write, read, write))
+    small = reduce_trace(trace, fails, 500).trace
+    assert small.images[0].data == ((1048576, 512, 2),)
+    executed = {each["execute"]: each["arguments"] for each in small.commands}
+    assert executed == {
+        "reopencheck-write": {"node": "n0", "offset": 65536, "length": 12288, "pattern": 7},
+        "reopencheck-read": {"node": "n0"},
+    }
+
+
+def test_a_trace_whose_images_cannot_be_made_does_not_hold() -> None:
+    def refuses(trace: Trace) -> Trace:
+        if len(trace.images) < 2:
+            raise ImageError("no")
+        return trace
+
+    images = (ImageSpec("a.raw", "raw", 1), ImageSpec("b.raw", "raw", 1), ImageSpec("c", "raw", 1))
+    found = reduce_trace(Trace(images, ()), lambda _: True, settle=refuses)
+    assert len(found.trace.images) == 2

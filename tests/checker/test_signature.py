@@ -79,3 +79,46 @@ def test_death() -> None:
         "blockdev-add | crash | SIGABRT | x.c:N: *"
     )
     assert of_death(trace, 1, "exit", "status 1", "") == "quit | exit | status 1 | "
+
+
+def test_jobs_and_exports_are_names() -> None:
+    commands: tuple[dict[str, Any], ...] = (
+        {
+            "execute": "block-commit",
+            "arguments": {"device": "n0", "job-id": "j7", "filter-node-name": "f"},
+        },
+        {"execute": "block-export-add", "arguments": {"id": "e3", "name": "x", "node-name": "n0"}},
+        {"execute": "nbd-server-start", "arguments": {"addr": {"data": {"path": "s.sock"}}}},
+    )
+    assert names_in(Trace((), commands)) == {"j7", "f", "e3", "x", "n0", "s.sock"}
+
+
+def test_a_wait_is_told_by_what_it_waits_for() -> None:
+    def wait(job: str) -> dict[str, Any]:
+        return {"execute": "reopencheck-wait", "arguments": {"id": job, "status": "ready"}}
+
+    def text(job: str) -> str:
+        return f"Job '{job}' does not come to the status 'ready' but to 'null'"
+
+    def signed_wait(job: str) -> str:
+        trace = Trace(
+            (),
+            (
+                {"execute": "blockdev-mirror", "arguments": {"job-id": job}},
+                wait("other"),
+                wait(job),
+            ),
+        )
+        seen = Observation({"error": {"class": "C", "desc": text(job)}}, None, None)
+        good = Observation({"return": {}}, None, None)
+        mismatch = StepMismatch(2, "reply", good.reply, seen.reply)
+        assert of_death(trace, 1, "hang", "no reply in time", "").startswith(
+            "blockdev-mirror, waiting | hang"
+        )
+        return of_divergence(trace, mismatch, "accepted", good, seen)
+
+    assert signed_wait("j0") == signed_wait("job-11")
+    assert signed_wait("j0") == (
+        "blockdev-mirror, waiting | reply | accepted | success | "
+        "C: Job '*' does not come to the status 'ready' but to 'null'"
+    )

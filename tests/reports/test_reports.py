@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import attrs
 import pytest
 
-from model.state import BlockState, FrozenDict, Link, Node, Role
+from model.state import BlockState, Export, FrozenDict, Job, Link, Node, Role, User
 from model.trace import Observation
 from reports import junit, markdown, mermaid
-from reports.values import Summary
+from reports.values import Step, Summary
 from tests.reports.samples import ADDED, FINDING, SUMMARY
 
 CLEAN = attrs.evolve(SUMMARY, divergences=0, findings=(), notes=(), rules=SUMMARY.rules[:1])
@@ -75,6 +76,92 @@ def test_mermaid_of_a_state() -> None:
     assert mermaid.of_state(state) == (
         'flowchart TD\n    n0["base<br/>file"]\n    n1["top<br/>raw"]\n    n1 -->|"file"| n0\n'
     )
+
+
+JOBS: list[dict[str, Any]] = [
+    {"device": "j0", "type": "commit", "status": "paused", "offset": 512, "len": 1024}
+]
+USED = Observation(
+    {"return": {}},
+    [{"node-name": "top", "drv": "qcow2", "ro": False}],
+    {
+        "nodes": [
+            {"id": 3, "type": "block-job", "name": "j0"},
+            {"id": 2, "type": "block-backend", "name": ""},
+            {"id": 1, "type": "block-backend", "name": ""},
+            {"id": 4, "type": "block-driver", "name": "top"},
+        ],
+        "edges": [
+            {"parent": 3, "child": 4, "name": "main node", "perm": [], "shared-perm": ["write"]},
+            {"parent": 2, "child": 4, "name": "root", "perm": [], "shared-perm": []},
+        ],
+    },
+    (),
+    JOBS,
+    [{"id": "e0", "node-name": "top"}],
+)
+
+
+def test_mermaid_of_users() -> None:
+    assert mermaid.of_observation(USED) == (
+        "flowchart TD\n"
+        '    n0{{"j0<br/>commit job, paused"}}\n'
+        '    n1(["block-backend"])\n'
+        '    n2(["block-backend"])\n'
+        '    n3["top<br/>qcow2"]\n'
+        '    n0 -->|"main node<br/>- / w"| n3\n'
+        '    n1 -->|"root<br/>- / -"| n3\n'
+    )
+    unknown = mermaid.of_observation(attrs.evolve(USED, jobs=None, nodes=None))
+    assert 'n0{{"j0<br/>block-job"}}' in unknown
+    assert 'n3["top<br/>block-driver"]' in unknown
+
+
+def test_mermaid_of_a_state_with_users() -> None:
+    link = Link("top", "backing", "base", Role.COW, frozen=True)
+    nodes = {"base": Node("base", "file"), "top": Node("top", "qcow2", children=(link,))}
+    users = {
+        "job:j0": User("job:j0", "block-job", "j0", (("main node", "top"),)),
+        "x": User("x", "block-backend", "", (("root", "base"),)),
+    }
+    state = BlockState(
+        FrozenDict(nodes),
+        users=FrozenDict(users),
+        jobs=FrozenDict({"j0": Job("j0", "stream", "ready")}),
+        exports=FrozenDict({"e0": Export("e0", "x", "name")}),
+    )
+    assert mermaid.of_state(state) == (
+        'flowchart TD\n    n0["base<br/>file"]\n    n1["top<br/>qcow2"]\n'
+        '    n2{{"j0<br/>stream job, ready"}}\n    n3(["export e0"])\n'
+        '    n1 -->|"backing, frozen"| n0\n    n2 -->|"main node"| n1\n    n3 -->|"root"| n0\n'
+    )
+
+
+def test_markdown_tells_jobs_exports_and_data() -> None:
+    plain = attrs.evolve(USED, jobs=[], exports=None)
+    found = attrs.evolve(
+        FINDING,
+        images=(attrs.evolve(FINDING.images[0], data=((0, 512, 7), (1024, 512, 8))),),
+        steps=(FINDING.steps[0], Step({"execute": "x"}, USED, plain)),
+    )
+    states = (("created", 2), ("running", 1), ("paused", 0))
+    run = attrs.evolve(
+        SUMMARY, findings=(found,), job_states=states, reopened_with_job=4, read_data=5
+    )
+    page = markdown.render(run)
+    for told in (
+        "as expected: `commit job j0 paused (512 of 1024 bytes), export e0 of top`\n",
+        "as seen: `none`\n",
+        "- image `base.raw`: raw, 65536 bytes, 512 bytes 7 from 0, 512 bytes 8 from 1024\n",
+        "| examples that reopen a node while a job is alive | 4 |\n",
+        "| examples that compare a guest's data | 5 |\n",
+        "| states that jobs came to | created 2, running 1 |\n",
+    ):
+        assert told in page
+    assert "\n\n\n" not in page
+    assert "after it, as expected: `" not in markdown.render(SUMMARY)
+    none = attrs.evolve(run, job_states=(("created", 0),), findings=())
+    assert "| states that jobs came to | none |\n" in markdown.render(none)
 
 
 @pytest.mark.parametrize("text", ['a"b', "a<b>", "a#b", "a\nb"])

@@ -29,7 +29,8 @@ while IFS= read -r line; do
     *quit*) echo '{"return": {}}'; echo "bye" >&2; exit 3 ;;
     *'"id": "nodes"'*) echo '{"return": ["the nodes"], "id": "nodes"}' ;;
     *'"id": "graph"'*) echo '{"return": {"the": "graph"}, "id": "graph"}' ;;
-    *) n=$((n + 1)); echo '{"event": "X"}'; echo '{"return": {"answer": '$n'}, "id": '$n'}' ;;
+    *) n=$((n + 1)); echo '{"event": "X"}'
+       echo '{"return": {"answer": '$n'}, "id": "step-'$n'"}' ;;
     esac
 done
 """
@@ -73,10 +74,10 @@ def test_shows_each_reply_beside_what_was_expected(run: Run, tmp_path: Path) -> 
     assert lines[0].startswith('1  {"execute": "blockdev-add"')
     assert lines[1:3] == [
         '  expected  {"return": {}}',
-        '  got       {"return": {"answer": 1}, "id": 1}',
+        '  got       {"return": {"answer": 1}, "id": "step-1"}',
     ]
     assert "$(no such) `node`" in lines[3]
-    assert lines[5] == '  got       {"return": {"answer": 2}, "id": 2}'
+    assert lines[5] == '  got       {"return": {"answer": 2}, "id": "step-2"}'
     assert '  got       {"return": ["the nodes"], "id": "nodes"}' in lines
     assert '  got       {"return": {"the": "graph"}, "id": "graph"}' in lines
     assert lines[-2:] == ["the daemon ended with status 3", "  stderr    bye"]

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the commands of the command line have in common: options, and where words go.
+
+Results go to standard output, everything else to standard error; with ``--json`` standard
+output is one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+from checker.output import check_directory
+from checker.tally import Amount
+
+if TYPE_CHECKING:
+    from model.trace import Json
+
+HELD, FAILED, WRONG, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+"""Exit statuses; the last two are what a shell reports for SIGINT and SIGPIPE."""
+
+DEFAULT_DIALECT = "qemu-7.2"
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[smh]?)")
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SEEDS = 2**32
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def say(line: str = "") -> None:
+    """Print a line of the result."""
+    click.echo(line.encode("utf-8", "backslashreplace").decode())
+
+
+def tell(line: str) -> None:
+    """Print a line that is no part of the result."""
+    click.echo(line.encode("utf-8", "backslashreplace").decode(), err=True)
+
+
+def document(value: Json) -> None:
+    """Print the result for machines."""
+    say(json.dumps(value, indent=1))
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A time such as ``90``, ``90s``, ``5m`` or ``1h`` in seconds, more than none."""
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value)
+    seconds = float(match["number"]) * _UNITS[match["unit"]] if match else 0.0
+    if seconds <= 0:
+        raise click.BadParameter(f"{value!r} is not a time such as 90, 90s, 5m or 1h", ctx, param)
+    return seconds
+
+
+@attrs.frozen
+class RunOptions:
+    """What the runs have in common."""
+
+    dialect: str | None
+    examples: int
+    steps: int
+    seed: int
+    budget: float | None
+    report: Path | None
+    cases: Path
+    as_json: bool
+
+    def amount(self) -> Amount:
+        """How much is to be generated."""
+        return Amount(self.examples, self.steps, self.seed)
+
+
+def run_options(examples: int) -> Callable[[F], F]:
+    """The options of a run, with the number of examples that is the default."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(
+            (
+                click.option("--dialect", metavar="D", help="The release or proposal to speak."),
+                click.option(
+                    "--examples",
+                    type=click.IntRange(min=1),
+                    default=examples,
+                    show_default=True,
+                    metavar="N",
+                    help="Traces to make.",
+                ),
+                click.option(
+                    "--steps",
+                    type=click.IntRange(min=1, max=1000),
+                    default=30,
+                    show_default=True,
+                    metavar="N",
+                    help="Commands in a trace.",
+                ),
+                click.option(
+                    "--seed",
+                    type=click.IntRange(min=0),
+                    metavar="S",
+                    help="Repeats a run; otherwise one is chosen and told.",
+                ),
+                click.option(
+                    "--budget",
+                    callback=_seconds,
+                    metavar="T",
+                    help="End after this time (90s, 5m).",
+                ),
+                click.option(
+                    "--report",
+                    type=click.Path(path_type=Path, file_okay=False),
+                    metavar="DIR",
+                    help="Write a summary, JUnit XML and scripts there.",
+                ),
+                click.option(
+                    "--cases",
+                    type=click.Path(path_type=Path, file_okay=False),
+                    default=Path("out/cases"),
+                    show_default=True,
+                    metavar="DIR",
+                    help="Write what fails there.",
+                ),
+                json_option,
+            )
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def json_option(command: F) -> F:
+    """The option to print one document instead of lines."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def qemu_option(command: F) -> F:
+    """The option that says which storage daemon."""
+    return click.option(
+        "--qemu",
+        required=True,
+        metavar="BIN",
+        help="The storage daemon: a name, a path or a whole command line.",
+    )(command)
+
+
+def any_seed() -> int:
+    """A seed for a run whose user named none."""
+    return secrets.randbelow(_SEEDS)
+
+
+def chosen_options(values: dict[str, Any]) -> RunOptions:
+    """The options of a run, complete; its directories can be written to."""
+    if values["seed"] is None:
+        values["seed"] = any_seed()
+    options = RunOptions(**values)
+    check_directory(options.cases)
+    if options.report is not None:
+        check_directory(options.report)
+    return options

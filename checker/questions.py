@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that answer at once: replay, rules, doctor and qemu."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import attrs
+import click
+
+from checker import doctor as doctoring
+from checker.case import load, load_known
+from checker.compare import MASKS, NORMALISATIONS
+from checker.errors import CheckerError
+from checker.judge import as_json as told
+from checker.options import (
+    DEFAULT_DIALECT,
+    FAILED,
+    HELD,
+    WRONG,
+    document,
+    json_option,
+    say,
+)
+from model.dialect import find_dialect
+from reports.markdown import reply as reply_line
+from targets.binaries import DAEMON, find_daemon
+
+if TYPE_CHECKING:
+    from checker.replay import Replayed
+
+
+def _known_directory() -> Path:
+    """Where known issues stand: beside the packages in a checkout, else below the current one."""
+    beside = Path(__file__).resolve().parent.parent / "cases" / "known"
+    return beside if beside.is_dir() else Path("cases/known")
+
+
+@click.command()
+@click.argument("case_file", metavar="CASE", type=click.Path(path_type=Path))
+@click.option("--qemu", metavar="BIN", help="Replay it on this storage daemon.")
+@click.option("--dialect", metavar="D", help="Replay it on the model, in this dialect.")
+@json_option
+def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: bool) -> NoReturn:
+    """Replay a case on the model, or on a real daemon with --qemu.
+
+    Status 0: every step is answered as the case expects (a case of kind "property": the
+    model breaks no law); 1: it is not.
+    """
+    from checker.replay import by_model, check_case, compare_case  # noqa: PLC0415
+
+    if qemu is not None and dialect is not None:
+        raise click.UsageError("--qemu and --dialect exclude each other")
+    case = load(case_file)
+    if qemu is not None:
+        from targets.pool import Target  # noqa: PLC0415
+
+        build = find_daemon(qemu)
+        with Target(build) as target:
+            seen = target.confirm(case.trace())
+        result = compare_case(case, build.text, seen.observations, seen.death)
+    else:
+        chosen = find_dialect(dialect or case.dialect)
+        if case.kind == "property":
+            from properties import law_for  # noqa: PLC0415
+
+            result = check_case(case, chosen, law_for(chosen))
+        else:
+            result = compare_case(case, f"the model, {chosen.name}", by_model(case, chosen))
+    if as_json:
+        document(result.as_json())
+    else:
+        _show_replay(result)
+    sys.exit(HELD if result.agrees else FAILED)
+
+
+def _show_replay(result: Replayed) -> None:
+    for number, step in enumerate(result.steps):
+        say(f"{number + 1}  {json.dumps(step.command)}")
+        say(f"   expected  {reply_line(step.expected)}")
+        say(f"   got       {reply_line(step.got)}")
+        if result.mismatch is not None and result.mismatch.step == number:
+            say(f"   DIFFERS at {result.mismatch.path}:")
+            say(f"   expected  {json.dumps(told(result.mismatch.expected))}")
+            say(f"   got       {json.dumps(told(result.mismatch.got))}")
+    if result.death is not None:
+        death = result.death
+        say(f"the daemon died at step {death.step + 1}: {death.kind} {death.signal or ''}".rstrip())
+        for line in death.stderr:
+            say(f"   {line}")
+    if result.violation is not None:
+        broken = result.violation
+        say(f"step {broken.step + 1} breaks {broken.law}: {broken.text}")
+    say(f"{'agrees' if result.agrees else 'DIFFERS'}: {result.side}")
+
+
+@click.command()
+@click.option("--dialect", metavar="D", default=DEFAULT_DIALECT, show_default=True)
+@json_option
+def rules(dialect: str, *, as_json: bool) -> None:
+    """List the rules of a dialect: what decides, in one sentence each, and where it comes from."""
+    chosen = find_dialect(dialect)
+    every = chosen.rules()
+    if as_json:
+        listed = [attrs.asdict(rule) for rule in every]
+        document({"dialect": chosen.name, "rules_total": len(every), "rules": listed})
+        return
+    for rule in every:
+        say(f"{rule.id} ({rule.kind})")
+        say(f"    {rule.sentence}")
+        if rule.text:
+            say(f"    says: {chosen.texts.get(rule.id, rule.text)}")
+        if rule.unreachable:
+            say(f"    no client gets there: {rule.unreachable}")
+        say(f"    from: {rule.source}")
+    guards = sum(rule.kind == "guard" for rule in every)
+    say(f"{len(every)} rules of {chosen.name}, {guards} of them can refuse")
+
+
+@click.command()
+@click.option("--masks", is_flag=True, help="List every exception to equality.")
+@json_option
+def doctor(*, masks: bool, as_json: bool) -> NoReturn:
+    """Say what was found, which release it is, and what is missing. Status 2 if anything is."""
+    known = load_known(_known_directory())
+    hazards = [rule for rule in find_dialect("qemu-7.2").rules() if rule.kind == "hazard"]
+    count = (
+        f"{len(MASKS)} mask, {len(NORMALISATIONS)} normalisations and {len(hazards)} hazards"
+        " are all the exceptions to equality"
+    )
+    if masks and not as_json:
+        for mask in MASKS:
+            say(f"mask    {mask.member}: {mask.reason}")
+        for rid in NORMALISATIONS:
+            say(f"without {rid.what}: {rid.reason}")
+        for hazard in hazards:
+            say(f"{hazard.id}: {hazard.sentence}")
+            say(f"        {hazard.source}")
+            say(f"        shown by {', '.join(known.get(hazard.id, ['no case here']))}")
+        say(count)
+        sys.exit(HELD)
+    every = doctoring.parts()
+    if as_json:
+        document(doctoring.as_json(every, known))
+    else:
+        for part in every:
+            say(f"{'ok      ' if part.present else 'MISSING '} {part.name}: {part.found}")
+            if not part.present:
+                say(f"         get it with: {part.hint}")
+        say(f"{count}; doctor --masks lists them")
+    sys.exit(HELD if all(part.present for part in every) else WRONG)
+
+
+@click.group()
+def qemu() -> None:
+    """Work with QEMU builds."""
+
+
+@qemu.command("import-schema")
+@click.argument("binary", metavar="BIN", default=DAEMON)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write there instead of printing.",
+)
+def import_schema(binary: str, output: Path | None) -> None:
+    """Make the schema document of a storage daemon, as the model reads it."""
+    from checker.case import write_atomically  # noqa: PLC0415
+    from targets import schema_import  # noqa: PLC0415
+
+    build = find_daemon(binary)
+    try:
+        text = schema_import.render(schema_import.import_schema(build.argv))
+    except schema_import.SchemaImportError as error:
+        raise CheckerError(f"cannot import the schema of {build.text}: {error}") from None
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomically(output, text.encode())
+        say(f"{output}: schema of {build.text}")

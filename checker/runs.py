@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The commands that generate traces: check, diff, repeat and mutants."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import attrs
+import click
+from rich.console import Console
+
+from checker import doctor as doctoring
+from checker.console import Shows, shows, summary_lines
+from checker.options import (
+    DEFAULT_DIALECT,
+    FAILED,
+    HELD,
+    INTERRUPTED,
+    RunOptions,
+    any_seed,
+    chosen_options,
+    document,
+    json_option,
+    qemu_option,
+    run_options,
+    say,
+    tell,
+)
+from checker.output import write_report
+from checker.tally import Amount, Tally
+from model.dialect import Dialect, find_dialect
+from targets.binaries import Build, find_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checker.diff import Generator, Sides
+    from reports.values import RunKind, Summary
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _end(summary: Summary, options: RunOptions) -> NoReturn:
+    """Report a run in every way that was asked for, and exit with its status."""
+    written = () if options.report is None else write_report(summary, options.report)
+    if options.as_json:
+        document(summary.as_json())
+    else:
+        for line in summary_lines(summary):
+            say(line)
+        if written:
+            say(f"  report: {options.report}")
+        say("held" if not summary.failed else "FAILED")
+    if summary.interrupted:
+        sys.exit(INTERRUPTED)
+    sys.exit(FAILED if summary.failed else HELD)
+
+
+def _invocation() -> str:
+    return " ".join(["reopencheck", *sys.argv[1:]])
+
+
+def _tally(
+    kind: RunKind, dialect: Dialect, options: RunOptions, build: Build | None = None
+) -> Tally:
+    return Tally(
+        kind,
+        dialect,
+        seed=options.seed,
+        release=build.version if build else "",
+        target=build.text if build else "",
+        cases=options.cases,
+        provenance=f"{_invocation()} (seed {options.seed})",
+    )
+
+
+@click.command()
+@run_options(examples=500)
+def check(**values: Any) -> NoReturn:
+    """Check the model alone: its invariants after every command that the machine writes."""
+    from checker.check import run_check  # noqa: PLC0415  # Hypothesis costs 0.3 s to import
+    from checker.generate import checked  # noqa: PLC0415
+    from properties import Witnesses, law_for  # noqa: PLC0415
+
+    options = chosen_options(values)
+    dialect = find_dialect(options.dialect or DEFAULT_DIALECT)
+    tally = _tally("check", dialect, options)
+    law, witnesses = law_for(dialect), Witnesses()
+    tally.witnesses = witnesses.counts
+    with shows(Console(stderr=True), options.examples) as progress:
+        summary = run_check(
+            tally,
+            checked(dialect, options.amount(), law, witnesses),
+            law,
+            budget=options.budget,
+            progress=progress,
+        )
+    _end(summary, options)
+
+
+def choose_dialect(name: str | None, build: Build) -> tuple[Dialect, list[str]]:
+    """The dialect of that name, or the build's; and what is to be noted about the choice."""
+    if name is not None:
+        return find_dialect(name), []
+    dialect, note = doctoring.dialect_for(build)
+    if note:
+        tell(f"reopencheck: {note}")
+    return dialect, [note] if note else []
+
+
+def _reduce_option(replays: int) -> Callable[[F], F]:
+    return click.option(
+        "--reduce",
+        "reduce_replays",
+        type=click.IntRange(min=0),
+        default=replays,
+        show_default=True,
+        metavar="N",
+        help="Replays that the reduction of a finding may take; 0: do not reduce.",
+    )
+
+
+@click.command()
+@qemu_option
+@_reduce_option(200)
+@run_options(examples=500)
+def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
+    """Compare the model with a real storage daemon, command by command."""
+    from checker.diff import DiffOptions, run_diff  # noqa: PLC0415
+
+    with _on_daemon("diff", qemu, values) as run:
+        how = DiffOptions(reduce_replays=reduce_replays, budget=run.options.budget)
+        summary = run_diff(run.tally, run.examples, run.sides, how, run.progress)
+    _end(summary, run.options)
+
+
+@click.command()
+@qemu_option
+@_reduce_option(50)
+@run_options(examples=500)
+def repeat(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
+    """Run the same traces twice on a storage daemon, and compare it with itself."""
+    from checker.repeat import run_repeat  # noqa: PLC0415
+
+    with _on_daemon("repeat", qemu, values) as run:
+        summary = run_repeat(
+            run.tally,
+            run.examples,
+            run.sides,
+            reduce_replays=reduce_replays,
+            budget=run.options.budget,
+            progress=run.progress,
+        )
+    _end(summary, run.options)
+
+
+@attrs.frozen
+class _Run:
+    """A run against a daemon that is about to begin."""
+
+    options: RunOptions
+    tally: Tally
+    examples: Generator
+    sides: Sides
+    progress: Shows
+
+
+@contextmanager
+def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Run]:
+    """Open both sides for the time of a run."""
+    from checker.generate import examples  # noqa: PLC0415
+    from checker.sides import open_sides  # noqa: PLC0415
+
+    build = find_daemon(qemu)
+    options = chosen_options(values)
+    dialect, notes = choose_dialect(options.dialect, build)
+    tally = _tally(kind, dialect, options, build)
+    tally.notes += notes
+    with (
+        open_sides(build, dialect) as sides,
+        shows(Console(stderr=True), options.examples) as progress,
+    ):
+        yield _Run(options, tally, examples(dialect, options.amount()), sides, progress)
+
+
+@click.command()
+@qemu_option
+@click.option("--dialect", metavar="D", help="The dialect to take rules from.")
+@click.option("--rule", "wanted", multiple=True, metavar="ID", help="Only this rule (reopen.*).")
+@click.option("--examples", type=click.IntRange(min=1), default=500, show_default=True, metavar="N")
+@click.option(
+    "--steps", type=click.IntRange(min=1, max=1000), default=30, show_default=True, metavar="N"
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="S")
+@json_option
+def mutants(
+    *,
+    qemu: str,
+    dialect: str | None,
+    wanted: tuple[str, ...],
+    examples: int,
+    steps: int,
+    seed: int | None,
+    as_json: bool,
+) -> NoReturn:
+    """Drop one rule of the model after the other; each must be told from the real daemon."""
+    from checker.generate import examples as make  # noqa: PLC0415
+    from checker.mutants import Mutant, choose_rules, run_mutants  # noqa: PLC0415
+    from checker.sides import open_sides, with_oracle  # noqa: PLC0415
+
+    build = find_daemon(qemu)
+    whole, _notes = choose_dialect(dialect, build)
+    rules = choose_rules(whole, wanted)
+    chosen = any_seed() if seed is None else seed
+
+    def told(mutant: Mutant) -> None:
+        if mutant.caught is None:
+            line = f"SURVIVED  {mutant.rule}: {mutant.examples} examples, {mutant.seconds:.1f} s"
+        else:
+            line = f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
+        (tell if as_json else say)(line)
+
+    with open_sides(build, whole) as sides:
+        run = run_mutants(
+            whole,
+            rules,
+            lambda mutant: make(mutant, Amount(examples, steps, chosen), mutant=True),
+            lambda mutant: with_oracle(sides, mutant),
+            seed=chosen,
+            release=build.version,
+            progress=told,
+        )
+    if as_json:
+        document(run.as_json())
+    else:
+        caught = len(run.mutants) - len(run.survivors)
+        say(f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}")
+    if run.interrupted:
+        sys.exit(INTERRUPTED)
+    sys.exit(FAILED if run.survivors else HELD)

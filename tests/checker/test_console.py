@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run's result in lines."""
+
+from __future__ import annotations
+
+import attrs
+
+from checker.console import summary_lines
+from tests.reports.samples import SUMMARY
+
+STATES = (("created", 4), ("running", 3), ("paused", 0), ("null", 3))
+
+
+def test_jobs_and_data_are_told_where_there_are_any() -> None:
+    with_jobs = attrs.evolve(SUMMARY, job_states=STATES, reopened_with_job=3, read_data=5)
+    told = "\n".join(summary_lines(with_jobs))
+    assert "  job states  created 4, running 3, null 3\n" in told
+    assert "  no job was  paused\n" in told
+    assert "  examples    3 (30 %) reopen beside a job, 5 (50 %) compare data\n" in told
+    assert "job states" not in "\n".join(summary_lines(SUMMARY))
+
+
+def test_a_repetition_tells_what_differed() -> None:
+    told = "\n".join(summary_lines(attrs.evolve(SUMMARY, command="repeat")))
+    assert told.startswith("repeat qemu-7.2 against ")
+    assert "  divergences 3, known 0" in told
+    assert "violations" not in told
+    assert "violations" in "\n".join(summary_lines(attrs.evolve(SUMMARY, command="check")))
