@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from model import find_dialect
+from properties.data_laws import DATA_LAWS
 from properties.invariants import INVARIANTS, options_are_in
+from properties.job_laws import JOB_LAWS
 from properties.laws import LAWS, reopening_is_idempotent_in
 from properties.witnesses import WITNESSES, Witness, Witnesses
 
@@ -29,7 +31,7 @@ def law_for(dialect: Dialect) -> AnyLaw:
     Nothing is asked of a step that met a hazard: there the release is known to be wrong.
     """
     invariants = [*INVARIANTS, options_are_in(dialect.schema)]
-    laws = [*LAWS, reopening_is_idempotent_in(dialect)]
+    laws = [*LAWS, *JOB_LAWS, *DATA_LAWS, reopening_is_idempotent_in(dialect)]
 
     def law(before: BlockState, command: Command, outcome: Outcome) -> Iterator[tuple[str, str]]:
         if outcome.hazards:

@@ -9,23 +9,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.permissions import Grant, permission_names, permissions, reaches
-from model.state import LinkKey, Perm, Role, ThrottleGroup, Use
+from model.permissions import Grant, permission_names, permissions
+from model.state import LinkKey, Perm, ThrottleGroup, Use
+from properties.claims import bottom, chain, claims, filters, in_chain
+from properties.data_laws import ready_mirrors_are_equal
+from properties.users import (
+    connected_nodes_share_a_context,
+    contexts_are_threads,
+    exports_and_users_agree,
+    jobs_and_users_agree,
+    jobs_are_at_rest,
+    users_and_nodes_agree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.schema import Schema
-    from model.state import BlockState, Node
+    from model.state import BlockState
 
     Invariant = Callable[[BlockState], str | None]
 
 _CHILDREN: Final = {
     "blkdebug": ({"image"}, {"image"}),
     "blkverify": ({"test", "raw"}, {"test", "raw"}),
+    "commit_top": ({"backing"}, {"backing"}),
     "compress": ({"file"}, {"file"}),
+    "copy-before-write": ({"file", "target"}, {"file", "target"}),
     "copy-on-read": ({"file"}, {"file"}),
     "file": (set(), set()),
+    "mirror_top": ({"backing"}, {"backing"}),
     "null-aio": (set(), set()),
     "null-co": (set(), set()),
     "preallocate": ({"file"}, {"file"}),
@@ -35,6 +48,8 @@ _CHILDREN: Final = {
 }
 """The children that a driver must have and those that it may have."""
 
+_FILTERS_OF_JOBS: Final = frozenset({"commit_top", "mirror_top"})
+"""Drivers that no schema has."""
 _LINKS: Final = frozenset({"file", "backing"})
 _WRITES = int(Perm.WRITE | Perm.WRITE_UNCHANGED)
 
@@ -135,52 +150,50 @@ def read_only_nodes_have_no_writers(state: BlockState) -> str | None:
 
 def every_node_is_held(state: BlockState) -> str | None:
     """A node is owned by the monitor, or somebody's child, or the bottom of a copy-on-read."""
-    bottoms = [_bottom(node) for node in state.nodes.values()]
+    bottoms = [bottom(node) for node in state.nodes.values()]
     for node in state.nodes.values():
         if not (node.monitor_owned or node.parents or node.name in bottoms):
             return f"nothing refers to {node.name!r}"
     return None
 
 
-def _bottom(node: Node) -> str | None:
-    if node.driver != "copy-on-read":
-        return None
-    bottom: str | None = getattr(node.private, "node", None)
-    return bottom
+def options_come_from_others(state: BlockState) -> str | None:
+    """No node inherits its options from itself.
 
-
-def options_do_not_come_from_below(state: BlockState) -> str | None:
-    """No node inherits its options from itself or from what lies below it.
-
-    That they come from above would be too much: when a snapshot has put a node in between and
-    that one then drops its backing file, 7.2 lets the old one's source stand.
+    That they come from above would be too much: when a snapshot or a job's filter was put between
+    and is gone again with what lies above, 7.2 lets the old source stand, which may then even
+    become a child.
     """
     for node in state.nodes.values():
-        source = node.inherits_from
-        if source is not None and source in state.nodes and reaches(state.nodes, node.name, source):
-            return f"{node.name!r} inherits from {source!r}, which is not above it"
+        if node.inherits_from == node.name:
+            return f"{node.name!r} inherits from itself"
     return None
 
 
-def frozen_links_lead_to_a_bottom(state: BlockState) -> str | None:
-    """The frozen links are those from a copy-on-read with a bottom down to that bottom."""
+def links_are_frozen_where_somebody_claims_them(state: BlockState) -> str | None:
+    """Frozen is what leads from a copy-on-read to its bottom, or from a commit's filter to its end.
+
+    Nothing else is, and a job that has ended needs nothing any more.
+    """
     expected: set[LinkKey] = set()
-    for node in state.nodes.values():
-        bottom = _bottom(node)
-        name: str | None = node.name if bottom is not None else None
-        while name is not None and name != bottom:
-            below = next(
-                (x for x in state.nodes[name].children if x.role & (Role.FILTERED | Role.COW)), None
-            )
-            if below is None:
-                return f"{bottom!r} is not below {node.name!r}"
-            expected.add(below.key)
-            name = below.child
+    for who, top, end in claims(state):
+        if top not in state.nodes or end not in state.nodes or not in_chain(state, top, end):
+            return f"{who} needs {end!r}, which is not below {top!r}"
+        expected.update(key for key, _ in chain(state, top, end))
     for link in state.links():
         if link.frozen and link.key not in expected:
-            return f"the link {_user(link.key)} is frozen and no copy-on-read needs it"
+            return f"the link {_user(link.key)} is frozen and nobody needs it"
         if not link.frozen and link.key in expected:
-            return f"the link {_user(link.key)} is not frozen although a copy-on-read needs it"
+            return f"the link {_user(link.key)} is not frozen although somebody needs it"
+    return None
+
+
+def implicit_nodes_are_filters_of_living_jobs(state: BlockState) -> str | None:
+    """A node that no client asked for and none shall see goes with the job that put it there."""
+    known = filters(state)
+    for node in state.nodes.values():
+        if node.implicit and node.name not in known:
+            return f"{node.name!r} is implicit and no living job's filter"
     return None
 
 
@@ -247,6 +260,8 @@ def options_are_in(schema: Schema) -> Invariant:
         keep the name of a child that it cannot have (seen on 7.2): those names are let pass.
         """
         for node in state.nodes.values():
+            if node.driver in _FILTERS_OF_JOBS:
+                continue
             if node.driver not in known:
                 members = schema.members("blockdev-add.arg", node.driver)
                 known[node.driver] = _LINKS.union(member.name for member in members)
@@ -261,17 +276,25 @@ def options_are_in(schema: Schema) -> Invariant:
 INVARIANTS: tuple[Invariant, ...] = (
     nodes_go_by_their_own_names,
     parents_and_children_agree,
+    users_and_nodes_agree,
+    jobs_and_users_agree,
+    exports_and_users_agree,
+    jobs_are_at_rest,
     no_node_is_its_own_ancestor,
     nobody_requires_what_another_user_unshares,
     read_only_nodes_have_no_writers,
     every_node_is_held,
-    options_do_not_come_from_below,
-    frozen_links_lead_to_a_bottom,
+    options_come_from_others,
+    links_are_frozen_where_somebody_claims_them,
+    implicit_nodes_are_filters_of_living_jobs,
     children_are_those_of_the_driver,
     quorums_can_be_reached,
     zeroes_are_unmapped_where_discards_are,
     open_files_exist,
     throttle_groups_exist,
+    connected_nodes_share_a_context,
+    contexts_are_threads,
+    ready_mirrors_are_equal,
 )
 """All of them but `options_are_in`, which needs a schema. The first ones come first on
 purpose: those that follow rely on a graph that hangs together."""

@@ -15,6 +15,7 @@ import attrs
 from model import Outcome, step
 from model.permissions import reaches
 from model.qdict import flatten
+from model.state import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
 
     Law = Callable[[BlockState, Command, Outcome], str | None]
 
-_QUERIES: Final = ("query-named-block-nodes", "x-debug-query-block-graph")
+_QUERIES: Final = (
+    "query-block-exports",
+    "query-block-jobs",
+    "query-jobs",
+    "query-named-block-nodes",
+    "x-debug-query-block-graph",
+)
+STARTS: Final = ("block-commit", "block-stream", "blockdev-backup", "blockdev-mirror")
+"""The commands that start jobs."""
 _MAKERS: Final = ("blockdev-add", "blockdev-del")
 _BY_LENGTH: Final = frozenset({"permissions.alignment", "raw.offset", "raw.size"})
 _QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard")
@@ -36,12 +45,17 @@ def same_but_for_order(one: BlockState, other: BlockState) -> bool:
     """Whether two states differ at most in what even a refused command may touch.
 
     That is: the order of links in the lists of their parent and child (a link that was
-    moved and moved back is the newest), how many node names have been generated, and how a
-    file node's descriptor is really open, which 7.2 does not always know itself.
+    moved and moved back is the newest), how many node names have been generated, the
+    threads that nodes live in, and how a file node's descriptor is really open, which 7.2 does
+    not always know itself.
     """
     return (
         one.objects == other.objects
         and one.images == other.images
+        and _elsewhere(one) == _elsewhere(other)
+        and one.jobs == other.jobs
+        and one.exports == other.exports
+        and one.nbd_server == other.nbd_server
         and list(one.nodes) == list(other.nodes)
         and all(
             mine is theirs or _sorted(mine) == _sorted(theirs)
@@ -50,9 +64,14 @@ def same_but_for_order(one: BlockState, other: BlockState) -> bool:
     )
 
 
+def _elsewhere(state: BlockState) -> dict[str, tuple[tuple[str, str], ...]]:
+    return {key: tuple(sorted(user.links)) for key, user in state.users.items()}
+
+
 def _sorted(node: Node) -> Node:
     return attrs.evolve(
         node,
+        context="",
         private=None if node.driver == "file" else node.private,
         children=tuple(sorted(node.children, key=lambda link: link.name)),
         parents=tuple(sorted(node.parents)),
@@ -89,12 +108,28 @@ def queued_once(before: BlockState, command: Command) -> Iterator[tuple[str, dic
 
 
 def refused_commands_change_nothing(
-    before: BlockState, _command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
-    """An error means that nothing happened, the order of links aside."""
-    if outcome.ok or outcome.state is before or same_but_for_order(before, outcome.state):
+    """An error means that nothing happened, the order of links aside.
+
+    A job that could not start leaves more behind: a node that was to be written, and is not, has
+    been reopened twice; the block backend of a stream is lost.
+    """
+    after = outcome.state
+    if outcome.ok or after is before or same_but_for_order(before, after):
+        return None
+    if command.get("execute") in STARTS and _same_graph(before, after):
         return None
     return "the command was refused and the state is another"
+
+
+def _same_graph(one: BlockState, other: BlockState) -> bool:
+    return (
+        list(one.nodes) == list(other.nodes)
+        and sorted(_edges(one)) == sorted(_edges(other))
+        and (one.objects, one.images, one.jobs, one.exports, one.nbd_server)
+        == (other.objects, other.images, other.jobs, other.exports, other.nbd_server)
+    )
 
 
 def queries_change_nothing(before: BlockState, command: Command, outcome: Outcome) -> str | None:
@@ -139,9 +174,20 @@ def given_options_are_set(before: BlockState, command: Command, outcome: Outcome
         for child in ("file", "backing"):
             wanted = given.get(child)
             link = node.link(child)
-            if isinstance(wanted, str) and wanted and (link is None or link.child != wanted):
+            shown = None if link is None else explicit(outcome.state, link.child)
+            if isinstance(wanted, str) and wanted and shown != explicit(outcome.state, wanted):
                 return f"the {child} of {name!r} is not {wanted!r}"
     return None
+
+
+def explicit(state: BlockState, name: str) -> str:
+    """A node, or what lies below it where it is a filter that no client shall see."""
+    while name in state.nodes and state.nodes[name].implicit:
+        below = [link for link in state.nodes[name].children if link.role & Role.FILTERED]
+        if not below:
+            break
+        name = below[0].child
+    return name
 
 
 def reopening_keeps_who_owns_what(

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from properties.laws import accepted, entries, lost
+from properties.claims import claims, living
+from properties.data_laws import backing, pivots
+from properties.job_laws import verb_of
+from properties.laws import STARTS, accepted, entries, lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +127,71 @@ def _driver(*drivers: str) -> Callable[[BlockState], bool]:
     return lambda state: any(node.driver in drivers for node in state.nodes.values())
 
 
+def _job_is(*statuses: str) -> Sight:
+    return lambda before, _command, _outcome: any(
+        job.status in statuses for job in before.jobs.values()
+    )
+
+
+def _reopened_beside_a_job(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, "blockdev-reopen") and any(living(before))
+
+
+def _took_a_verb(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    asked = verb_of(command)
+    return outcome.ok and asked is not None and asked[1] in before.jobs
+
+
+def _ended(kind: str) -> Sight:
+    """A job of a kind came to a good end."""
+
+    def seen(_before: BlockState, _command: Command, outcome: Outcome) -> bool:
+        return any(
+            event["event"] == "BLOCK_JOB_COMPLETED"
+            and event["data"]["type"] == kind
+            and "error" not in event["data"]
+            for event in outcome.events
+        )
+
+    return seen
+
+
+def _pivoted(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return any(pivots(before, command, outcome, job) for job in before.jobs.values())
+
+
+def _claimed(state: BlockState) -> bool:
+    return any(who.startswith("job ") for who, _, _ in claims(state))
+
+
+def _went_on_beside_a_claim(before: BlockState, _command: Command, outcome: Outcome) -> bool:
+    """The graph changed while a job had frozen a part of it."""
+    return outcome.state.nodes is not before.nodes and _claimed(before) and _claimed(outcome.state)
+
+
+def _elsewhere(state: BlockState) -> bool:
+    return any(node.context and node.children for node in state.nodes.values())
+
+
+def _backing_of_data_changed(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    if not accepted(command, outcome, "blockdev-reopen"):
+        return False
+    return any(
+        name in outcome.state.nodes
+        and backing(node) != backing(outcome.state.nodes[name])
+        and any(image.extents for image in before.images.values())
+        for name, node in before.nodes.items()
+    )
+
+
+def _reopened_over_data(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return (
+        accepted(command, outcome, "blockdev-reopen")
+        and outcome.state is not before
+        and any(image.extents for image in before.images.values())
+    )
+
+
 WITNESSES: tuple[Witness, ...] = (
     Witness("a cycle was refused", "no_node_is_its_own_ancestor", _refused_by("graph.cycle")),
     Witness(
@@ -140,13 +208,80 @@ WITNESSES: tuple[Witness, ...] = (
         "a child was read-only", "read_only_nodes_have_no_writers", _state_has(_read_only_child)
     ),
     Witness("a reopen released a node", "every_node_is_held", _released),
-    Witness(
-        "a node inherited its options", "options_do_not_come_from_below", _state_has(_inherited)
-    ),
+    Witness("a node inherited its options", "options_come_from_others", _state_has(_inherited)),
     Witness(
         "a child that inherited was taken away", "lost_children_no_longer_inherit", _disinherited
     ),
-    Witness("a link was frozen", "frozen_links_lead_to_a_bottom", _state_has(_frozen)),
+    Witness(
+        "a link was frozen", "links_are_frozen_where_somebody_claims_them", _state_has(_frozen)
+    ),
+    Witness(
+        "a job had frozen a chain",
+        "links_are_frozen_where_somebody_claims_them",
+        _state_has(_claimed),
+    ),
+    Witness(
+        "a node was somebody's secret",
+        "implicit_nodes_are_filters_of_living_jobs",
+        _state_has(lambda state: any(node.implicit for node in state.nodes.values())),
+    ),
+    Witness(
+        "a job lived",
+        "jobs_and_users_agree",
+        _state_has(lambda state: any(living(state))),
+    ),
+    Witness(
+        "a block backend used a node",
+        "users_and_nodes_agree",
+        _state_has(lambda state: any(u.kind == "block-backend" for u in state.users.values())),
+    ),
+    Witness(
+        "there was an export",
+        "exports_and_users_agree",
+        _state_has(lambda state: bool(state.exports)),
+    ),
+    *(
+        Witness(f"a job was {status}", "jobs_are_at_rest", _job_is(status))
+        for status in ("running", "paused", "ready", "standby", "pending", "concluded")
+    ),
+    Witness(
+        "connected nodes lived in a thread",
+        "connected_nodes_share_a_context",
+        _state_has(_elsewhere),
+    ),
+    Witness("a mirror was ready", "ready_mirrors_are_equal", _job_is("ready")),
+    Witness(
+        "a reopen was accepted beside a job",
+        "claimed_chains_stay",
+        _reopened_beside_a_job,
+    ),
+    Witness("the graph changed beside a claim", "claimed_chains_stay", _went_on_beside_a_claim),
+    Witness("a frozen link was to be changed", "claimed_chains_stay", _refused_by("reopen.frozen")),
+    Witness("a verb was accepted", "jobs_take_the_verbs_of_their_state", _took_a_verb),
+    Witness("a verb was refused", "jobs_take_the_verbs_of_their_state", _refused_by("job.verb")),
+    Witness(
+        "a job was heard of",
+        "statuses_follow_each_other",
+        lambda _before, _command, outcome: bool(outcome.events),
+    ),
+    Witness("a job was started", "jobs_begin_and_end_by_command", _accepted(*STARTS)),
+    *(
+        Witness(f"a {kind} ended well", "jobs_keep_what_their_users_see", _ended(kind))
+        for kind in ("commit", "stream", "mirror", "backup")
+    ),
+    Witness("a mirror changed places", "jobs_keep_what_their_users_see", _pivoted),
+    Witness("an export was deleted", "exports_come_and_go_by_name", _accepted("block-export-del")),
+    Witness("a node was moved", "moved_nodes_are_there", _accepted("x-blockdev-set-iothread")),
+    Witness(
+        "options changed over data",
+        "reopening_options_keeps_what_is_read",
+        _reopened_over_data,
+    ),
+    Witness(
+        "a backing file changed over data",
+        "another_backing_file_shows_where_nothing_is_allocated",
+        _backing_of_data_changed,
+    ),
     Witness("there was a quorum", "quorums_can_be_reached", _state_has(_driver("quorum"))),
     Witness("there was a throttle node", "throttle_groups_exist", _state_has(_driver("throttle"))),
     Witness(

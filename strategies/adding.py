@@ -148,6 +148,38 @@ def chain(scene: Scene, depth: int = 0) -> Options:
     return sprinkle(scene, options, read_only=read_only_child(scene, below))
 
 
+def tower(scene: Scene) -> Options:
+    """Two to four images on top of each other, all inline, all with names: what jobs work on."""
+    choose = scene.choose
+    free = [image for image in scene.images if not scene.is_open(image)]
+    count = min(choose.one_of((2, 3, 3, 3, 4)), len(free))
+    if not count:
+        return chain(scene)
+    images = [free.pop(choose.integer(0, len(free) - 1)) for _ in range(count)]
+    raw = [image for image in images if image.format == "raw"]
+    below: Child = None
+    for image in [*raw[:1], *(image for image in images if image.format == "qcow2")]:
+        file = name_child(scene, file_over(scene, image))
+        options: Options = {"driver": image.format, "file": file}
+        if image.format == "qcow2":
+            options["backing"] = below
+        if choose.chance(_WRAPPED):
+            options.update(_plain_option(scene, options["driver"]))
+        if choose.chance(_STUCK):
+            # Otherwise a backing file is read-only until a job makes it writable.
+            options["read-only"] = False
+        if choose.chance(_ODD * 2):
+            options = wrap(scene, choose.one_of(("throttle", "copy-on-read")), options)
+        below = name_root(scene, options)
+    return below if isinstance(below, dict) else chain(scene)
+
+
+def _plain_option(scene: Scene, driver: str) -> Options:
+    options = [x for x in options_of(driver) if x.live and x.name not in ("offset", "size")]
+    option = scene.choose.one_of(options)
+    return settle({"driver": driver, option.name: scene.choose.one_of(option.good)})
+
+
 def wrap(scene: Scene, driver: str, child: Child) -> Options:
     """A filter or blkdebug over a child."""
     if isinstance(child, dict):
@@ -202,6 +234,8 @@ def filter_by_reference(scene: Scene) -> Options:
     candidates = scene.nodes
     if driver == "compress" and choose.chance(FIT):
         candidates = tuple(node for node in scene.nodes if node.driver == "qcow2")
+    if choose.chance(_ODD) and len(scene.everything) > len(scene.nodes):
+        candidates = tuple(x for x in scene.everything if x not in scene.nodes)
     node = scene.pick(candidates, idle)
     if node is None:
         return wrap(scene, "preallocate", protocol(scene))

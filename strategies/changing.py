@@ -23,7 +23,7 @@ _SIZES = (MIB, 2 * MIB, 64 * KIB, 512 * KIB, 3 * MIB, 1536 * KIB, 1000)
 
 def deletion(scene: Scene) -> Arguments:
     """blockdev-del, mostly of a node that nothing uses."""
-    node = scene.pick(scene.nodes, lambda each: idle(each) and each.monitor_owned)
+    node = scene.pick(scene.everything, lambda each: idle(each) and each.monitor_owned)
     return {"node-name": node.name if node else "missing"}
 
 
@@ -80,7 +80,11 @@ def iothread(scene: Scene) -> Arguments:
 
 def object_deletion(scene: Scene) -> Arguments:
     """object-del of any object; a group in use is refused."""
-    used = [str(node.options.get("throttle-group")) for node in scene.state.nodes.values()]
+    nodes = scene.state.nodes.values()
+    # A thread that somebody works in is no longer there for him: no release survives that.
+    used = [str(node.options.get("throttle-group")) for node in nodes]
+    used += [node.context for node in nodes]
+    used += [user.context for user in scene.state.users.values()]
     ids = [*scene.groups(), *scene.iothreads()]
     chosen = scene.pick(ids, lambda each: each not in used)
     return {"id": chosen or "missing"}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from strategies import adding, changing, reopening
+from strategies import adding, bumping, changing, exports, guests, jobs, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
 from strategies.scene import Scene
@@ -55,8 +55,31 @@ BUILDERS: Final[dict[str, tuple[str, Build]]] = {
     "resize": ("block_resize", changing.resize),
     "query_nodes": ("query-named-block-nodes", changing.query_nodes),
     "query_graph": ("x-debug-query-block-graph", lambda _: {}),
+    "add_tower": ("blockdev-add", _new(adding.tower)),
+    "reopen_busy": ("blockdev-reopen", _reopen(bumping.reopen)),
+    "reopen_frozen": ("blockdev-reopen", _reopen(bumping.reopen_frozen)),
+    "commit": ("block-commit", jobs.commit),
+    "active_commit": ("block-commit", jobs.active_commit),
+    "stream": ("block-stream", jobs.stream),
+    "mirror": ("blockdev-mirror", jobs.mirror),
+    "backup": ("blockdev-backup", jobs.backup),
+    "delete_export": ("block-export-del", exports.export_deletion),
+    "set_iothread": ("x-blockdev-set-iothread", exports.move),
 }
 """What each rule of the machine sends: its command and the builder of its arguments."""
+
+CHOOSERS: Final[dict[str, Callable[[Scene], Command]]] = {
+    "job_verb": jobs.any_verb,
+    **{f"job_{name}": jobs.verb(name) for name in jobs.VERBS},
+    "job_ending": jobs.ending,
+    "bump": bumping.bump,
+    "add_export": exports.exporting,
+    "nbd_server": exports.server,
+    "query_jobs": jobs.query,
+    "read": guests.read_one,
+    "write": guests.write_one,
+}
+"""What the other rules send: the builder chooses the command, too."""
 
 _TO_MALFORM: Final = (
     "add_chain",
@@ -68,6 +91,7 @@ _TO_MALFORM: Final = (
     "add_iothread",
     "delete_object",
     "query_nodes",
+    "delete_export",
 )
 _TO_MALFORM_WITH_NODES: Final = (
     "reopen_options",
@@ -76,14 +100,26 @@ _TO_MALFORM_WITH_NODES: Final = (
     "snapshot",
     "change_quorum",
     "resize",
+    "commit",
+    "stream",
+    "mirror",
+    "backup",
+    "add_export",
+    "set_iothread",
 )
+_TO_MALFORM_WITH_JOBS: Final = ("job_verb", "job_verb", "nbd_server")
 
 
-def build(scene: Scene, kind: str) -> Command:
+def build(scene: Scene, kind: str, *, near_valid: int = NEAR_VALID) -> Command:
     """The next command of one kind: right as far as the state tells, or one thing wrong in it."""
-    command, make = BUILDERS[kind]
-    arguments = make(scene)
-    if scene.choose.chance(NEAR_VALID):
+    if kind in CHOOSERS:
+        chosen = CHOOSERS[kind](scene)
+        command, arguments = chosen["execute"], chosen.get("arguments", {})
+        near_valid = near_valid // 2
+    else:
+        command, make = BUILDERS[kind]
+        arguments = make(scene)
+    if scene.choose.chance(near_valid):
         spoil(scene, command, arguments)
     return (
         {"execute": command, "arguments": _owned(arguments)} if arguments else {"execute": command}
@@ -92,9 +128,12 @@ def build(scene: Scene, kind: str) -> Command:
 
 def build_malformed(scene: Scene) -> Command:
     """An invalid command."""
-    kinds = _TO_MALFORM + _TO_MALFORM_WITH_NODES if scene.nodes else _TO_MALFORM
-    command, make = BUILDERS[scene.choose.one_of(kinds)]
-    right: Command = {"execute": command, "arguments": _owned(make(scene))}
+    kinds: tuple[str, ...] = _TO_MALFORM
+    if scene.nodes:
+        kinds += _TO_MALFORM_WITH_NODES
+    if scene.jobs():
+        kinds += _TO_MALFORM_WITH_JOBS
+    right = build(scene, scene.choose.one_of(kinds), near_valid=0)
     return _owned(malformed(scene.choose, right))
 
 

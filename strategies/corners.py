@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import RawState
+from strategies.job_corners import JOB_CORNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,8 +139,13 @@ def stuck_preallocation(scene: Scene) -> Command | None:
         state = node.private
         if not isinstance(state, PreallocateState) or not node.parents:
             continue
-        overlay = scene.state.nodes[node.parents[0][0]]
-        if overlay.driver != "qcow2" or overlay.name not in scene.names() or overlay.parents:
+        overlay = scene.state.nodes.get(node.parents[0][0])
+        if (
+            overlay is None
+            or overlay.driver != "qcow2"
+            or overlay.name not in scene.names()
+            or overlay.parents
+        ):
             continue
         file = node.children[0].child
         if (state.file_end or 0) <= (state.data_end or 0):
@@ -184,5 +190,5 @@ CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
 
 def corner(scene: Scene) -> Command:
     """The next command into a corner; a look at the graph where there is none to go to."""
-    found = scene.choose.one_of(CORNERS)(scene)
+    found = scene.choose.one_of((*CORNERS, *JOB_CORNERS))(scene)
     return found or {"execute": "x-debug-query-block-graph"}

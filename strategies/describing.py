@@ -68,7 +68,7 @@ def own_options(node: Node) -> Options:
 
 def child_value(scene: Scene, node: Node, link: Link, inline: int) -> str | Options:
     """A child as a reference or, where it inherits from ``node``, perhaps described anew."""
-    child = scene.state.nodes[link.child]
+    child = scene.shown(link.child)
     inherits = child.inherits_from == node.name
     if generated(child.name) or (inherits and scene.choose.chance(inline)):
         return described(scene, child, inline=inline)

@@ -17,14 +17,29 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from model import BlockState, Dialect, Monitor, Outcome, step
+from model.commands.driving import READ, WRITE, waits
+from model.state import IOThread
 from model.trace import Command, ImageSpec, Trace
+from strategies import guests
 from strategies.changing import is_overlay
 from strategies.choosing import Chooser, DrawChooser, RandomChooser
 from strategies.commands import build, build_malformed
 from strategies.corners import corner
+from strategies.exports import server_start
 from strategies.images import choose_images
-from strategies.mix import DARING, MOST_FIRST, MOST_NODES, MOST_OBJECTS
-from strategies.scene import Scene, generated
+from strategies.jobs import TAKES
+from strategies.mix import (
+    DARING,
+    FIRST_JOB,
+    FIRST_SERVER,
+    MOST_EXPORTS,
+    MOST_FIRST,
+    MOST_JOBS,
+    MOST_NODES,
+    MOST_OBJECTS,
+    READ_AT_END,
+)
+from strategies.scene import Scene, describable
 
 if TYPE_CHECKING:
     from model.state import Node
@@ -32,6 +47,7 @@ if TYPE_CHECKING:
 Details = Literal["draws", "seed"]
 """What Hypothesis sees of a command: every choice in it, or one number they all follow from."""
 
+_CLUSTER = 65536
 _SEEDS = st.integers(0, 2**64 - 1)
 _SPREAD = 1_000_003
 
@@ -42,7 +58,24 @@ OnTrace = Callable[[Trace, tuple[Outcome, ...]], None]
 """Called when an example is complete: the trace, and the outcome of each of its commands."""
 
 
-_FIRST = ("add_chain", "add_chain", "add_protocol", "add_throttle_group", "add_filter")
+_FIRST = (
+    "add_chain",
+    "add_chain",
+    "add_protocol",
+    "add_throttle_group",
+    "add_filter",
+    "add_iothread",
+)
+_FIRST_JOBS: dict[str, tuple[str, ...]] = {
+    "commit": ("add_tower",),
+    "active_commit": ("add_tower",),
+    "stream": ("add_tower",),
+    "mirror": ("add_tower", "add_chain", "add_chain"),
+    "backup": ("add_tower", "add_chain", "add_chain"),
+}
+"""What an example may begin with: a job, and what is to be there before."""
+_SLEEPERS = ("commit", "stream")
+"""The types of jobs that sleep where one knows: the others are never limited to a rate."""
 
 
 def _ignore_step(_before: BlockState, _command: Command, _outcome: Outcome) -> None:
@@ -77,6 +110,12 @@ def _first_commands(draw: st.DrawFn, machine: ReopenMachine) -> None:
     choose = machine.chooser(draw)
     for _ in range(choose.integer(0, MOST_FIRST)):
         machine.perform(build(Scene(machine.state, choose), choose.one_of(_FIRST)))
+    if choose.chance(FIRST_SERVER):
+        machine.perform(server_start())
+    if choose.chance(FIRST_JOB):
+        job = choose.one_of(list(_FIRST_JOBS))
+        for kind in (*_FIRST_JOBS[job], job):
+            machine.perform(build(Scene(machine.state, choose), kind, near_valid=0))
 
 
 @st.composite
@@ -117,6 +156,65 @@ def _has_objects(machine: ReopenMachine) -> bool:
     return bool(machine.state.objects)
 
 
+def _has_jobs(machine: ReopenMachine) -> bool:
+    """Precondition: there is a job."""
+    return bool(machine.state.jobs)
+
+
+def _takes(verb: str) -> Callable[[Any], bool]:
+    """Precondition: there is a job whose state takes a verb."""
+
+    def there_is(machine: ReopenMachine) -> bool:
+        return any(verb in TAKES.get(job.status, ()) for job in machine.state.jobs.values())
+
+    return there_is
+
+
+def _has_frozen(machine: ReopenMachine) -> bool:
+    """Precondition: some link is frozen."""
+    return any(link.frozen for node in machine.named for link in node.children)
+
+
+def _has_chain(machine: ReopenMachine) -> bool:
+    """Precondition: there are few enough jobs, and a chain of backing files to work on."""
+    return len(machine.state.jobs) < MOST_JOBS and any(
+        node.driver == "qcow2" and node.link("backing") is not None for node in machine.named
+    )
+
+
+def _has_long_chain(machine: ReopenMachine) -> bool:
+    """Precondition: there are few enough jobs, and a backing file that has one itself."""
+    if len(machine.state.jobs) >= MOST_JOBS:
+        return False
+    nodes = machine.state.nodes
+    backing = [link for node in machine.named if (link := node.link("backing"))]
+    return any(nodes[link.child].link("backing") is not None for link in backing)
+
+
+def _has_pair(machine: ReopenMachine) -> bool:
+    """Precondition: there are few enough jobs, and two nodes on top, to copy one to the other."""
+    if len(machine.state.jobs) >= MOST_JOBS:
+        return False
+    return sum(node.driver != "file" and not node.parents for node in machine.named) > 1
+
+
+def _has_room_for_exports(machine: ReopenMachine) -> bool:
+    """Precondition: there are few enough exports, and a node to export."""
+    return len(machine.state.exports) < MOST_EXPORTS and bool(machine.named)
+
+
+def _has_exports(machine: ReopenMachine) -> bool:
+    """Precondition: there is an export."""
+    return bool(machine.state.exports)
+
+
+def _has_threads(machine: ReopenMachine) -> bool:
+    """Precondition: there is an iothread, and a node to move."""
+    return bool(machine.named) and any(
+        isinstance(each, IOThread) for each in machine.state.objects.values()
+    )
+
+
 class ReopenMachine(RuleBasedStateMachine):
     """Writes one trace. `machine_for` makes the class for a dialect."""
 
@@ -135,6 +233,8 @@ class ReopenMachine(RuleBasedStateMachine):
         self.commands: list[Command] = []
         self.outcomes: list[Outcome] = []
         self.named: tuple[Node, ...] = ()
+        self.spoilt: set[str] = set()
+        self.over = False
 
     @property
     def trace(self) -> Trace:
@@ -151,23 +251,62 @@ class ReopenMachine(RuleBasedStateMachine):
         return RandomChooser((draw(_SEEDS) ^ self.salt) * _SPREAD + self.choices)
 
     def perform(self, command: Command) -> None:
-        """Execute a command on the model and remember it, unless it meets a hazard."""
+        """Execute a command on the model and remember it, and wait for the jobs it sets going.
+
+        Left out is what meets a hazard, and what nobody knows the end of. A job that sleeps is
+        paused at once: every drain would let it do a little more.
+        """
+        outcome = self._execute(command)
+        if outcome is None:
+            return
+        for wait in waits(dict(outcome.settling)):
+            self._execute(wait)
+        for job, (_, progress) in outcome.settling.items():
+            if progress is not None:
+                self.perform({"execute": "job-pause", "arguments": {"id": job}})
+
+    def _execute(self, command: Command) -> Outcome | None:
         before = self.state
+        if self.over or not guests.moderate(before, command):
+            return None
         self.commands.append(command)
         outcome = step(before, command, self.dialect)
-        if outcome.hazards and not self.daring:
+        if (outcome.hazards and not self.daring) or not self._is_known(command, outcome):
             self.commands.pop()
-            return
+            return None
         self.outcomes.append(outcome)
         self.state = outcome.state
+        # What comes after a hazard can be compared with nothing, not even with what should be.
+        self.over = bool(outcome.hazards)
         if self.state is not before:
-            self.named = tuple(
-                node for node in self.state.nodes.values() if not generated(node.name)
-            )
+            self.named = tuple(node for node in self.state.nodes.values() if describable(node))
+            self.spoilt.update(guests.changed_behind(before, self.state))
         type(self).on_step(before, command, outcome)
+        return outcome
+
+    def _is_known(self, command: Command, outcome: Outcome) -> bool:
+        """Whether it is certain what a command comes to: what it reads, how far a job gets."""
+        before = self.state
+        if guests.IMPOSSIBLE in outcome.refused:
+            return False
+        if command.get("execute") in (READ, WRITE):
+            if not outcome.ok:
+                return True
+        elif not outcome.settling:
+            return True
+        jobs = outcome.state.jobs.values()
+        if any(job.speed and job.speed < _CLUSTER and job.type not in _SLEEPERS for job in jobs):
+            return False
+        involved = guests.involved(before, outcome.state, command)
+        return guests.certain(before, involved, self.spoilt) and not guests.crossed(
+            before, outcome.state, involved
+        )
 
     def teardown(self) -> None:
-        """Hand over the finished trace."""
+        """Let a guest read what there is, perhaps, and hand over the finished trace."""
+        if self.commands and RandomChooser(self.salt).chance(READ_AT_END):
+            for name in guests.on_top(self.state):
+                self.perform(guests.read(name))
         if self.commands:
             type(self).on_trace(self.trace, tuple(self.outcomes))
 
@@ -310,6 +449,156 @@ class ReopenMachine(RuleBasedStateMachine):
     @rule(command=_command("resize"))
     def resize(self, command: Command) -> None:
         """block_resize."""
+        self.perform(command)
+
+    @precondition(_has_room)
+    @rule(command=_command("add_tower"))
+    def add_tower(self, command: Command) -> None:
+        """blockdev-add: a chain of several images."""
+        self.perform(command)
+
+    @precondition(_has_jobs)
+    @precondition(_has_node())
+    @rule(command=_command("reopen_busy"))
+    def reopen_busy(self, command: Command) -> None:
+        """blockdev-reopen: a node that a job works on, or a link that it has frozen."""
+        self.perform(command)
+
+    @precondition(_has_frozen)
+    @rule(command=_command("reopen_frozen"))
+    def reopen_frozen(self, command: Command) -> None:
+        """blockdev-reopen: another child behind a frozen link."""
+        self.perform(command)
+
+    @precondition(_has_long_chain)
+    @rule(command=_command("commit"))
+    def commit(self, command: Command) -> None:
+        """block-commit: the middle of a chain."""
+        self.perform(command)
+
+    @precondition(_has_chain)
+    @rule(command=_command("active_commit"))
+    def active_commit(self, command: Command) -> None:
+        """block-commit: the top of a chain."""
+        self.perform(command)
+
+    @precondition(_has_chain)
+    @rule(command=_command("stream"))
+    def stream(self, command: Command) -> None:
+        """block-stream."""
+        self.perform(command)
+
+    @precondition(_has_pair)
+    @rule(command=_command("mirror"))
+    def mirror(self, command: Command) -> None:
+        """blockdev-mirror."""
+        self.perform(command)
+
+    @precondition(_has_pair)
+    @rule(command=_command("backup"))
+    def backup(self, command: Command) -> None:
+        """blockdev-backup."""
+        self.perform(command)
+
+    @precondition(_has_jobs)
+    @rule(command=_command("job_verb"))
+    def job_verb(self, command: Command) -> None:
+        """job-* or block-job-*: any verb."""
+        self.perform(command)
+
+    @precondition(_takes("cancel"))
+    @rule(command=_command("job_cancel"))
+    def job_cancel(self, command: Command) -> None:
+        """job-cancel or block-job-cancel."""
+        self.perform(command)
+
+    @precondition(_takes("pause"))
+    @rule(command=_command("job_pause"))
+    def job_pause(self, command: Command) -> None:
+        """job-pause or block-job-pause."""
+        self.perform(command)
+
+    @precondition(_takes("resume"))
+    @rule(command=_command("job_resume"))
+    def job_resume(self, command: Command) -> None:
+        """job-resume or block-job-resume."""
+        self.perform(command)
+
+    @precondition(_takes("set-speed"))
+    @rule(command=_command("job_set-speed"))
+    def job_set_speed(self, command: Command) -> None:
+        """block-job-set-speed."""
+        self.perform(command)
+
+    @precondition(_takes("complete"))
+    @rule(command=_command("job_complete"))
+    def job_complete(self, command: Command) -> None:
+        """job-complete or block-job-complete."""
+        self.perform(command)
+
+    @precondition(_takes("finalize"))
+    @rule(command=_command("job_finalize"))
+    def job_finalize(self, command: Command) -> None:
+        """job-finalize or block-job-finalize."""
+        self.perform(command)
+
+    @precondition(_takes("dismiss"))
+    @rule(command=_command("job_dismiss"))
+    def job_dismiss(self, command: Command) -> None:
+        """job-dismiss or block-job-dismiss."""
+        self.perform(command)
+
+    @precondition(_has_jobs)
+    @rule(command=_command("job_ending"))
+    def job_ending(self, command: Command) -> None:
+        """job-* or block-job-*: the verb that brings a job nearer to its end."""
+        self.perform(command)
+
+    @precondition(_has_jobs)
+    @rule(command=_command("bump"))
+    def bump(self, command: Command) -> None:
+        """Another command on the nodes of a living job."""
+        self.perform(command)
+
+    @rule(command=_command("nbd_server"))
+    def nbd_server(self, command: Command) -> None:
+        """nbd-server-start or nbd-server-stop."""
+        self.perform(command)
+
+    @precondition(_has_room_for_exports)
+    @rule(command=_command("add_export"))
+    def add_export(self, command: Command) -> None:
+        """block-export-add."""
+        self.perform(command)
+
+    @precondition(_has_exports)
+    @rule(command=_command("delete_export"))
+    def delete_export(self, command: Command) -> None:
+        """block-export-del."""
+        self.perform(command)
+
+    @precondition(_has_threads)
+    @rule(command=_command("set_iothread"))
+    def set_iothread(self, command: Command) -> None:
+        """x-blockdev-set-iothread."""
+        self.perform(command)
+
+    @precondition(_has_jobs)
+    @rule(command=_command("query_jobs"))
+    def query_jobs(self, command: Command) -> None:
+        """query-jobs, query-block-jobs or query-block-exports."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("read"))
+    def read(self, command: Command) -> None:
+        """A guest reads a node."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("write"))
+    def write(self, command: Command) -> None:
+        """A guest writes to a node."""
         self.perform(command)
 
     @rule(command=_command("query_nodes"))

@@ -52,7 +52,7 @@ def malformed(choose: Chooser, command: dict[str, Any]) -> dict[str, Any]:
     value = container[key]
     if isinstance(container, dict) and choose.chance(25):
         del container[key]
-    elif isinstance(value, str) and key not in ("filename", "bottom") and choose.chance(25):
+    elif isinstance(value, str) and key not in ("filename", "bottom", "path") and choose.chance(25):
         container[key] = value + "zz"
     elif isinstance(value, int) and not isinstance(value, bool):
         container[key] = choose.one_of(_NUMBERS)

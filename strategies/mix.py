@@ -46,3 +46,33 @@ MOST_FIRST: Final = 4
 
 MOST_OBJECTS: Final = 5
 """No rule makes objects beside so many."""
+
+MOST_JOBS: Final = 3
+"""No rule starts a job beside so many."""
+
+MOST_EXPORTS: Final = 2
+"""No rule adds an export beside so many."""
+
+FIRST_JOB: Final = 80
+"""Of the examples: they begin with a chain of backing files and a job on it."""
+
+HELD_BACK: Final = 65
+"""Of the jobs: a client says when they change the graph, so that they stay alive until then."""
+
+KEPT: Final = 40
+"""Of the jobs: they stay in the list when they have ended, until a client takes them away."""
+
+THROTTLED: Final = 45
+"""Of the jobs that can be stopped in the middle of their work: they are."""
+
+NAMED_FILTER: Final = 45
+"""Of the jobs: their filter has a name, which makes it a node like any other."""
+
+READ_AT_END: Final = 55
+"""Of the examples: at the end a guest reads through every node on top."""
+
+FILLED: Final = 75
+"""Of the images: something has been written to them."""
+
+FIRST_SERVER: Final = 40
+"""Of the examples: they begin with an NBD server, without which nothing can be exported."""

@@ -192,7 +192,7 @@ def children(scene: Scene) -> list[Options]:
     for link in node.children:
         child = options.get(link.name)
         if isinstance(child, dict):
-            inner = scene.state.nodes[link.child]
+            inner = scene.shown(link.child)
             if choose.chance(60):
                 change_options(scene, child, inner)
             if choose.chance(15) and not generated(inner.name):

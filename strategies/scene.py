@@ -5,7 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from model.state import BlockState, Image, IOThread, Node, ThrottleGroup
+from model.graph import Transition
+from model.naming import Names
+from model.rules import Evaluation
+from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
 
 if TYPE_CHECKING:
@@ -21,24 +25,43 @@ def generated(name: str) -> bool:
     return name.startswith("#")
 
 
+def describable(node: Node) -> bool:
+    """Whether a client could have made a node, and can refer to it; jobs make others."""
+    return node.driver in OPTIONS and not generated(node.name)
+
+
 class Scene:
     """A state, read for one command.
 
     Nodes with generated names are left out of ``nodes``: what a real QEMU calls them
-    is not what the model calls them.
+    is not what the model calls them. So are the filters of jobs, which cannot be described;
+    those that have names are in ``everything``.
     """
 
-    __slots__ = ("_fresh", "_taken", "choose", "images", "nodes", "state")
+    __slots__ = (
+        "_fresh",
+        "_taken",
+        "_transition",
+        "choose",
+        "everything",
+        "images",
+        "nodes",
+        "state",
+    )
 
     def __init__(self, state: BlockState, choose: Chooser) -> None:
         self.state = state
         self.choose = choose
-        self.nodes: tuple[Node, ...] = tuple(
+        self.everything: tuple[Node, ...] = tuple(
             node for node in state.nodes.values() if not generated(node.name)
+        )
+        self.nodes: tuple[Node, ...] = tuple(
+            node for node in self.everything if node.driver in OPTIONS
         )
         self.images: tuple[Image, ...] = tuple(state.images.values())
         self._fresh = 0
         self._taken: list[str] = []
+        self._transition: Transition | None = None
 
     # Names
 
@@ -50,11 +73,14 @@ class Scene:
         return name
 
     def fresh_id(self, prefix: str) -> str:
-        """The first identifier ``prefix``0, ``prefix``1, ... that no object has."""
+        """The first ``prefix``0, ``prefix``1, ... that no object, job, export or node has."""
+        state = self.state
         number = 0
-        while f"{prefix}{number}" in self.state.objects:
+        while (name := f"{prefix}{number}") in state.objects or any(
+            name in known for known in (state.jobs, state.exports, state.nodes)
+        ):
             number += 1
-        return f"{prefix}{number}"
+        return name
 
     # Objects
 
@@ -70,7 +96,7 @@ class Scene:
 
     def names(self) -> list[str]:
         """The names that commands can refer to."""
-        return [node.name for node in self.nodes]
+        return [node.name for node in self.everything]
 
     def pick(self, candidates: Sequence[T], fits: Callable[[T], bool]) -> T | None:
         """One of ``candidates``, mostly one that fits; None if there are none."""
@@ -95,7 +121,55 @@ class Scene:
 
     def not_above(self, name: str) -> list[Node]:
         """The nodes that could become a child of ``name`` without a cycle."""
-        return [node for node in self.nodes if name not in self.below(node.name)]
+        return [node for node in self.everything if name not in self.below(node.name)]
+
+    def chain(self, name: str) -> list[Node]:
+        """A node and what it filters or overlays, down to the end."""
+        found = [self.state.nodes[name]]
+        while (link := filtered_or_overlaid(found[-1])) is not None:
+            found.append(self.state.nodes[link])
+        return found
+
+    def layers(self, name: str) -> list[Node]:
+        """The nodes of a chain that are no filters and that commands can refer to."""
+        return [node for node in self.chain(name) if self._is_layer(node)]
+
+    def _is_layer(self, node: Node) -> bool:
+        return describable(node) and not any(x.role & Role.FILTERED for x in node.children)
+
+    def length(self, name: str) -> int:
+        """The length of a node in bytes."""
+        if self._transition is None:
+            self._transition = Transition(self.state, Evaluation(frozenset(), {}))
+        return self._transition.length(name)
+
+    def filename(self, name: str) -> str:
+        """The name of a node's file as queries show it; "" where QEMU makes one up."""
+        text = Names(self.state.nodes).text(name)
+        return "" if text.startswith("json:") else text
+
+    def shown(self, name: str) -> Node:
+        """A node, or what lies below it where it is a filter that a client does not know of."""
+        node = self.state.nodes[name]
+        while node.driver not in OPTIONS and generated(node.name):
+            below = filtered_or_overlaid(node)
+            if below is None:
+                break
+            node = self.state.nodes[below]
+        return node
+
+    # Jobs
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The jobs, oldest first."""
+        return tuple(self.state.jobs.values())
+
+    def held(self, job: Job) -> list[str]:
+        """The nodes that a job holds on to and that commands can refer to."""
+        user = self.state.users.get(job.user)
+        links = user.links if user is not None else ()
+        names = [node for _, node in links if not generated(node)]
+        return list(dict.fromkeys(names))
 
     def image_of(self, node: Node) -> Image | None:
         """The image whose bytes a node shows unchanged in length and place, or None."""
@@ -131,3 +205,16 @@ class Scene:
 def idle(node: Node) -> bool:
     """Whether nothing uses the node but its owner."""
     return not node.parents
+
+
+def on_top(node: Node) -> bool:
+    """Whether no other node is above this one; jobs and exports may use it."""
+    return all(isinstance(key, Use) for key in node.parents)
+
+
+def filtered_or_overlaid(node: Node) -> str | None:
+    """What a node filters, or its backing file."""
+    for link in node.children:
+        if link.role & (Role.FILTERED | Role.COW):
+            return link.child
+    return None

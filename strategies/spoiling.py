@@ -25,6 +25,7 @@ from strategies.describing import described
 from strategies.mix import OWN_FAULT
 from strategies.scene import Scene, generated, idle
 from strategies.wrong_additions import NEW_OPTIONS
+from strategies.wrong_jobs import JOB_SPOILS
 from strategies.wrong_options import OWN_OPTIONS, OptionsSpoil
 from strategies.wrong_reopens import REOPENED_OPTIONS
 
@@ -287,4 +288,5 @@ SPOILS: dict[str, tuple[Spoil, ...]] = {
         _spare_property,
     ),
     "object-del": (_wrong("id"),),
+    **JOB_SPOILS,
 }

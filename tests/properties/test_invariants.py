@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,8 +11,10 @@ import pytest
 
 from model import BlockState, Monitor, find_dialect
 from model.state import EMPTY, FrozenDict, Link, Node
-from properties import INVARIANTS, WITNESSES, law
+from properties import INVARIANTS, WITNESSES, law, users
 from properties import invariants as inv
+from properties.data_laws import DATA_LAWS, ready_mirrors_are_equal
+from properties.job_laws import JOB_LAWS
 from properties.laws import LAWS
 
 if TYPE_CHECKING:
@@ -21,8 +24,37 @@ DIALECT = find_dialect("qemu-7.2")
 options_are_known = inv.options_are_in(DIALECT.schema)
 
 
+def image(name: str, **more: Any) -> dict[str, Any]:
+    """Options of a qcow2 node over the image file of that name."""
+    file = {"driver": "file", "filename": f"{name}.qcow2"}
+    return {"driver": "qcow2", "node-name": name, "file": file, "backing": None, **more}
+
+
+def at_work(monitor: Monitor) -> None:
+    """A commit that waits for its client, a mirror that is ready, an export, an iothread."""
+    for name in ("over", "mid", "base", "src", "dst"):
+        monitor.images.create(f"{name}.qcow2", format="qcow2", size=1 << 20)
+    monitor.images.write("src.qcow2", 0, 65536, 7)
+    address = {"type": "unix", "data": {"path": "nbd.sock"}}
+    commit = {"device": "over", "top-node": "mid", "base-node": "base", "auto-finalize": False}
+    mirror = {"device": "src", "target": "dst", "sync": "full", "filter-node-name": "f0"}
+    for name, arguments in (
+        ("object-add", {"qom-type": "iothread", "id": "io0"}),
+        ("blockdev-add", image("over", backing=image("mid", backing=image("base")))),
+        ("blockdev-add", image("src")),
+        ("blockdev-add", image("dst")),
+        ("block-commit", {"job-id": "commit", **commit}),
+        ("blockdev-mirror", {"job-id": "mirror", **mirror}),
+        ("nbd-server-start", {"addr": address}),
+        ("block-export-add", {"type": "nbd", "id": "e0", "node-name": "top"}),
+        ("block-export-add", {"type": "nbd", "id": "e1", "node-name": "null"}),
+    ):
+        assert monitor.execute({"execute": name, "arguments": arguments}) == {"return": {}}
+
+
+@lru_cache
 def right() -> BlockState:
-    """A qcow2 over a file, a copy-on-read with a bottom, a quorum, a throttle node."""
+    """A qcow2 over a file, a copy-on-read with a bottom, a quorum, a throttle node, and jobs."""
     monitor = Monitor(DIALECT)
     monitor.images.create("hd0.qcow2", format="qcow2", size=1 << 20)
     for name, arguments in (
@@ -56,12 +88,45 @@ def right() -> BlockState:
     ):
         reply = monitor.execute({"execute": name, "arguments": arguments})
         assert reply == {"return": {}}
+    at_work(monitor)
     return monitor.state
 
 
 def with_node(state: BlockState, filed: str, /, **changes: Any) -> BlockState:
     node = attrs.evolve(state.nodes[filed], **changes)
     return attrs.evolve(state, nodes=FrozenDict({**state.nodes, filed: node}))
+
+
+def with_user(state: BlockState, filed: str, /, **changes: Any) -> BlockState:
+    user = attrs.evolve(state.users[filed], **changes)
+    return attrs.evolve(state, users=FrozenDict({**state.users, filed: user}))
+
+
+def with_job(state: BlockState, filed: str, /, **changes: Any) -> BlockState:
+    job = attrs.evolve(state.jobs[filed], **changes)
+    return attrs.evolve(state, jobs=FrozenDict({**state.jobs, filed: job}))
+
+
+def with_export(state: BlockState, filed: str, /, **changes: Any) -> BlockState:
+    export = attrs.evolve(state.exports[filed], **changes)
+    return attrs.evolve(state, exports=FrozenDict({**state.exports, filed: export}))
+
+
+def thawed(state: BlockState, parent: str) -> BlockState:
+    link = state.nodes[parent].link("backing")
+    assert link is not None
+    return with_node(
+        state,
+        parent,
+        children=tuple(
+            attrs.evolve(x, frozen=False) if x is link else x for x in state.nodes[parent].children
+        ),
+    )
+
+
+def rewritten(state: BlockState) -> BlockState:
+    image = attrs.evolve(state.images["dst.qcow2"], extents=((0, 65536, 8),))
+    return attrs.evolve(state, images=FrozenDict({**state.images, "dst.qcow2": image}))
 
 
 def linked(state: BlockState, parent: str, name: str, child: str, **extra: Any) -> BlockState:
@@ -117,19 +182,28 @@ BAD: list[tuple[Callable[[BlockState], str | None], Callable[[BlockState], Block
     (inv.nobody_requires_what_another_user_unshares, _two_writers),
     (inv.read_only_nodes_have_no_writers, lambda s: with_node(s, "prot", read_only=True)),
     (inv.every_node_is_held, lambda s: with_node(s, "thr", monitor_owned=False)),
-    (inv.options_do_not_come_from_below, lambda s: with_node(s, "top", inherits_from="prot")),
-    (inv.options_do_not_come_from_below, lambda s: with_node(s, "prot", inherits_from="prot")),
+    (inv.options_come_from_others, lambda s: with_node(s, "prot", inherits_from="prot")),
     (
-        inv.frozen_links_lead_to_a_bottom,
+        inv.links_are_frozen_where_somebody_claims_them,
         lambda s: with_node(
             s, "top", children=(attrs.evolve(s.nodes["top"].children[0], frozen=True),)
         ),
     ),
     (
-        inv.frozen_links_lead_to_a_bottom,
+        inv.links_are_frozen_where_somebody_claims_them,
         lambda s: with_node(
             s, "cor", children=(attrs.evolve(s.nodes["cor"].children[0], frozen=False),)
         ),
+    ),
+    (inv.links_are_frozen_where_somebody_claims_them, lambda s: thawed(s, "mid")),
+    (
+        inv.links_are_frozen_where_somebody_claims_them,
+        lambda s: with_job(s, "commit", body=attrs.evolve(s.jobs["commit"].body, base="null")),
+    ),
+    (inv.implicit_nodes_are_filters_of_living_jobs, lambda s: with_node(s, "thr", implicit=True)),
+    (
+        inv.implicit_nodes_are_filters_of_living_jobs,
+        lambda s: with_job(s, "commit", status="concluded"),
     ),
     (
         inv.children_are_those_of_the_driver,
@@ -144,6 +218,27 @@ BAD: list[tuple[Callable[[BlockState], str | None], Callable[[BlockState], Block
     ),
     (inv.open_files_exist, lambda s: attrs.evolve(s, images=EMPTY)),
     (inv.throttle_groups_exist, lambda s: attrs.evolve(s, objects=EMPTY)),
+    (users.users_and_nodes_agree, lambda s: with_user(s, "export:e0", key="other")),
+    (users.users_and_nodes_agree, lambda s: with_node(s, "top", parents=())),
+    (
+        users.users_and_nodes_agree,
+        lambda s: with_user(s, "export:e0", links=s.users["export:e0"].links * 2),
+    ),
+    (users.users_and_nodes_agree, lambda s: with_user(s, "export:e0", links=(("root", "nobody"),))),
+    (users.jobs_and_users_agree, lambda s: attrs.evolve(s, jobs=EMPTY)),
+    (users.jobs_and_users_agree, lambda s: with_user(s, "job:mirror", name="other")),
+    (users.exports_and_users_agree, lambda s: with_export(s, "e0", user="export:e1")),
+    (users.exports_and_users_agree, lambda s: with_export(s, "e0", user="nobody")),
+    (users.exports_and_users_agree, lambda s: with_export(s, "e0", export_name="null")),
+    (users.exports_and_users_agree, lambda s: attrs.evolve(s, nbd_server=None)),
+    (users.jobs_are_at_rest, lambda s: with_job(s, "commit", status="waiting")),
+    (users.jobs_are_at_rest, lambda s: with_job(s, "mirror", paused=True)),
+    (users.jobs_are_at_rest, lambda s: with_job(s, "mirror", current=1 << 40)),
+    (users.jobs_are_at_rest, lambda s: with_job(s, "commit", error="bad luck")),
+    (users.connected_nodes_share_a_context, lambda s: with_node(s, "prot", context="io0")),
+    (users.connected_nodes_share_a_context, lambda s: with_user(s, "export:e0", context="io0")),
+    (users.contexts_are_threads, lambda s: with_node(s, "thr", context="io9")),
+    (ready_mirrors_are_equal, rewritten),
     (options_are_known, lambda s: _options(s, "null", filename="hd0.qcow2")),
 ]
 
@@ -184,10 +279,11 @@ def test_the_law_speaks_of_broken_invariants() -> None:
 
 
 def test_witnesses_speak_of_laws_that_exist() -> None:
-    names = {x.__name__ for x in (*INVARIANTS, *LAWS)} | {"reopening_is_idempotent"}
+    laws = (*LAWS, *JOB_LAWS, *DATA_LAWS)
+    names = {x.__name__ for x in (*INVARIANTS, *laws)} | {"reopening_is_idempotent"}
     assert {witness.law for witness in WITNESSES} <= names
     assert len({witness.name for witness in WITNESSES}) == len(WITNESSES)
-    assert {x.__name__ for x in LAWS} <= {witness.law for witness in WITNESSES}
+    assert {x.__name__ for x in laws} <= {witness.law for witness in WITNESSES}
 
 
 def test_a_lonely_node_is_right() -> None:

@@ -85,6 +85,17 @@ def test_diff_prints_one_document(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["cases"]
 
 
+def test_repeat_prints_one_document(tmp_path: Path) -> None:
+    words = ["repeat", "--qemu", DAEMON, "--examples", "6", "--steps", "10", "--seed", "1"]
+    done = run(tmp_path, *words, "--reduce", "0", "--json", "--report", "report")
+    assert done.returncode in {0, 1}, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["command"], document["examples"]) == ("repeat", 6)
+    assert (document["divergences"] == 0) == (done.returncode == 0)
+    assert document["crashes"] == document["violations"] == 0
+    assert {"summary.md", "junit.xml"} <= {p.name for p in (tmp_path / "report").iterdir()}
+
+
 def test_replay_agrees_and_differs(tmp_path: Path) -> None:
     good: dict[str, Any] = {"return": {}}
     bad: dict[str, Any] = {"error": {"class": "GenericError", "desc": "no"}}
@@ -192,4 +203,11 @@ def test_doctor(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     document = json.loads(done.stdout)
     assert document["complete"] is True
-    assert {part["name"] for part in document["parts"]} >= {DAEMON, "qemu-img", "dialect"}
+    assert document["masks"]
+    assert document["normalisations"]
+    assert {part["name"] for part in document["parts"]} >= {
+        DAEMON,
+        "qemu-img",
+        "qemu-io",
+        "dialect",
+    }

@@ -74,3 +74,51 @@ def test_a_backing_file_without_a_format_is_recorded_without_one(
 def test_what_qemu_img_refuses_is_one_clear_line(tmp_path: Path, images: ImageStore) -> None:
     with pytest.raises(TargetError, match=r"image 'hd1': .+"):
         images.create(tmp_path, [ImageSpec("hd1", "raw", MIB, "hd0", "raw")])
+
+
+def read(path: Path, kind: str, length: int) -> bytes:
+    """What a guest reads."""
+    flat = path.with_suffix(".flat")
+    words = ["convert", "-f", kind, "-O", "raw", path.name, flat.name]
+    subprocess.run([*find_qemu_img().argv, *words], check=True, cwd=path.parent)
+    return flat.read_bytes()[:length]
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_data_are_what_qemu_io_writes(tmp_path: Path, images: ImageStore, kind: str) -> None:
+    data = ((1000, 70_000, 1), (65_536, 100, 0), (MIB - 5, 5, 255))
+    expected = bytearray(MIB)
+    for offset, length, pattern in data:
+        expected[offset : offset + length] = bytes([pattern]) * length
+    images.create(tmp_path, [ImageSpec("hd0", kind, MIB, data=data)])
+    assert read(tmp_path / "hd0", kind, MIB) == expected
+    plain = tmp_path / "plain"
+    words = ["create", "-q", "-f", kind, plain.name, str(MIB)]
+    subprocess.run([*find_qemu_img().argv, *words], check=True, cwd=tmp_path)
+    commands = [w for run in data for w in ("-c", "write -P {2} {0} {1}".format(*run))]
+    subprocess.run(["qemu-io", "-f", kind, *commands, plain.name], check=True, cwd=tmp_path)
+    assert (tmp_path / "hd0").read_bytes() == plain.read_bytes()
+
+
+def test_what_is_copied_up_is_never_that_of_another_image(
+    tmp_path: Path, images: ImageStore
+) -> None:
+    for pattern in (1, 2):
+        scratch = tmp_path / str(pattern)
+        scratch.mkdir()
+        base = ImageSpec("hd0", "qcow2", MIB, data=((0, MIB, pattern),))
+        middle = ImageSpec("hd1", "qcow2", MIB, "hd0", "qcow2")
+        top = ImageSpec("hd2", "qcow2", MIB, "hd1", "qcow2", ((0, 10, 7), (131_072, 65_536, 8)))
+        images.create(scratch, [base, middle, top])
+        (scratch / "hd0").unlink()
+        images.create(scratch, [ImageSpec("hd0", "qcow2", MIB)])
+        seen = read(scratch / "hd2", "qcow2", MIB)
+        assert seen[:65_536] == bytes([7]) * 10 + bytes([pattern]) * 65_526
+        assert seen[65_536:131_072] == bytes(65_536)
+        assert seen[131_072:196_608] == bytes([8]) * 65_536
+
+
+def test_data_need_the_backing_file_first(tmp_path: Path, images: ImageStore) -> None:
+    top = ImageSpec("hd1", "qcow2", MIB, "hd0", "qcow2", ((0, 10, 7),))
+    with pytest.raises(TargetError, match=r"image 'hd1': .+"):
+        images.create(tmp_path, [top])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model.commands.driving import WAIT
 from model.trace import Command, ImageSpec, Trace
 from targets.errors import TargetError
 from targets.pool import Finished, Pool, Target
@@ -72,19 +73,131 @@ def test_objects_are_removed_too(target: Target) -> None:
 
 
 def test_what_cannot_be_removed_costs_a_fresh_process(target: Target) -> None:
-    server = {"addr": {"type": "unix", "data": {"path": "nbd.sock"}}}
-    export = {"type": "nbd", "id": "export0", "node-name": "n"}
-    trace = Trace(
-        (),
-        (
-            add("n", driver="null-co"),
-            {"execute": "nbd-server-start", "arguments": server},
-            {"execute": "block-export-add", "arguments": export},
-        ),
-    )
-    assert [each.reply for each in target.run(trace).observations] == [{"return": {}}] * 3
+    chardev = {"id": "c0", "backend": {"type": "null", "data": {}}}
+    trace = Trace((), ({"execute": "chardev-add", "arguments": chardev},))
+    assert "return" in target.run(trace).observations[0].reply
     assert target.run(LOOK).observations[1].reply == {"return": []}
     assert target.starts == 2
+
+
+IMAGES = (
+    ImageSpec("hd0.qcow2", "qcow2", MIB, data=((0, MIB, 1),)),
+    ImageSpec("hd1.qcow2", "qcow2", MIB, "hd0.qcow2", "qcow2", ((0, 65_536, 2),)),
+    ImageSpec("hd2.qcow2", "qcow2", MIB),
+)
+
+
+def qmp(execute: str, **arguments: Any) -> Command:
+    return {
+        "execute": execute,
+        "arguments": {name.replace("_", "-"): value for name, value in arguments.items()},
+    }
+
+
+def wait(status: str, **more: Any) -> Command:
+    return qmp(WAIT, id="j0", status=status, **more)
+
+
+def disks() -> tuple[Command, ...]:
+    return tuple(
+        add(f"hd{i}", driver="qcow2", backing=backing, file={"driver": "file", "filename": f.name})
+        for i, (f, backing) in enumerate(zip(IMAGES, (None, "hd0", None), strict=True))
+    )
+
+
+COMMIT = {"job_id": "j0", "device": "hd1", "top_node": "hd1", "base_node": "hd0"}
+MIRROR = {"job_id": "j0", "device": "hd1", "target": "hd2", "sync": "full"}
+SERVER = qmp("nbd-server-start", addr={"type": "unix", "data": {"path": "nbd.sock"}})
+THREAD = qmp("object-add", qom_type="iothread", id="i0")
+LEFT: dict[str, tuple[Command, ...]] = {
+    "ready": (qmp("blockdev-mirror", **MIRROR), wait("ready")),
+    "standby": (
+        qmp("blockdev-mirror", **MIRROR, filter_node_name="flt"),
+        wait("ready"),
+        qmp("job-pause", id="j0"),
+        wait("standby"),
+    ),
+    "pending": (
+        qmp("block-stream", job_id="j0", device="hd1", auto_finalize=False),
+        wait("pending"),
+    ),
+    "concluded": (
+        qmp("block-commit", **COMMIT, auto_dismiss=False),
+        wait("ready"),
+        qmp("job-cancel", id="j0"),
+        wait("concluded"),
+    ),
+    "running": (qmp("blockdev-backup", **{**MIRROR, "sync": "none"}), wait("running")),
+    "paused": (
+        qmp("block-stream", job_id="j0", device="hd1", speed=1),
+        wait("running", progress=1),
+        qmp("job-pause", id="j0"),
+        wait("paused"),
+    ),
+    "exports": (
+        SERVER,
+        qmp("block-export-add", type="nbd", id="e0", node_name="hd1", writable=True),
+        qmp("block-export-add", type="nbd", id="e1", node_name="hd2"),
+    ),
+    "thread": (
+        THREAD,
+        qmp("x-blockdev-set-iothread", node_name="hd1", iothread="i0"),
+        qmp("blockdev-mirror", **MIRROR),
+        wait("ready"),
+    ),
+    "export in a thread": (
+        THREAD,
+        SERVER,
+        qmp(
+            "block-export-add",
+            type="nbd",
+            id="e0",
+            node_name="hd1",
+            iothread="i0",
+            fixed_iothread=True,
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_jobs_exports_and_threads_are_removed(target: Target, left: str) -> None:
+    trace = Trace(IMAGES, (*disks(), *LEFT[left]))
+    first = target.run(trace)
+    assert first.death is None
+    assert [each.reply for each in first.observations if "error" in each.reply] == []
+    for _ in range(3):
+        empty = Trace(
+            (), (THREAD, *LOOK.commands, SERVER, {"execute": "query-jobs"}, qmp("block-stream"))
+        )
+        seen = target.run(empty).observations
+        assert seen[0].reply == {"return": {}}
+        assert (seen[1].nodes, seen[2].reply, seen[3].reply) == ([], {"return": []}, {"return": {}})
+        assert (seen[4].reply, seen[4].jobs) == ({"return": []}, [])
+        assert list(target.daemon.directory.iterdir()) == []
+        again = target.run(trace)
+        assert [each.reply for each in again.observations] == [
+            each.reply for each in first.observations
+        ]
+        assert [each.jobs for each in again.observations] == [
+            each.jobs for each in first.observations
+        ]
+    assert target.starts == 1
+
+
+def test_a_pool_keeps_traces_with_waits_at_work(build: Build, tmp_path: Path) -> None:
+    traces = [Trace(IMAGES, (*disks(), *LEFT[name])) for name in LEFT] * 3
+    with Pool[int](build, 2, parent=tmp_path) as pool:
+        found: list[Finished[int]] = []
+        for number, trace in enumerate(traces):
+            found += pool.submit(trace, number)
+        found += pool.drain()
+        assert pool.starts == 2
+    assert [each.token for each in found] == list(range(len(traces)))
+    for each in found:
+        assert each.replay.death is None
+        assert len(each.replay.observations) == len(each.trace.commands)
+        assert all("return" in step.reply for step in each.replay.observations)
 
 
 def test_a_death_costs_a_fresh_process_and_nothing_else(target: Target) -> None:
@@ -109,7 +222,7 @@ def test_a_death_while_nodes_are_removed_counts_for_the_end_of_the_trace(
         pid = target.daemon.pid
         target.begin(trace)
         assert target._running is not None
-        exchange = target._running[1]
+        exchange = target._running.exchange
         while exchange.answered < 3:
             for line in target.daemon.connection.receive(5):
                 exchange._take(line)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.trace import Command, ImageSpec, Trace
-from targets.replay import replay
+from model.commands.driving import READ, WAIT, WRITE
+from model.trace import Command, ImageSpec, Observation, Trace
+from targets.replay import Exchange, replay
 
 if TYPE_CHECKING:
     from targets.daemon import StorageDaemon
@@ -158,3 +159,164 @@ def test_a_loss_in_the_middle_of_a_trace_is_a_value(
     assert len(seen.observations) - seen.death.step in {0, 1}
     assert all(each.nodes for each in seen.observations[: seen.death.step])
     assert not daemon.alive
+
+
+CHAIN = (
+    ImageSpec("hd0.qcow2", "qcow2", MIB, data=((0, MIB, 1),)),
+    ImageSpec("hd1.qcow2", "qcow2", MIB, "hd0.qcow2", "qcow2", ((0, 65_536, 2),)),
+    ImageSpec("hd2.qcow2", "qcow2", MIB),
+)
+ADD_CHAIN: tuple[Command, ...] = (
+    {"execute": "blockdev-add", "arguments": hd(0)},
+    {"execute": "blockdev-add", "arguments": hd(1, backing="hd0")},
+    {"execute": "blockdev-add", "arguments": hd(2)},
+)
+
+
+def wait(status: str, **more: Any) -> Command:
+    return qmp(WAIT, id="j0", status=status, **more)
+
+
+def seen_of(
+    daemon: StorageDaemon, images: ImageStore, *commands: Command
+) -> tuple[Observation, ...]:
+    """What commands show on the chain, without what adds it."""
+    images.create(daemon.directory, CHAIN)
+    seen = replay(daemon, Trace(CHAIN, (*ADD_CHAIN, *commands)))
+    assert seen.death is None
+    return seen.observations[len(ADD_CHAIN) :]
+
+
+def statuses(observation: Observation) -> list[str]:
+    return [e["data"]["status"] for e in observation.events if e["event"] == "JOB_STATUS_CHANGE"]
+
+
+def test_a_mirror_is_waited_for(daemon: StorageDaemon, images: ImageStore) -> None:
+    start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
+    seen = seen_of(
+        daemon,
+        images,
+        *(start, wait("ready")),
+        *(qmp("job-pause", id="j0"), wait("standby"), wait("standby")),
+        *(qmp("job-resume", id="j0"), wait("ready")),
+        *(qmp("job-complete", id="j0"), wait("null"), wait("ready")),
+        qmp(READ, node="hd2"),
+    )
+    waited = [0, 2, 3, 5, 7, 8]
+    assert [number for number, each in enumerate(seen) if each.nodes is None] == waited
+    ready, paused = seen[1], seen[4]
+    assert ready.reply == {"return": {"status": "ready"}}
+    assert ready.jobs is not None
+    assert (ready.jobs[0]["status"], ready.jobs[0]["busy"]) == ("ready", False)
+    assert paused.jobs is not None
+    assert (paused.jobs[0]["status"], paused.jobs[0]["paused"]) == ("standby", True)
+    assert statuses(seen[0]) == ["created", "running"]
+    assert statuses(seen[1]) == ["ready"]
+    assert seen[8].reply == {"return": {"status": "null"}}
+    desc = "Job 'j0' does not come to the status 'ready' but to 'null'"
+    assert seen[9].reply == {"error": {"class": "GenericError", "desc": desc}}
+    assert (seen[9].jobs, seen[9].exports) == ([], None)
+    assert seen[10].reply == {"return": [[0, 65_536, 2], [65_536, MIB, 1]]}
+
+
+def test_a_slow_commit_is_waited_for_until_it_sleeps(
+    daemon: StorageDaemon, images: ImageStore
+) -> None:
+    half = 524_288
+    start = qmp("block-commit", job_id="j0", device="hd1", top_node="hd1", base_node="hd0")
+    slow = qmp("block-stream", job_id="j0", device="hd1", speed=1)
+    seen = seen_of(
+        daemon,
+        images,
+        *(slow, wait("running", progress=half)),
+        *(qmp("job-pause", id="j0"), wait("paused"), qmp("job-cancel", id="j0"), wait("null")),
+        *(start, wait("ready"), qmp("job-cancel", id="j0"), wait("null")),
+        qmp(READ, node="hd0"),
+    )
+    assert [each.reply for each in seen if "error" in each.reply] == []
+    running = seen[1].jobs
+    assert running is not None
+    assert (running[0]["status"], running[0]["busy"]) == ("running", False)
+    assert running[0]["offset"] >= half
+    assert seen[-1].reply == {"return": [[0, 65_536, 2], [65_536, MIB, 1]]}
+
+
+def test_a_status_that_does_not_come_is_no_hang(daemon: StorageDaemon, images: ImageStore) -> None:
+    images.create(daemon.directory, CHAIN)
+    start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
+    commands = (*ADD_CHAIN, start, wait("ready"), wait("pending"), {"execute": "query-jobs"})
+    exchange = Exchange(daemon, commands, observed=0, patience=0.2)
+    assert exchange.finish() is None
+    desc = "Job 'j0' does not come to the status 'pending' but to 'ready'"
+    assert exchange.replies()[-2] == {"error": {"class": "GenericError", "desc": desc}}
+    assert exchange.replies()[-1]["return"][0]["status"] == "ready"
+
+
+def test_a_daemon_that_stops_in_a_wait_hangs(daemon: StorageDaemon, images: ImageStore) -> None:
+    images.create(daemon.directory, CHAIN)
+    start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
+    exchange = Exchange(
+        daemon, (*ADD_CHAIN, start, wait("ready"), wait("pending")), observed=0, patience=0.2
+    )
+    while exchange.answered < 5:
+        assert exchange.go_on()
+    os.kill(daemon.pid, signal.SIGSTOP)
+    death = exchange.finish(0.3)
+    assert death is not None
+    assert (death.kind, death.step) == ("hang", 5)
+
+
+def test_a_guest_reads_and_writes(daemon: StorageDaemon, images: ImageStore) -> None:
+    seen = seen_of(
+        daemon,
+        images,
+        qmp("blockdev-add", driver="file", node_name="file", filename="hd2.qcow2", read_only=True),
+        qmp(WRITE, node="hd1", offset=1, length=700_000, pattern=9),
+        qmp(READ, node="hd1"),
+        qmp(READ, node="hd2"),
+        qmp(READ, node="no-such-node"),
+        qmp(WRITE, node="file", offset=0, length=1, pattern=1),
+        qmp(WRITE, node="hd2", offset=MIB, length=1, pattern=1),
+    )
+    written, top, empty, nowhere, read_only, behind = (each.reply for each in seen[1:])
+    assert written == {"return": {}}
+    assert top == {"return": [[0, 1, 2], [1, 700_001, 9], [700_001, MIB, 1]]}
+    assert empty == {"return": []}
+    assert "Cannot find device=" in nowhere["error"]["desc"]
+    assert "read-only" in read_only["error"]["desc"]
+    assert behind["error"]["desc"].startswith("NBD error")
+    assert all(each.events == () and each.exports is None for each in seen)
+    graph = seen[1].graph
+    assert graph is not None
+    assert {vertex["type"] for vertex in graph["nodes"]} == {"block-driver"}
+
+
+def test_a_guest_uses_the_server_of_the_trace(daemon: StorageDaemon, images: ImageStore) -> None:
+    address = {"type": "unix", "data": {"path": "nbd.sock"}}
+    seen = seen_of(
+        daemon,
+        images,
+        qmp(READ, node="hd0"),
+        qmp("nbd-server-start", addr=address),
+        qmp("block-export-add", type="nbd", id="e0", node_name="hd0"),
+        qmp(READ, node="hd0"),
+        qmp("block-export-del", id="e0"),
+        qmp("nbd-server-stop"),
+        qmp(READ, node="hd0"),
+    )
+    assert [each.reply for each in seen if "error" in each.reply] == []
+    assert seen[0].reply == seen[3].reply == seen[6].reply == {"return": [[0, MIB, 1]]}
+    assert [len(each.exports or ()) for each in seen] == [0, 0, 1, 1, 0, 0, 0]
+    assert [e["event"] for each in seen for e in each.events] == ["BLOCK_EXPORT_DELETED"]
+
+
+def test_a_node_in_a_thread_is_read(daemon: StorageDaemon, images: ImageStore) -> None:
+    seen = seen_of(
+        daemon,
+        images,
+        qmp("object-add", qom_type="iothread", id="i0"),
+        qmp("x-blockdev-set-iothread", node_name="hd1", iothread="i0"),
+        *[qmp(READ, node=node) for node in ("hd1", "hd0", "hd2") * 5],
+    )
+    assert [each.reply for each in seen if "error" in each.reply] == []
+    assert seen[-2].reply == {"return": [[0, MIB, 1]]}

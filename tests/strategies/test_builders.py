@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from model import BlockState, Monitor, Outcome, find_dialect
 from strategies import machine_for, run
 from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
 from strategies.choosing import DrawChooser, RandomChooser
-from strategies.commands import BUILDERS, build_malformed
+from strategies.commands import BUILDERS, CHOOSERS, build_malformed
 from strategies.describing import described
 from strategies.malforming import malformed
 from strategies.scene import Scene
@@ -25,6 +26,8 @@ from strategies.wrong_options import ANY_OPTIONS, OWN_OPTIONS
 from strategies.wrong_reopens import REOPENED_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from model.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
@@ -66,17 +69,26 @@ def test_options_are_live_or_fixed() -> None:
         assert not {o.name for o in LIVE[driver]} & {o.name for o in FIXED[driver]}
 
 
+def _right(scene: Scene, command: str) -> Iterator[dict[str, Any]]:
+    """Arguments for a command from all builders that make it."""
+    for name, build in BUILDERS.values():
+        if name == command:
+            # The machine's preconditions keep builders from states that they cannot do with.
+            with contextlib.suppress(LookupError):
+                yield build(scene)
+    for choose in CHOOSERS.values():
+        with contextlib.suppress(LookupError):
+            chosen = choose(scene)
+            if chosen["execute"] == command and chosen.get("arguments"):
+                yield chosen["arguments"]
+
+
 def _applies(spoils: tuple[object, ...], command: str) -> set[str]:
     """Which of the spoils could be applied to some right command in some state."""
     done: set[str] = set()
-    builders = [build for name, build in BUILDERS.values() if name == command]
     for number, state in enumerate(states()):
         scene = Scene(state, RandomChooser(number))
-        for build in builders:
-            try:
-                arguments = build(scene)
-            except LookupError:
-                continue  # the machine's preconditions keep this builder from this state
+        for arguments in _right(scene, command):
             for spoil in spoils:
                 each = copy.deepcopy(arguments)
                 target = each["options"][0] if command == "blockdev-reopen" else each

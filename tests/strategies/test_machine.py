@@ -76,7 +76,7 @@ def test_every_command_and_driver_comes_up() -> None:
     drivers = {
         node.driver for _, _, outcome in generated(3).steps for node in outcome.state.nodes.values()
     }
-    assert drivers == set(OPTIONS)
+    assert drivers == {*OPTIONS, "commit_top", "mirror_top", "copy-before-write"}
 
 
 def test_a_trace_stands_for_itself() -> None:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the nodes of a job are to it, read from what its kind remembers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from model.blockjobs import commit, mirror
+from model.permissions import reaches
+from model.state import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from model.state import BlockState, Job, LinkKey, Node
+
+OVER: Final = frozenset({"concluded"})
+
+
+def living(state: BlockState) -> Iterator[Job]:
+    """The jobs that still hold on to something."""
+    return (job for job in state.jobs.values() if job.status not in OVER)
+
+
+def bottom(node: Node) -> str | None:
+    """The node down to which a copy-on-read freezes its chain."""
+    if node.driver != "copy-on-read":
+        return None
+    found: str | None = getattr(node.private, "node", None)
+    return found
+
+
+def claims(state: BlockState) -> Iterator[tuple[str, str, str]]:
+    """Who has frozen a chain, its top, and the node down to which it has."""
+    for node in state.nodes.values():
+        end = bottom(node)
+        if end is not None:
+            yield f"node {node.name}", node.name, end
+    for job in living(state):
+        body = job.body
+        if isinstance(body, commit.Body):
+            yield f"job {job.id}", body.filter, body.base
+        elif (
+            isinstance(body, mirror.Mirror)
+            and body.filter in state.nodes
+            and reaches(state.nodes, body.filter, body.target)
+            and in_chain(state, body.filter, body.target)
+        ):
+            yield f"job {job.id}", body.filter, body.target
+
+
+def in_chain(state: BlockState, top: str, base: str) -> bool:
+    """Whether a node is filtered or overlaid by another, directly or not."""
+    return any(link[1] == base for link in chain(state, top, None)) or top == base
+
+
+def chain(state: BlockState, top: str, end: str | None) -> list[tuple[LinkKey, str]]:
+    """The links from ``top`` down to ``end``, with the child that each leads to."""
+    found: list[tuple[LinkKey, str]] = []
+    name = top
+    while name != end:
+        below = next(
+            (x for x in state.nodes[name].children if x.role & (Role.FILTERED | Role.COW)), None
+        )
+        if below is None:
+            break
+        found.append((below.key, below.child))
+        name = below.child
+    return found
+
+
+def filters(state: BlockState) -> set[str]:
+    """The filters that jobs have put into the graph."""
+    return {body.filter for job in living(state) if (body := job.body) and body.filter}

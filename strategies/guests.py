@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a guest can do without finding what nobody knows: the spec leaves some bytes open.
+
+Nobody knows what a null node without read-zeroes reads as, what an injected error leaves behind,
+or what a node goes on showing of an image that was changed behind its back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from model import guest
+from model.commands.driving import NO_GUEST, READ, WRITE
+from model.drivers.base import as_bool
+from model.drivers.formats import RawState
+from model.graph import Transition
+from model.images import ImageError
+from model.rules import Evaluation
+from model.state import Role
+from strategies.scene import Scene, generated
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from model.state import BlockState, Node
+    from model.trace import Command
+
+MOST_BYTES: Final = 8 << 20
+"""No guest reads more at once, and no job copies more."""
+
+_COPYING: Final = frozenset(
+    {"block-commit", "block-stream", "blockdev-backup", "blockdev-mirror", READ, WRITE}
+)
+
+IMPOSSIBLE: Final = NO_GUEST.id
+"""The rule that refuses what the spec has no answer to."""
+
+_CLUSTER = 65536
+
+
+def below(state: BlockState, names: Iterable[str]) -> list[Node]:
+    """These nodes and all that lie below them, each once."""
+    found: dict[str, Node] = {}
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        node = state.nodes.get(name)
+        if node is not None and name not in found:
+            found[name] = node
+            stack.extend(link.child for link in node.children)
+    return list(found.values())
+
+
+def certain(state: BlockState, names: Iterable[str], spoilt: Collection[str]) -> bool:
+    """Whether it is known what all of these nodes hold. ``spoilt`` are images' names."""
+    nodes = below(state, names)
+    if any(_unknown(node) or node.filename in spoilt for node in nodes):
+        return False
+    several = [node for node in nodes if node.driver in ("quorum", "blkverify")]
+    return not several or _agree(state, several)
+
+
+def _unknown(node: Node) -> bool:
+    if node.driver in ("null-co", "null-aio"):
+        return not as_bool(node.options.get("read-zeroes"))
+    return node.driver == "blkdebug" and any(key.startswith("inject-error") for key in node.options)
+
+
+def _agree(state: BlockState, nodes: list[Node]) -> bool:
+    """Whether children that should be equal are: where they are not, QEMU complains or ends."""
+    t = Transition(state, Evaluation(frozenset(), {}))
+    try:
+        for node in nodes:
+            children = [link.child for link in node.children]
+            length = min(MOST_BYTES, *(t.length(child) for child in children))
+            seen = [guest.runs(t, child, 0, length) for child in children]
+            if any(runs != seen[0] for runs in seen):
+                return False
+    except ImageError:
+        return False
+    return True
+
+
+def involved(before: BlockState, after: BlockState, command: Command) -> list[str]:
+    """The nodes that a command may let jobs or guests get at: named in it, or held by a user."""
+    names = [
+        value
+        for value in command.get("arguments", {}).values()
+        if isinstance(value, str) and value in before.nodes
+    ]
+    for state in (before, after):
+        for user in state.users.values():
+            names += [node for _, node in user.links if node in before.nodes]
+    return names
+
+
+def doubly_open(state: BlockState, image: str) -> bool:
+    """Whether several nodes have an image open."""
+    opened = [node for node in state.nodes.values() if node.filename == image]
+    return len(opened) > 1
+
+
+def changed_behind(before: BlockState, after: BlockState) -> list[str]:
+    """The images that a step has changed while several nodes had them open."""
+    if before.images is after.images:
+        return []
+    return [
+        name
+        for name, image in after.images.items()
+        if before.images.get(name) is not image and doubly_open(before, name)
+    ]
+
+
+def crossed(before: BlockState, after: BlockState, names: Iterable[str]) -> bool:
+    """Whether a step has changed an image that lies below these nodes in two ways."""
+    changed = changed_behind(before, after)
+    opened = [node.filename for node in below(before, names)] if changed else []
+    return any(opened.count(image) > 1 for image in changed)
+
+
+def moderate(state: BlockState, command: Command) -> bool:
+    """Whether what a command reads or writes of nodes is done in a moment."""
+    if command.get("execute") not in _COPYING:
+        return True
+    arguments = command.get("arguments")
+    if not isinstance(arguments, dict):
+        return True
+    names = [arguments.get(key) for key in ("device", "target", "node")]
+    known = [name for name in names if isinstance(name, str) and name in state.nodes]
+    t = Transition(state, Evaluation(frozenset(), {}))
+    return all(t.length(name) <= MOST_BYTES for name in known) and all(
+        _as_long_as_below(t, node) for node in below(state, known)
+    )
+
+
+def _as_long_as_below(t: Transition, node: Node) -> bool:
+    """Whether a filter or window lies within what it shows; it may have missed a change."""
+    if isinstance(node.private, RawState):
+        end = t.length(node.name) + node.private.offset
+        return end <= -(-t.primary_length(node) // 512) * 512
+    return all(
+        t.length(node.name) <= t.length(link.child)
+        for link in node.children
+        if link.role & Role.FILTERED or node.driver == "blkverify"
+    )
+
+
+def read(name: str) -> Command:
+    """The command by which a guest reads all of a node."""
+    return {"execute": READ, "arguments": {"node": name}}
+
+
+def read_one(scene: Scene) -> Command:
+    """A read of some node, mostly of one on top."""
+    node = scene.pick(scene.everything, lambda each: not each.parents)
+    return read(node.name if node else "missing")
+
+
+def write_one(scene: Scene) -> Command:
+    """A write to some node, mostly of whole clusters."""
+    choose = scene.choose
+    filters = [node for node in scene.everything if node not in scene.nodes]
+    candidates = filters if filters and choose.chance(60) else scene.everything
+    node = scene.pick(candidates, lambda each: not each.parents and not each.read_only)
+    name = node.name if node else "missing"
+    arguments: dict[str, Any] = {"node": name, "offset": 0, "length": 512}
+    length = scene.length(node.name) if node else 0
+    if length >= _CLUSTER:
+        clusters = length // _CLUSTER
+        first = choose.integer(0, clusters - 1)
+        count = choose.integer(1, min(4, clusters - first))
+        arguments.update({"offset": first * _CLUSTER, "length": count * _CLUSTER})
+        if choose.chance(30):
+            arguments.update({"offset": first * _CLUSTER + 1024, "length": 4096})
+    arguments["pattern"] = choose.integer(0, 255) if choose.chance(85) else 0
+    return {"execute": WRITE, "arguments": arguments}
+
+
+def on_top(state: BlockState) -> list[str]:
+    """The nodes that a guest would read: those with names that no other node has above it."""
+    return [
+        node.name
+        for node in state.nodes.values()
+        if not generated(node.name)
+        and all(key[0] not in state.nodes or generated(key[0]) for key in node.parents)
+    ]

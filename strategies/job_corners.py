@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Corners of jobs that a random walk seldom finds; see :mod:`strategies.corners`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from strategies.exports import server_start
+from strategies.scene import Scene, describable, idle
+
+if TYPE_CHECKING:
+    from model.state import Node
+    from model.trace import Command
+
+_THREE = 3
+_SIZE = 1 << 20
+
+
+def _add(scene: Scene, **options: Any) -> Command:
+    arguments = {key.replace("_", "-"): value for key, value in options.items()}
+    return {"execute": "blockdev-add", "arguments": {"node-name": scene.fresh_name(), **arguments}}
+
+
+def _do(command: str, **arguments: Any) -> Command:
+    plain = {key.replace("_", "-"): value for key, value in arguments.items()}
+    return {"execute": command, "arguments": plain}
+
+
+def _null(size: int = _SIZE) -> dict[str, Any]:
+    return {"driver": "null-co", "read-zeroes": True, "size": size}
+
+
+def written_top(scene: Scene) -> Command | None:
+    """A commit from the middle of a chain where somebody writes."""
+    exported = {export.user for export in scene.state.exports.values()}
+    for node in scene.nodes:
+        layers = scene.layers(node.name)
+        if len(layers) < _THREE or not idle(node):
+            continue
+        middle = layers[1]
+        users = [key for key in middle.parents if key[0] in exported]
+        if users:
+            name = scene.fresh_id("j")
+            return _do(
+                "block-commit",
+                job_id=name,
+                device=node.name,
+                top_node=middle.name,
+                base_node=layers[2].name,
+                backing_file="other.qcow2",
+            )
+        if scene.state.nbd_server is None:
+            return server_start()
+        if not middle.read_only:
+            return _do(
+                "block-export-add",
+                type="nbd",
+                id=scene.fresh_id("e"),
+                node_name=middle.name,
+                writable=True,
+            )
+    return None
+
+
+def replaced_child(scene: Scene) -> Command | None:
+    """A mirror that is to replace a quorum's child, which then goes or gets another length."""
+    for job in scene.jobs():
+        replaced = getattr(job.body, "replaces", None)
+        if replaced is None or job.status != "ready":
+            continue
+        node = scene.state.nodes.get(replaced)
+        if node is None:
+            return _do("job-complete", id=job.id)
+        parents = [key for key in node.parents if key[0] in scene.state.nodes]
+        if parents:
+            return _do("x-blockdev-change", parent=parents[0][0], child=parents[0][1])
+        return _do("blockdev-del", node_name=replaced)
+    for node in scene.nodes:
+        if node.driver != "quorum" or node.parents or len(node.children) == 1:
+            continue
+        children = [scene.state.nodes[link.child] for link in node.children]
+        found = [child for child in children if describable(child)]
+        if found:
+            return _mirror(scene, node, scene.choose.one_of(found))
+    null = {**_null(), "node-name": "q0"}
+    if "q0" in scene.state.nodes:
+        return None
+    return _add(scene, driver="quorum", vote_threshold=1, children=[null, _null()])
+
+
+def _mirror(scene: Scene, source: Node, replaced: Node) -> Command:
+    """Mirror a quorum, or first make its child longer, or a target for it."""
+    targets = [
+        node.name
+        for node in scene.nodes
+        if idle(node)
+        and not node.read_only
+        and node.driver in ("qcow2", "raw", "null-co")
+        and scene.length(node.name) == scene.length(source.name)
+    ]
+    if not targets:
+        return _add(scene, **_null(scene.length(source.name)))
+    if replaced.driver == "qcow2" and not replaced.read_only and scene.choose.chance(50):
+        return _do("block_resize", node_name=replaced.name, size=4 << 20)
+    return _do(
+        "blockdev-mirror",
+        job_id=scene.fresh_id("j"),
+        device=source.name,
+        target=scene.choose.one_of(targets),
+        sync="full",
+        replaces=replaced.name,
+    )
+
+
+def copy_before_write(scene: Scene) -> Command | None:
+    """The filter of a backup, added by a client; a bitmap for it does not exist."""
+    sources = [node for node in scene.nodes if idle(node) and node.driver in ("qcow2", "raw")]
+    if not sources:
+        return None
+    source = scene.choose.one_of(sources)
+    options: dict[str, Any] = {"file": source.name, "target": _null(scene.length(source.name))}
+    if scene.choose.chance(60):
+        options["bitmap"] = {"node": scene.choose.one_of(("missing", source.name)), "name": "b0"}
+    return _add(scene, driver="copy-before-write", **options)
+
+
+def over_a_filter(scene: Scene) -> Command | None:
+    """A chain that is to be frozen through the filter of a job."""
+    names = [node.name for node in scene.everything if node.never_frozen]
+    for name in names:
+        layers = [node.name for node in scene.layers(name)]
+        if layers:
+            bottom = scene.choose.one_of(layers)
+            return _add(scene, driver="copy-on-read", file=name, bottom=bottom, read_only=True)
+    return None
+
+
+def read_only_source(scene: Scene) -> Command | None:
+    """A mirror of a node that is read-only, which its target then becomes, too."""
+    for job in scene.jobs():
+        if job.status == "ready" and job.type == "mirror":
+            return _do("job-complete", id=job.id)
+    sources = [
+        node for node in scene.nodes if idle(node) and node.read_only and node.driver == "qcow2"
+    ]
+    if not sources:
+        return None
+    source = scene.choose.one_of(sources)
+    size = scene.length(source.name)
+    targets = [
+        node.name
+        for node in scene.nodes
+        if idle(node) and not node.read_only and node.driver == "null-co"
+    ]
+    for target in targets:
+        if scene.length(target) == size:
+            nodes = {"device": source.name, "target": target, "sync": "full"}
+            return _do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
+    return _add(scene, **_null(size))
+
+
+JOB_CORNERS = (
+    written_top,
+    written_top,
+    replaced_child,
+    replaced_child,
+    replaced_child,
+    copy_before_write,
+    over_a_filter,
+    over_a_filter,
+    read_only_source,
+    read_only_source,
+)
