@@ -30,6 +30,7 @@ class Mask:
 
 MASKS: tuple[Mask, ...] = (
     Mask("actual-size", "bytes that the host's file system happens to allocate for an image"),
+    Mask("busy", "whether a job's coroutine is at work at the moment of the query"),
 )
 """Every exception to equality. Listed by ``reopencheck doctor --masks``; fewer than ten."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LOST = hazard(
     "hazard.bitmap-lost",
     "A node is deleted while the filter of a backup goes by a bitmap on it.",
-    source="7.2 frees the node with its bitmaps; the filter goes on using them",
+    source="7.2 ends with an assertion in bdrv_close",
 )
 
 Ranges = tuple[tuple[int, int], ...]

@@ -72,7 +72,7 @@ UNLOCKED = hazard(
 LOCK_KEPT = hazard(
     "hazard.iothread-lock-kept",
     "A node that is resized in an iothread goes back to the main loop.",
-    source="7.2 never releases the iothread's lock again and hangs as soon as the iothread has work",
+    source="7.2 never releases the iothread's lock again, and hangs when the iothread has work",
 )
 
 UNREADY = hazard(

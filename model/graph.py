@@ -100,6 +100,7 @@ STAYS = guard(
     "A link of a job stays at its node; where every link must go over, that is refused.",
     source="7.2, as for a child that lies below its new place",
     text="Should not change '{name}' link to '{node}'",
+    unreachable="who stays at the filter of a commit has put a filter there: hazard.bitmap-lost",
 )
 ABORT_REORDERS = effect(
     "graph.abort-reorders",

@@ -21,6 +21,7 @@ from model.images import (
     CLUSTER,
     L2_COVERS,
     ImageError,
+    ShrunkError,
     overlay,
     punched,
     with_data,
@@ -58,11 +59,6 @@ REST_COPIED = effect(
 ZEROES_DETECTED = effect(
     "data.zeroes-detected",
     "A node that detects zeroes does not write them as data.",
-    source="7.2",
-)
-UNMAP_ASKED = effect(
-    "data.unmap-asked",
-    "Zeroes give space back only at nodes that pass discards on.",
     source="7.2",
 )
 COPIED_ON_READ = effect(
@@ -124,6 +120,7 @@ def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
     end = offset + length
     for start in range(offset, end, REQUEST):
         found += get(t, name, start, min(start + REQUEST, end))
+    jobs.wake(t)
     return _runs(found)
 
 
@@ -313,7 +310,7 @@ def put(
     else:
         for link in node.children:
             if end > t.length(link.child):
-                raise ImageError(f"node {link.child!r} has become shorter; QEMU ends there")
+                raise ShrunkError(f"node {link.child!r} has become shorter; QEMU ends there")
             put(t, link.child, start, end, data, zeroes=zeroes)
 
 
@@ -323,7 +320,7 @@ def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
         zeroes = "off"
     elif zeroes == "off" and not any(value for _, _, value in data):
         zeroes = node.detect_zeroes if t.ev.holds(ZEROES_DETECTED) else zeroes
-    if zeroes == "unmap" and not node.unmap and t.ev.holds(UNMAP_ASKED):
+    if zeroes == "unmap" and not node.unmap:
         return "on"
     return zeroes
 
@@ -554,6 +551,8 @@ def _copy_into(t: Transition, name: str, start: int, end: int, *, requested: boo
     It is ``requested`` to write what the node above does not write itself; that is noted down.
     """
     node = t.nodes[name]
+    if node.driver == "compress":
+        raise ImageError(f"what is written through node {name!r} is compressed")
     if node.driver == "raw":
         shift = node.private.offset
         _copy_into(t, t.primary_child(name), start + shift, end + shift, requested=True)

@@ -31,6 +31,10 @@ class ImageError(ValueError):
     """An image file that cannot be made, read or written as asked."""
 
 
+class ShrunkError(ImageError):
+    """A node that a filter still takes for longer than it is."""
+
+
 def parse_size(size: int | str) -> int:
     """A size in bytes, given as a number or as qemu-img reads it ("64K", "1M")."""
     if isinstance(size, int):

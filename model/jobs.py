@@ -80,6 +80,7 @@ CANNOT_COMPLETE = guard(
     "Only jobs that keep two images equal are completed, and only while they do.",
     source="7.2",
     text="The active block job '{id}' cannot be completed",
+    unreachable="only jobs that can be completed are ever ready, and they end when cancelled there",
 )
 CANCEL_PAUSED = guard(
     "job.cancel-paused",

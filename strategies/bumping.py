@@ -130,6 +130,9 @@ def another_job(scene: Scene) -> Command:
 def add_above(scene: Scene) -> Command:
     """blockdev-add of a copy-on-read over a chain, down to a bottom in it."""
     nodes = [node.name for node in busy_nodes(scene)]
+    filters = [node.name for node in scene.everything if node.never_frozen]
+    if filters and scene.choose.chance(50):
+        nodes = filters
     options: dict[str, Any] = {
         "driver": scene.choose.one_of(("copy-on-read", "copy-on-read", "raw", "throttle")),
         "node-name": scene.fresh_name(),

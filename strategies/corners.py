@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import RawState
-from strategies.job_corners import JOB_CORNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,14 +180,12 @@ CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     forgotten_access,
     forgotten_access,
     forgotten_access,
-    stuck_preallocation,
-    stuck_preallocation,
-    stuck_preallocation,
+    *(stuck_preallocation,) * 6,
 )
 """The last two take four commands, so that they are tried more often."""
 
 
 def corner(scene: Scene) -> Command:
     """The next command into a corner; a look at the graph where there is none to go to."""
-    found = scene.choose.one_of((*CORNERS, *JOB_CORNERS))(scene)
+    found = scene.choose.one_of(CORNERS)(scene)
     return found or {"execute": "x-debug-query-block-graph"}

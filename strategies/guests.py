@@ -20,7 +20,7 @@ from model.state import Role
 from strategies.scene import Scene, generated
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from model.state import BlockState, Node
     from model.trace import Command
@@ -160,7 +160,12 @@ def write_one(scene: Scene) -> Command:
     """A write to some node, mostly of whole clusters."""
     choose = scene.choose
     filters = [node for node in scene.everything if node not in scene.nodes]
-    candidates = filters if filters and choose.chance(60) else scene.everything
+    careful = [node for node in scene.nodes if node.detect_zeroes != "off"]
+    candidates: Sequence[Node] = scene.everything
+    if filters and choose.chance(60):
+        candidates = filters
+    elif careful and choose.chance(60):
+        candidates = careful
     node = scene.pick(candidates, lambda each: not each.parents and not each.read_only)
     name = node.name if node else "missing"
     arguments: dict[str, Any] = {"node": name, "offset": 0, "length": 512}
@@ -172,7 +177,8 @@ def write_one(scene: Scene) -> Command:
         arguments.update({"offset": first * _CLUSTER, "length": count * _CLUSTER})
         if choose.chance(30):
             arguments.update({"offset": first * _CLUSTER + 1024, "length": 4096})
-    arguments["pattern"] = choose.integer(0, 255) if choose.chance(85) else 0
+    detects = node is not None and node.detect_zeroes != "off"
+    arguments["pattern"] = 0 if choose.chance(60 if detects else 15) else choose.integer(1, 255)
     return {"execute": WRITE, "arguments": arguments}
 
 

@@ -30,6 +30,12 @@ def _null(size: int = _SIZE) -> dict[str, Any]:
     return {"driver": "null-co", "read-zeroes": True, "size": size}
 
 
+def _null_node(scene: Scene, size: int) -> str | None:
+    """An idle null node of a length, which takes whatever is copied to it."""
+    found = (x for x in scene.nodes if idle(x) and not x.read_only and x.driver == "null-co")
+    return next((node.name for node in found if scene.length(node.name) == size), None)
+
+
 def written_top(scene: Scene) -> Command | None:
     """A commit from the middle of a chain where somebody writes."""
     exported = {export.user for export in scene.state.exports.values()}
@@ -147,27 +153,74 @@ def read_only_source(scene: Scene) -> Command | None:
         return None
     source = scene.choose.one_of(sources)
     size = scene.length(source.name)
-    targets = [
-        node.name
-        for node in scene.nodes
-        if idle(node) and not node.read_only and node.driver == "null-co"
-    ]
-    for target in targets:
-        if scene.length(target) == size:
-            nodes = {"device": source.name, "target": target, "sync": "full"}
-            return _do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
-    return _add(scene, **_null(size))
+    target = _null_node(scene, size)
+    if target is None:
+        return _add(scene, **_null(size))
+    nodes = {"device": source.name, "target": target, "sync": "full"}
+    return _do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
+
+
+def job_on_a_filter(scene: Scene) -> Command | None:
+    """A commit whose filter is to go while another job stays at it."""
+    for job in scene.jobs():
+        top = scene.state.nodes.get(getattr(job.body, "filter", None) or "")
+        if job.status != "pending" or job.type != "commit" or top is None or top.implicit:
+            continue
+        if any(key[0].startswith("job:") for key in top.parents):
+            return _do("job-finalize", id=job.id)
+        size = scene.length(top.name)
+        target = _null_node(scene, size)
+        if target is None:
+            return _add(scene, **_null(size))
+        nodes = {"device": top.name, "target": target, "sync": "none"}
+        return _do("blockdev-backup", job_id=scene.fresh_id("j"), **nodes)
+    for node in scene.nodes:
+        layers = scene.layers(node.name)
+        if idle(node) and len(layers) >= _THREE:
+            return _do(
+                "block-commit",
+                job_id=scene.fresh_id("j"),
+                device=node.name,
+                top_node=layers[1].name,
+                filter_node_name=scene.fresh_id("f"),
+                auto_finalize=False,
+            )
+    return None
+
+
+def nothing_but_a_filter(scene: Scene) -> Command | None:
+    """A commit of a filter into what it filters, below an overlay."""
+    for node in scene.nodes:
+        below = scene.chain(node.name)[1:_THREE]
+        if node.driver != "qcow2" or node.parents or len(below) + 1 < _THREE:
+            continue
+        top, base = below
+        if top.driver == "copy-on-read" and describable(top) and describable(base):
+            nodes = {"device": node.name, "top-node": top.name, "base-node": base.name}
+            return _do("block-commit", job_id=scene.fresh_id("j"), **nodes)
+    free = [x for x in scene.images if x.format == "qcow2" and not scene.is_open(x)]
+    bases = [node.name for node in scene.nodes if node.driver == "qcow2" and idle(node)]
+    if not free or not bases:
+        return None
+    name, image = scene.fresh_name(), scene.choose.one_of(free)
+    file = {"driver": "file", "filename": image.name}
+    below_it = {"driver": "copy-on-read", "node-name": name, "file": scene.choose.one_of(bases)}
+    return _add(scene, driver="qcow2", file=file, backing=below_it)
+
+
+def corner(scene: Scene) -> Command:
+    """The next command into a corner; a look at the jobs where there is none to go to."""
+    found = scene.choose.one_of(JOB_CORNERS)(scene)
+    return found or {"execute": "query-jobs"}
 
 
 JOB_CORNERS = (
-    written_top,
-    written_top,
-    replaced_child,
-    replaced_child,
-    replaced_child,
+    *(written_top,) * 2,
+    *(replaced_child,) * 3,
     copy_before_write,
-    over_a_filter,
-    over_a_filter,
-    read_only_source,
-    read_only_source,
+    *(over_a_filter,) * 4,
+    *(read_only_source,) * 2,
+    *(job_on_a_filter,) * 2,
+    *(nothing_but_a_filter,) * 2,
 )
+"""Those that take several commands are tried more often."""

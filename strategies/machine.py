@@ -20,11 +20,10 @@ from model import BlockState, Dialect, Monitor, Outcome, step
 from model.commands.driving import READ, WRITE, waits
 from model.state import IOThread
 from model.trace import Command, ImageSpec, Trace
-from strategies import guests
+from strategies import corners, guests, job_corners
 from strategies.changing import is_overlay
 from strategies.choosing import Chooser, DrawChooser, RandomChooser
 from strategies.commands import build, build_malformed
-from strategies.corners import corner
 from strategies.exports import server_start
 from strategies.images import choose_images
 from strategies.jobs import TAKES
@@ -122,9 +121,16 @@ def _first_commands(draw: st.DrawFn, machine: ReopenMachine) -> None:
 def _command(draw: st.DrawFn, kind: str) -> Command:
     machine: ReopenMachine = draw(st.runner())
     scene = Scene(machine.state, machine.chooser(draw))
-    if kind == "malformed":
-        return build_malformed(scene)
-    return corner(scene) if kind == "corner" else build(scene, kind)
+    whole = _WHOLE.get(kind)
+    return build(scene, kind) if whole is None else whole(scene)
+
+
+_WHOLE: dict[str, Callable[[Scene], Command]] = {
+    "corner": corners.corner,
+    "job_corner": job_corners.corner,
+    "malformed": build_malformed,
+}
+"""What sends commands in which nothing else is made wrong."""
 
 
 def _has_node(*drivers: str) -> Callable[[Any], bool]:
@@ -615,6 +621,12 @@ class ReopenMachine(RuleBasedStateMachine):
     @rule(command=_command("corner"))
     def corner(self, command: Command) -> None:
         """The next step into a corner that a random walk seldom finds."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("job_corner"))
+    def job_corner(self, command: Command) -> None:
+        """The next step into a corner of jobs."""
         self.perform(command)
 
     @rule(command=_command("malformed"))

@@ -16,6 +16,7 @@ from strategies.catalogue import (
     IOTHREAD,
     LARGEST,
     LIMITS,
+    OPTIONS,
     REOPENABLE,
     WRONG_IOTHREAD,
     WRONG_LIMITS,
@@ -45,7 +46,7 @@ def spoil(scene: Scene, command: str, arguments: Arguments) -> None:
 
 
 def _add(scene: Scene, arguments: Arguments) -> bool:
-    return _first(scene, NEW_OPTIONS, arguments)
+    return arguments["driver"] in OPTIONS and _first(scene, NEW_OPTIONS, arguments)
 
 
 def _reopen(scene: Scene, arguments: Arguments) -> bool:

@@ -222,7 +222,6 @@ def _folded(start: int, data: bytes) -> Iterator[tuple[int, bytes, int]]:
         begin = end
 
 
-
 def _write(path: Path, template: _Template) -> None:
     try:
         with path.open("xb", buffering=0) as file:

@@ -188,11 +188,11 @@ class Exchange:
         for step in self._steps:
             if step.reply is None:
                 break
-            nodes, graph, *users = step.queries if len(step.queries) > 1 else _UNSEEN
+            nodes, graph, *users = (*step.queries, *_UNSEEN[len(step.queries) :])
             observation = Observation(step.reply, nodes, graph, tuple(step.events))
             if users:
-                users_seen = dict(zip(self._users, users, strict=False))
-                observation = attrs.evolve(observation, **users_seen)
+                answers = dict(zip(self._users, users, strict=False))
+                observation = attrs.evolve(observation, **answers)
             found.append(observation)
         return tuple(found)
 

@@ -15,11 +15,11 @@ from model import bitmaps, chains, contexts, guest, jobs
 from model.block_status import ALLOCATED, DATA, ZERO, status, status_above
 from model.blockers import check_free
 from model.blockjobs import filters
-from model.blockjobs.mirror import UNKNOWN_BYTES, check_known
+from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
 from model.drivers.mirror_filters import CopyBeforeWrite
-from model.images import ImageError
+from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.opening import NO_NODE
 from model.refreshing import refresh
@@ -213,8 +213,8 @@ class BackupKind(JobKind):
             return Rest.DONE
         try:
             return _work(t, job)
-        except ImageError:
-            t.ev.meet(UNKNOWN_BYTES)
+        except ImageError as error:
+            t.ev.meet(defect(error))
             return Rest.DONE
 
     def clean(self, t: Transition, job: Job) -> None:
@@ -292,6 +292,8 @@ def _allocation(
     at = offset
     while True:
         reached, flags = status(t, source, at, length, exact=False)
+        if reached == offset:
+            raise ShrunkError(f"what node {source!r} filters has become shorter; QEMU hangs there")
         total = reached - offset
         if flags & ALLOCATED or reached == at:
             return offset + -(-total // cluster) * cluster, bool(flags & ALLOCATED)

@@ -30,7 +30,6 @@ from model.chains import (
 )
 from model.copying import CHUNK, copy, sleeps
 from model.drivers.base import sectors
-from model.drivers.formats import FOREIGN_FILE
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, start
 from model.lengths import look_again
@@ -317,8 +316,8 @@ class Commit(JobKind):
             return Rest.DONE
         try:
             return self._copy(t, job.id)
-        except ImageError:
-            t.ev.meet(FOREIGN_FILE)
+        except ImageError as error:
+            t.ev.meet(mirror.defect(error))
             return Rest.DONE
 
     def _grow(self, t: Transition, job: Job, length: int) -> bool:

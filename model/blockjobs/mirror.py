@@ -20,13 +20,13 @@ from model.blockjobs import backends, filters
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
 from model.drivers.mirror_filters import MirrorTopState
-from model.images import CLUSTER, ImageError
+from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.lengths import cluster_size, content, look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, Rule, effect, guard, hazard
 from model.state import Bitmap, Perm, Use
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 
@@ -109,10 +109,15 @@ COMPLETED_TWICE = hazard(
 )
 UNKNOWN_BYTES = hazard(
     "hazard.job-unknown-bytes",
-    "A mirror or a backup copies bytes of which the spec knows nothing: the inside of an image "
-    "file, what the children of a quorum do not agree on, what is written compressed, what lies "
-    "behind the end of a filtered node that has become shorter.",
+    "A job copies bytes of which the spec knows nothing: the inside of an image "
+    "file, what the children of a quorum do not agree on, what is written compressed.",
     source="our own",
+)
+SHRUNK = hazard(
+    "hazard.job-beyond-end",
+    "A job works on a filter that did not notice that its node became shorter.",
+    source="7.2 ends with an assertion, in mirror_dirty_init or in bdrv_co_write_req_prepare, and "
+    "a backup of what lies on top never ends",
 )
 SIZES = "Source and target image have different sizes"
 """The error of a mirror whose source and target are not equally long."""
@@ -411,8 +416,8 @@ class MirrorKind(JobKind):
             if not job.body.begun and not _begin(t, job):
                 return Rest.DONE
             _copy_dirty(t, job.id)
-        except ImageError:
-            t.ev.meet(UNKNOWN_BYTES)
+        except ImageError as error:
+            t.ev.meet(defect(error))
         job = t.jobs[job.id]
         return Rest.DONE if job.complete or job.cancelled else Rest.READY
 
@@ -478,6 +483,11 @@ def _begin(t: Transition, job: Job) -> bool:
     return True
 
 
+def defect(error: ImageError) -> Rule:
+    """What keeps a job from knowing what it copies."""
+    return SHRUNK if isinstance(error, ShrunkError) else UNKNOWN_BYTES
+
+
 def check_known(t: Transition, source: str) -> None:
     """Raise :class:`ImageError` where a node shows what nobody but an image's driver writes."""
     image = content(t, source)
@@ -505,12 +515,15 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
         return
     if body.fresh:
         guest.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
+        if body.aligned is not None:
+            known = bitmaps.whole(length, body.granularity)
+            jobs.change(t, job.id, body=attrs.evolve(body, aligned=known))
     dirty = bitmap.dirty
     offset = 0
     while offset < length:
         reached, allocated = allocated_above(t, source, body.lowest, offset, length)
         if reached == offset:
-            raise ImageError(f"what node {source!r} filters has become shorter; QEMU ends there")
+            raise ShrunkError(f"what node {source!r} filters has become shorter; QEMU ends there")
         if allocated:
             dirty = bitmaps.joined(dirty, *bitmaps.aligned(offset, reached, body.granularity))
         offset = reached
@@ -695,6 +708,8 @@ def through_filter(
         if not isinstance(body, Mirror) or body.over or body.filter != node.name:
             continue
         if body.blocking:
+            if job.status == "pending":
+                raise ImageError(f"job {job.id!r} is at its end and lets nobody write; QEMU hangs")
             _write_both(t, job, start, end, data, zeroes)
 
 

@@ -31,6 +31,8 @@ class Race:
     __slots__ = (
         "_batches",
         "_detects",
+        "_free",
+        "_freed",
         "_guess",
         "_holes",
         "_images",
@@ -48,9 +50,11 @@ class Race:
         # How the source is split into requests depends on where its data lie.
         known = _images(t, list(_below(t, source, backing=True)))
         self._guess = any(t.images[name].scattered for name in known)
+        self._free = self._holes_now()
         self._sizes: list[int] = []
         self._batches = 0
         self._holes = False
+        self._freed = False
 
     def batch(self) -> None:
         """What comes now is begun when some of what came before may have arrived."""
@@ -59,9 +63,14 @@ class Race:
     def copy(self, source: str, target: str, start: int, end: int) -> None:
         """Copy a range from one node to another in one request, as :func:`model.copying.copy`."""
         before = self._taken()
-        self._holes |= any(self._t.images[name].free for name in self._images)
+        holes = self._holes_now()
+        self._holes |= bool(holes)
+        self._freed |= bool(holes - self._free)
         copy(self._t, source, target, start, end)
         self._sizes.append(self._taken() - before)
+
+    def _holes_now(self) -> set[tuple[str, int]]:
+        return {(name, index) for name in self._images for index in self._t.images[name].free}
 
     def _taken(self) -> int:
         images = [self._t.images[name] for name in self._images]
@@ -74,7 +83,8 @@ class Race:
         several = len(taken) > 1
         large = max(taken, default=0) > 1
         if (
-            (several and self._preallocates)
+            (taken and self._freed)
+            or (several and self._preallocates)
             or (several and self._holes and (self._batches > 1 or large))
             or (self._guess and ((self._holes and large) or (self._detects and self._sizes)))
         ):

@@ -10,7 +10,7 @@ import attrs
 from model import guest
 from model.block_status import ALLOCATED, allocated_above, status
 from model.blockers import check_free
-from model.blockjobs import backends, filters
+from model.blockjobs import backends, filters, mirror
 from model.chains import (
     backing_of,
     by_filename,
@@ -28,7 +28,6 @@ from model.chains import (
 )
 from model.copying import CHUNK, sleeps
 from model.drivers import driver_of
-from model.drivers.formats import FOREIGN_FILE
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, start
 from model.opening import NO_NODE, Opening
@@ -280,8 +279,8 @@ class Stream(JobKind):
             return Rest.DONE
         try:
             return self._lift(t, job.id)
-        except ImageError:
-            t.ev.meet(FOREIGN_FILE)
+        except ImageError as error:
+            t.ev.meet(mirror.defect(error))
             return Rest.DONE
 
     def _lift(self, t: Transition, job_id: str) -> Rest:

@@ -40,7 +40,7 @@ IN_USE = guard(
 )
 IOTHREAD_USED = hazard(
     "hazard.iothread-in-use",
-    "An iothread is deleted while nodes live in it, or a job that has ended there is not dismissed.",
+    "An iothread is deleted while nodes live in it, or a job that ended there is not dismissed.",
     source="7.2 frees what they go on using and ends with an assertion, at once or soon",
 )
 IOTHREAD_KEPT = guard(

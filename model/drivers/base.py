@@ -263,7 +263,6 @@ class Driver(ABC):
     makes_filename = False
     """Whether `exact_filename` is this driver's own business."""
 
-
     borrows_filename = False
     """Whether a node goes by the name of the child that holds its data, of whatever kind."""
 

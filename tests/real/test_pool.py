@@ -130,7 +130,7 @@ LEFT: dict[str, tuple[Command, ...]] = {
     "running": (qmp("blockdev-backup", **{**MIRROR, "sync": "none"}), wait("running")),
     "paused": (
         qmp("block-stream", job_id="j0", device="hd1", speed=1),
-        wait("running", progress=1),
+        wait("running", progress=589824),
         qmp("job-pause", id="j0"),
         wait("paused"),
     ),
