@@ -29,7 +29,7 @@ RACE = hazard(
     "hazard.copies-race",
     "A job has copied several pieces at once into an image, and where they lie there shows: the "
     "image has holes or gets some, is made smaller, or lies above a preallocate filter.",
-    source="7.2; the host's threads: which piece arrives first is a matter of luck",
+    source="our own: which piece arrives first is a matter of luck",
 )
 
 DATA = 1

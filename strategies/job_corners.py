@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from strategies.describing import described
 from strategies.exports import server_start
 from strategies.scene import Scene, describable, idle
 
@@ -57,14 +58,16 @@ def written_top(scene: Scene) -> Command | None:
             )
         if scene.state.nbd_server is None:
             return server_start()
-        if not middle.read_only:
-            return _do(
-                "block-export-add",
-                type="nbd",
-                id=scene.fresh_id("e"),
-                node_name=middle.name,
-                writable=True,
-            )
+        if middle.read_only:
+            options = {**described(scene, middle, inline=0), "read-only": False}
+            return _do("blockdev-reopen", options=[options])
+        return _do(
+            "block-export-add",
+            type="nbd",
+            id=scene.fresh_id("e"),
+            node_name=middle.name,
+            writable=True,
+        )
     return None
 
 
@@ -215,12 +218,12 @@ def corner(scene: Scene) -> Command:
 
 
 JOB_CORNERS = (
-    *(written_top,) * 2,
+    *(written_top,) * 5,
     *(replaced_child,) * 3,
     copy_before_write,
     *(over_a_filter,) * 4,
     *(read_only_source,) * 2,
     *(job_on_a_filter,) * 2,
-    *(nothing_but_a_filter,) * 2,
+    *(nothing_but_a_filter,) * 4,
 )
 """Those that take several commands are tried more often."""

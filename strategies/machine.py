@@ -267,17 +267,25 @@ class ReopenMachine(RuleBasedStateMachine):
             return
         for wait in waits(dict(outcome.settling)):
             self._execute(wait)
-        for job, (_, progress) in outcome.settling.items():
-            if progress is not None:
-                self.perform({"execute": "job-pause", "arguments": {"id": job}})
+        for job, (status, progress) in outcome.settling.items():
+            if progress is not None and status == "running":
+                pause = {"execute": "job-pause", "arguments": {"id": job}}
+                paused = self._execute(pause, whatever=True)
+                for wait in waits(dict(paused.settling)) if paused else ():
+                    self._execute(wait)
 
-    def _execute(self, command: Command) -> Outcome | None:
+    def _execute(self, command: Command, *, whatever: bool = False) -> Outcome | None:
+        """Execute a command on the model and remember both, if it is fit for a trace.
+
+        What must happen is remembered ``whatever`` comes of it.
+        """
         before = self.state
         if self.over or not guests.moderate(before, command):
             return None
         self.commands.append(command)
         outcome = step(before, command, self.dialect)
-        if (outcome.hazards and not self.daring) or not self._is_known(command, outcome):
+        unfit = (outcome.hazards and not self.daring) or not self._is_known(command, outcome)
+        if unfit and not whatever:
             self.commands.pop()
             return None
         self.outcomes.append(outcome)

@@ -172,7 +172,11 @@ class Exchange:
                 # Once only, and what is silent then as well hangs.
                 deadline = time.monotonic() + timeout
                 give_up = deadline + timeout
-                self._give_up()
+                try:
+                    self._give_up()
+                except OutOfTimeError:
+                    # It could do nothing more: the daemon does not answer.
+                    return self._daemon.autopsy(self._answered, silent=True)
                 continue
             if self._take_all(lines):
                 deadline = time.monotonic() + timeout

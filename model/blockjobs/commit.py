@@ -109,6 +109,11 @@ WRITER_BACKING = guard(
     text="'backing-file' specified, but 'top' has a writer on it",
 )
 
+ENDLESS = hazard(
+    "hazard.commit-endless",
+    "The top of a commit job is a filter that did not notice that its image became shorter.",
+    source="7.2 asks for ever what lies behind the end of the image, and learns of no bytes",
+)
 HALF_DROPPED = hazard(
     "hazard.commit-half-dropped",
     "A commit job takes its images out of the chain, and an overlay cannot be told of its new "
@@ -338,6 +343,9 @@ class Commit(JobKind):
         while body.offset < length:
             start, limit = body.offset, body.offset + CHUNK
             end, copies = allocated_above(t, body.top, body.overlay, start, limit)
+            if end == start:
+                t.ev.meet(ENDLESS)
+                return Rest.SLEEPING
             if copies:
                 copy(t, body.top, body.base, start, end)
             body = _note(t, job_id, offset=end)

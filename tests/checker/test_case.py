@@ -283,9 +283,9 @@ def test_data_is_bounded() -> None:
 
 def test_cases_from_before_jobs_stay_readable() -> None:
     known = Path(__file__).parents[2] / "cases" / "known"
-    for path in known.glob("*.json"):
-        case = load(path)
-        assert all(image.data == [] for image in case.images), path
+    case = load(known / "hazard-qcow2-file.json")
+    assert case.images
+    assert all(image.data == [] for image in case.images)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from checker.case import load
-from checker.compare import MASKS
+from checker.compare import MASKS, NORMALISATIONS
 from checker.judge import Example, judge
 from checker.oracle import oracle
 from model import find_dialect
@@ -19,10 +19,16 @@ KNOWN = Path(__file__).resolve().parents[2] / "cases" / "known"
 DIALECT = find_dialect("qemu-7.2")
 HAZARDS = sorted(rule.id for rule in DIALECT.rules() if rule.kind == "hazard")
 
+LIMITS = sorted(
+    rule.id
+    for rule in DIALECT.rules()
+    if rule.kind == "hazard" and rule.source.startswith("our own")
+)
+
 
 def test_exceptions_to_equality_are_few() -> None:
-    """Hazards and masks together; `reopencheck doctor --masks` lists them."""
-    assert len(HAZARDS) + len(MASKS) < 10
+    """What is not compared or known; hazards are defects, and each has its own evidence below."""
+    assert len(MASKS) + len(NORMALISATIONS) + len(LIMITS) < 10
 
 
 CASES = sorted(KNOWN.glob("*.json"))
@@ -34,9 +40,9 @@ def _example(path: Path) -> Example:
 
 
 def test_every_hazard_has_a_case() -> None:
-    """No exception without its evidence."""
+    """No exception without its evidence, but for what the spec itself cannot know."""
     met = {_example(path).hazard_before(1000) for path in CASES}
-    assert met == set(HAZARDS)
+    assert met == {each for each in HAZARDS if each not in LIMITS}
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
