@@ -10,6 +10,8 @@ from strategies.exports import server_start
 from strategies.scene import Scene, describable, idle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model.state import Node
     from model.trace import Command
 
@@ -75,8 +77,15 @@ def replaced_child(scene: Scene) -> Command | None:
     """A mirror that is to replace a quorum's child, which then goes or gets another length."""
     for job in scene.jobs():
         replaced = getattr(job.body, "replaces", None)
-        if replaced is None or job.status != "ready":
+        if replaced is None or job.status not in ("ready", "standby"):
             continue
+        if job.status == "standby":
+            # Told to end, it waits for being resumed; what it is to replace is busy meanwhile.
+            if job.replacing is None:
+                return _do("job-complete", id=job.id)
+            return _do("block-stream", job_id=scene.fresh_id("j"), device=replaced)
+        if scene.choose.chance(40):
+            return _do("job-pause", id=job.id)
         node = scene.state.nodes.get(replaced)
         if node is None:
             return _do("job-complete", id=job.id)
@@ -119,6 +128,25 @@ def _mirror(scene: Scene, source: Node, replaced: Node) -> Command:
         sync="full",
         replaces=replaced.name,
     )
+
+
+def stale_length(scene: Scene) -> Command | None:
+    """A mirror that is to replace a node whose new length its source has not noticed."""
+    for node in scene.nodes:
+        link = node.link("image") if node.driver == "blkdebug" and idle(node) else None
+        child = scene.state.nodes[link.child] if link else None
+        if child is None or child.driver != "qcow2" or child.read_only or not describable(child):
+            continue
+        size = scene.length(node.name)
+        if scene.length(child.name) == size:
+            return _do("block_resize", node_name=child.name, size=size + _SIZE)
+        target = _null_node(scene, size)
+        if target is None:
+            return _add(scene, **_null(size))
+        nodes = {"device": node.name, "target": target, "replaces": child.name}
+        return _do("blockdev-mirror", job_id=scene.fresh_id("j"), sync="full", **nodes)
+    bases = [x.name for x in scene.nodes if x.driver == "qcow2" and idle(x) and not x.read_only]
+    return _add(scene, driver="blkdebug", image=scene.choose.one_of(bases)) if bases else None
 
 
 def copy_before_write(scene: Scene) -> Command | None:
@@ -211,19 +239,15 @@ def nothing_but_a_filter(scene: Scene) -> Command | None:
     return _add(scene, driver="qcow2", file=file, backing=below_it)
 
 
-def corner(scene: Scene) -> Command:
-    """The next command into a corner; a look at the jobs where there is none to go to."""
-    found = scene.choose.one_of(JOB_CORNERS)(scene)
-    return found or {"execute": "query-jobs"}
+CHAIN_CORNERS = (written_top, written_top, nothing_but_a_filter)
+MIRROR_CORNERS = (replaced_child, replaced_child, read_only_source, stale_length, stale_length)
+FILTER_CORNERS = (over_a_filter, over_a_filter, copy_before_write, job_on_a_filter)
 
 
-JOB_CORNERS = (
-    *(written_top,) * 5,
-    *(replaced_child,) * 3,
-    copy_before_write,
-    *(over_a_filter,) * 4,
-    *(read_only_source,) * 2,
-    *(job_on_a_filter,) * 2,
-    *(nothing_but_a_filter,) * 4,
-)
-"""Those that take several commands are tried more often."""
+def any_of(*corners: Callable[[Scene], Command | None]) -> Callable[[Scene], Command]:
+    """The next command into one of some corners; a look at the jobs where there is none to go to."""
+
+    def corner(scene: Scene) -> Command:
+        return scene.choose.one_of(corners)(scene) or {"execute": "query-jobs"}
+
+    return corner

@@ -127,7 +127,9 @@ def _command(draw: st.DrawFn, kind: str) -> Command:
 
 _WHOLE: dict[str, Callable[[Scene], Command]] = {
     "corner": corners.corner,
-    "job_corner": job_corners.corner,
+    "chain_corner": job_corners.any_of(*job_corners.CHAIN_CORNERS),
+    "mirror_corner": job_corners.any_of(*job_corners.MIRROR_CORNERS),
+    "filter_corner": job_corners.any_of(*job_corners.FILTER_CORNERS),
     "malformed": build_malformed,
 }
 """What sends commands in which nothing else is made wrong."""
@@ -631,10 +633,22 @@ class ReopenMachine(RuleBasedStateMachine):
         """The next step into a corner that a random walk seldom finds."""
         self.perform(command)
 
+    @precondition(_has_long_chain)
+    @rule(command=_command("chain_corner"))
+    def chain_corner(self, command: Command) -> None:
+        """The next step into a corner of commits."""
+        self.perform(command)
+
     @precondition(_has_node())
-    @rule(command=_command("job_corner"))
-    def job_corner(self, command: Command) -> None:
-        """The next step into a corner of jobs."""
+    @rule(command=_command("mirror_corner"))
+    def mirror_corner(self, command: Command) -> None:
+        """The next step into a corner of mirrors."""
+        self.perform(command)
+
+    @precondition(_has_node())
+    @rule(command=_command("filter_corner"))
+    def filter_corner(self, command: Command) -> None:
+        """The next step into a corner of the filters of jobs."""
         self.perform(command)
 
     @rule(command=_command("malformed"))

@@ -409,7 +409,7 @@ def long_name(scene: Scene, arguments: Arguments) -> bool:
 
 def unknown_bitmap(scene: Scene, arguments: Arguments) -> bool:
     """A bitmap to export that does not exist, perhaps of a node that does not either."""
-    nodes = ["missing", *scene.names()]
+    nodes = ["missing", scene.choose.one_of(["missing", *scene.names()])]
     elsewhere = {"node": scene.choose.one_of(nodes), "name": "b0"}
     arguments["bitmaps"] = [scene.choose.one_of(["b0", elsewhere])]
     return True

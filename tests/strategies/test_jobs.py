@@ -150,7 +150,12 @@ def test_a_verb_is_told_to_a_job_that_takes_it(name: str) -> None:
 def test_every_corner_leads_somewhere() -> None:
     """From some state each corner has a next command, and the spec answers it."""
     states = [outcome.state for example in examples() for _, _, outcome in example.steps[::7]]
-    for corner in dict.fromkeys(job_corners.JOB_CORNERS):
+    corners = (
+        *job_corners.CHAIN_CORNERS,
+        *job_corners.MIRROR_CORNERS,
+        *job_corners.FILTER_CORNERS,
+    )
+    for corner in dict.fromkeys(corners):
         found = 0
         for number, state in enumerate(states):
             command = corner(Scene(state, RandomChooser(number)))
