@@ -73,7 +73,7 @@ def written_top(scene: Scene) -> Command | None:
     return None
 
 
-def replaced_child(scene: Scene) -> Command | None:
+def replaced_child(scene: Scene) -> Command | None:  # noqa: C901  # a list of cases
     """A mirror that is to replace a quorum's child, which then goes or gets another length."""
     for job in scene.jobs():
         replaced = getattr(job.body, "replaces", None)
@@ -245,7 +245,7 @@ FILTER_CORNERS = (over_a_filter, over_a_filter, copy_before_write, job_on_a_filt
 
 
 def any_of(*corners: Callable[[Scene], Command | None]) -> Callable[[Scene], Command]:
-    """The next command into one of some corners; a look at the jobs where there is none to go to."""
+    """The next command into one of some corners; a look at the jobs where there is none."""
 
     def corner(scene: Scene) -> Command:
         return scene.choose.one_of(corners)(scene) or {"execute": "query-jobs"}
