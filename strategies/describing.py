@@ -62,6 +62,9 @@ def own_options(node: Node) -> Options:
     # several; no JSON says both.
     for name in [key for key in given if any(x.startswith(f"{key}.") for x in given)]:
         del given[name]
+    if generated(str(given.get("bottom", ""))):
+        # A filter of a stream job: nobody can say down to which node it reaches.
+        del given["bottom"]
     nested = crumple(given)
     return dict(nested) if isinstance(nested, dict) else {}
 

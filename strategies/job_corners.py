@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from strategies.describing import described
 from strategies.exports import server_start
@@ -12,7 +13,7 @@ from strategies.scene import Scene, describable, idle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Node
+    from model.state import Job, Node
     from model.trace import Command
 
 _THREE = 3
@@ -73,26 +74,12 @@ def written_top(scene: Scene) -> Command | None:
     return None
 
 
-def replaced_child(scene: Scene) -> Command | None:  # noqa: C901  # a list of cases
+def replaced_child(scene: Scene) -> Command | None:
     """A mirror that is to replace a quorum's child, which then goes or gets another length."""
     for job in scene.jobs():
         replaced = getattr(job.body, "replaces", None)
-        if replaced is None or job.status not in ("ready", "standby"):
-            continue
-        if job.status == "standby":
-            # Told to end, it waits for being resumed; what it is to replace is busy meanwhile.
-            if job.replacing is None:
-                return _do("job-complete", id=job.id)
-            return _do("block-stream", job_id=scene.fresh_id("j"), device=replaced)
-        if scene.choose.chance(40):
-            return _do("job-pause", id=job.id)
-        node = scene.state.nodes.get(replaced)
-        if node is None:
-            return _do("job-complete", id=job.id)
-        parents = [key for key in node.parents if key[0] in scene.state.nodes]
-        if parents:
-            return _do("x-blockdev-change", parent=parents[0][0], child=parents[0][1])
-        return _do("blockdev-del", node_name=replaced)
+        if replaced is not None and job.status in ("ready", "standby"):
+            return _without_replaced(scene, job, replaced)
     for node in scene.nodes:
         if node.driver != "quorum" or node.parents or len(node.children) == 1:
             continue
@@ -104,6 +91,38 @@ def replaced_child(scene: Scene) -> Command | None:  # noqa: C901  # a list of c
     if "q0" in scene.state.nodes:
         return None
     return _add(scene, driver="quorum", vote_threshold=1, children=[null, _null()])
+
+
+def _without_replaced(scene: Scene, job: Job, replaced: str) -> Command:
+    """Take away what a mirror is to replace, or let it be busy."""
+    if job.status == "standby":
+        # Told to end, it waits for being resumed; what it is to replace is busy meanwhile.
+        if job.replacing is None:
+            return _do("job-complete", id=job.id)
+        return _do("block-stream", job_id=scene.fresh_id("j"), device=replaced)
+    node = scene.state.nodes.get(replaced)
+    if node is None:
+        return _do("job-complete", id=job.id)
+    if scene.choose.chance(40):
+        return _do("job-pause", id=job.id)
+    parents = [key for key in node.parents if key[0] in scene.state.nodes]
+    if parents:
+        return _do("x-blockdev-change", parent=parents[0][0], child=parents[0][1])
+    return _do("blockdev-del", node_name=replaced)
+
+
+def filtered_target(scene: Scene) -> Command | None:
+    """A mirror to a filter that stands above a part of the source's own chain."""
+    sources = [x for x in scene.nodes if idle(x) and len(scene.layers(x.name)) > 1]
+    if not sources:
+        return None
+    source = scene.choose.one_of(sources)
+    below = scene.layers(source.name)[1].name
+    for node in scene.nodes:
+        if node.driver == "copy-on-read" and idle(node) and below in scene.below(node.name):
+            nodes = {"device": source.name, "target": node.name, "sync": "top"}
+            return _do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
+    return _add(scene, driver="copy-on-read", file=below, read_only=True)
 
 
 def _mirror(scene: Scene, source: Node, replaced: Node) -> Command:
@@ -239,15 +258,32 @@ def nothing_but_a_filter(scene: Scene) -> Command | None:
     return _add(scene, driver="qcow2", file=file, backing=below_it)
 
 
-CHAIN_CORNERS = (written_top, written_top, nothing_but_a_filter)
-MIRROR_CORNERS = (replaced_child, replaced_child, read_only_source, stale_length, stale_length)
-FILTER_CORNERS = (over_a_filter, over_a_filter, copy_before_write, job_on_a_filter)
+CHAIN_CORNERS = (written_top,)
+MIRROR_CORNERS = (
+    replaced_child,
+    replaced_child,
+    read_only_source,
+    stale_length,
+    stale_length,
+    filtered_target,
+)
+FILTER_CORNERS = (
+    over_a_filter,
+    over_a_filter,
+    copy_before_write,
+    job_on_a_filter,
+    nothing_but_a_filter,
+    nothing_but_a_filter,
+)
 
 
 def any_of(*corners: Callable[[Scene], Command | None]) -> Callable[[Scene], Command]:
     """The next command into one of some corners; a look at the jobs where there is none."""
 
     def corner(scene: Scene) -> Command:
-        return scene.choose.one_of(corners)(scene) or {"execute": "query-jobs"}
+        # An example mostly keeps to one of them, which its images choose: each takes several steps.
+        favourite = crc32(",".join(scene.state.images).encode()) % len(corners)
+        way = scene.choose.one_of(corners) if scene.choose.chance(20) else corners[favourite]
+        return way(scene) or {"execute": "query-jobs"}
 
     return corner

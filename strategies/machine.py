@@ -154,6 +154,16 @@ def _has_room(machine: ReopenMachine) -> bool:
     return len(machine.state.nodes) <= MOST_NODES
 
 
+def _has_some_room(machine: ReopenMachine) -> bool:
+    """Precondition: the graph is small enough for one node more on the way into a corner."""
+    return len(machine.state.nodes) <= MOST_NODES + 3
+
+
+def _has_room_for_a_tower(machine: ReopenMachine) -> bool:
+    """Precondition: the graph is small enough to add several images to at once."""
+    return len(machine.state.nodes) <= MOST_NODES // 2
+
+
 def _has_room_for_objects(machine: ReopenMachine) -> bool:
     """Precondition: there are few enough objects."""
     return len(machine.state.objects) <= MOST_OBJECTS
@@ -467,7 +477,7 @@ class ReopenMachine(RuleBasedStateMachine):
         """block_resize."""
         self.perform(command)
 
-    @precondition(_has_room)
+    @precondition(_has_room_for_a_tower)
     @rule(command=_command("add_tower"))
     def add_tower(self, command: Command) -> None:
         """blockdev-add: a chain of several images."""
@@ -633,18 +643,21 @@ class ReopenMachine(RuleBasedStateMachine):
         """The next step into a corner that a random walk seldom finds."""
         self.perform(command)
 
+    @precondition(_has_some_room)
     @precondition(_has_long_chain)
     @rule(command=_command("chain_corner"))
     def chain_corner(self, command: Command) -> None:
         """The next step into a corner of commits."""
         self.perform(command)
 
+    @precondition(_has_some_room)
     @precondition(_has_node())
     @rule(command=_command("mirror_corner"))
     def mirror_corner(self, command: Command) -> None:
         """The next step into a corner of mirrors."""
         self.perform(command)
 
+    @precondition(_has_some_room)
     @precondition(_has_node())
     @rule(command=_command("filter_corner"))
     def filter_corner(self, command: Command) -> None:

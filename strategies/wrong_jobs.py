@@ -498,8 +498,7 @@ JOB_SPOILS: Final[dict[str, tuple[Spoil, ...]]] = {
         bitmap_sync,
         bitmap_of_its_own,
         compressed,
-        bad_pace,
-        bad_pace,
+        *(bad_pace,) * 3,
     ),
     "block-export-add": (
         export_id_taken,
