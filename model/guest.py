@@ -446,8 +446,19 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
             extents = overlay(extents, first, last, 0)
             for s, e, v in below:
                 extents = overlay(extents, s, e, v)
+    new = [index for index in touched if index not in image.data or index in image.zeroed]
+    image = _dirtied(t, node, image) if new else image
     zeroed = image.zeroed - set(touched)
     return attrs.evolve(with_data(image, touched), extents=extents, zeroed=zeroed)
+
+
+def _dirtied(t: Transition, node: Node, image: Image) -> Image:
+    """The image with a note that its refcounts will not be right for a while, if they are lazy."""
+    private: Qcow2State = t.nodes[node.name].private
+    if not private.lazy:
+        return image
+    t.change(node.name, private=attrs.evolve(private, dirty=True))
+    return attrs.evolve(image, dirty=True)
 
 
 def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unmap: bool) -> Image:

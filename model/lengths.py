@@ -11,7 +11,7 @@ from model.drivers.base import driver_of, sectors
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.state import Image
+    from model.state import Image, Node
 
 
 def content(t: Transition, name: str) -> Image | None:
@@ -125,12 +125,24 @@ def look_again(t: Transition) -> None:
 
 def cluster_size(t: Transition, name: str) -> int | None:
     """Bytes per cluster; 0 where a node knows but has none, None where nobody knows."""
-    node = t.nodes[name]
-    driver = driver_of(node.driver)
-    own = driver.cluster_size(node)
-    if own is not None:
-        return own
-    primary = driver.primary(node)
-    if primary is not None and driver.asks_below:
-        return cluster_size(t, primary.child)
-    return None
+    node = _who_knows_clusters(t, name)
+    return None if node is None else driver_of(node.driver).cluster_size(node)
+
+
+def is_dirty(t: Transition, name: str) -> bool:
+    """Whether the image that knows of clusters has refcounts that are not written down."""
+    node = _who_knows_clusters(t, name)
+    return node is not None and driver_of(node.driver).is_dirty(node)
+
+
+def _who_knows_clusters(t: Transition, name: str) -> Node | None:
+    """The node that answers for a node's clusters, itself or one below."""
+    while True:
+        node = t.nodes[name]
+        driver = driver_of(node.driver)
+        if driver.cluster_size(node) is not None:
+            return node
+        primary = driver.primary(node)
+        if primary is None or not driver.asks_below:
+            return None
+        name = primary.child

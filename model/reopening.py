@@ -328,6 +328,8 @@ class Reopening:
             ev.refuse(RESET, key=min(lost, key=in_order(node.options).index))
         ev.accepted.add(RESET.id)
         entry.private = driver.prepare(t, node, rest)
+        if entry.flags.read_only:
+            driver.stop_writing(t, t.nodes[entry.node])
         if driver.supports_backing and entry.backing_missing:
             has_backing = node.link("backing") is not None or node.backing_file
             ev.check(BACKING_MISSING, not has_backing, node=node.name)

@@ -203,6 +203,7 @@ class Image:
     guest, which map an index to the cluster of the file where it lies; those in ``zeroed`` are
     marked as zeroes all the same. While a node is at work on it, ``search`` is the cluster from
     which on the node looks for free ones.
+    A ``dirty`` one has refcounts that are not written down.
     ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
     what they leave out was never written (and reads from the backing file).
     """
@@ -224,6 +225,7 @@ class Image:
     room: bool = False
     scattered: bool = False
     unsure: bool = False
+    dirty: bool = False
     search: int = 0
 
     @property

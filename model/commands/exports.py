@@ -43,7 +43,7 @@ ADDRESS = guard(
 )
 PATH_LONG = guard(
     "nbd.path-long",
-    "The path of a Unix socket has at most 107 bytes.",
+    "The path of a Unix socket has at most 108 bytes.",
     source="7.2 (Linux)",
     text="UNIX socket path '{path}' is too long",
 )
@@ -152,7 +152,7 @@ UNSHARES_RESIZE = effect(
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _LONGEST = 4096
-_LONGEST_PATH = 107
+_LONGEST_PATH = 108
 
 
 def _bytes(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.bitmaps import count
 from model.drivers import driver_of
-from model.lengths import cluster_size
+from model.lengths import cluster_size, is_dirty
 from model.naming import Names, dirname, is_absolute
 from model.permissions import Permissions
 from model.state import Bitmap, Node, Role
@@ -102,7 +102,7 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
         info["actual-size"] = ACTUAL_SIZE
     cluster = cluster_size(t, node.name)
     if cluster is not None:
-        info["dirty-flag"] = False
+        info["dirty-flag"] = is_dirty(t, node.name)
         if cluster:
             info["cluster-size"] = cluster
     if node.driver == "qcow2":

@@ -150,6 +150,9 @@ class Driver(ABC):
         """Check the options of a reopen and take them out; returns the new private state."""
         return node.private
 
+    def stop_writing(self, t: Transition, node: Node) -> None:
+        """Write down what there is, since a reopen makes the node read-only."""
+
     def adopt(self, node: Node, prepared: Any) -> Any:
         """The private state when a reopen is carried out; ``node`` is as it is by now."""
         return prepared
@@ -251,6 +254,10 @@ class Driver(ABC):
     def cluster_size(self, node: Node) -> int | None:
         """Bytes per cluster, 0 if it knows that it has none, None if it does not know."""
         return None
+
+    def is_dirty(self, node: Node) -> bool:
+        """Whether the image would have to be repaired if the node was lost now."""
+        return False
 
     def can_resize(self, node: Node) -> bool:
         """Whether the node, or the child that holds its data, can get another size."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
@@ -155,7 +155,7 @@ class Qcow2State:
     """What the node remembers of its image: the size of the L1 table, and the L2 tables in it.
 
     ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
-    looks for free ones.
+    looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
     Another node on the same image (locking can be turned off) does not know.
     """
 
@@ -163,6 +163,15 @@ class Qcow2State:
     l2_tables: FrozenDict[int, int]
     l2_entry: int = CLUSTER
     search: int = 0
+    lazy: bool = False
+    dirty: bool = False
+
+
+class Qcow2Settings(NamedTuple):
+    """Of the options, what matters to what is written: see :class:`Qcow2State`."""
+
+    l2_entry: int
+    lazy: bool
 
 
 class Qcow2(Driver):
@@ -203,8 +212,20 @@ class Qcow2(Driver):
             return
         ev.accepted.add(NOT_QCOW2.id)
         t.change(name, size=image.size)
-        entry = self._check(ev, t.nodes[name], options)
-        t.change(name, private=Qcow2State(image.l1_entries, image.l2_tables, entry))
+        settings = self._check(t, t.nodes[name], options)
+        writable = not t.nodes[name].read_only
+        if image.dirty and writable:
+            image = t.images[image.name] = attrs.evolve(image, dirty=False)
+        t.change(
+            name,
+            private=Qcow2State(
+                image.l1_entries,
+                image.l2_tables,
+                settings.l2_entry,
+                lazy=settings.lazy,
+                dirty=image.dirty,
+            ),
+        )
         if opening.open_child(name, "data-file", options, Role.DATA, optional=True):
             ev.refuse(DATA_FILE)
         ev.accepted.add(DATA_FILE.id)
@@ -221,20 +242,36 @@ class Qcow2(Driver):
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """All run-time options may change; what is omitted takes its default."""
-        return self._check(t.ev, node, options)
+        return self._check(t, node, options)
 
-    def adopt(self, node: Node, prepared: int) -> Any:
-        """Perhaps another size of entries; what is known of the image stays."""
-        state: Qcow2State = node.private
-        return state if state.l2_entry == prepared else attrs.evolve(state, l2_entry=prepared)
+    def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
+        """Perhaps other settings; what is known of the image stays."""
+        return attrs.evolve(node.private, l2_entry=prepared.l2_entry, lazy=prepared.lazy)
 
-    def _check(self, ev: Evaluation, node: Node, options: FlatOptions) -> int:
-        """Check the options and take them out; returns the size of an L2 cache entry in bytes."""
+    def stop_writing(self, t: Transition, node: Node) -> None:
+        """The refcounts are written down."""
+        if node.private.dirty:
+            image = content(t, t.primary_child(node.name))
+            if image is not None:
+                t.images[image.name] = attrs.evolve(image, dirty=False)
+            t.change(node.name, private=attrs.evolve(node.private, dirty=False))
+
+    def closed(self, t: Transition, node: Node) -> None:
+        """A node that could write leaves a clean image behind."""
+        if not node.read_only and isinstance(node.private, Qcow2State):
+            self.stop_writing(t, node)
+
+    def _check(self, t: Transition, node: Node, options: FlatOptions) -> Qcow2Settings:
+        """Check the options and take them out."""
+        ev = t.ev
         encryption = {key: options.pop(key) for key in list(options) if key.startswith("encrypt.")}
         own = absorb(ev, options, self.kinds)
         entry = self._check_caches(ev, node, own)
         interval = own.get("cache-clean-interval", 600)
         ev.check(CLEAN_INTERVAL, 0 <= interval <= _UINT_MAX)
+        lazy = own.get("lazy-refcounts", False)
+        if isinstance(node.private, Qcow2State) and node.private.lazy and not lazy:
+            self.stop_writing(t, node)
         template, value = own.get("overlap-check.template"), own.get("overlap-check")
         ev.check(
             OVERLAP,
@@ -243,7 +280,7 @@ class Qcow2(Driver):
             template=template,
         )
         ev.check(NOT_ENCRYPTED, not encryption, format=encryption.get("encrypt.format"))
-        return entry
+        return Qcow2Settings(entry, lazy)
 
     def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> int:
         total = own.get("cache-size")
@@ -280,6 +317,11 @@ class Qcow2(Driver):
     def cluster_size(self, node: Node) -> int:
         """That of the images that we make."""
         return CLUSTER
+
+    def is_dirty(self, node: Node) -> bool:
+        """Whether refcounts are not written down yet."""
+        state: Qcow2State = node.private
+        return state.dirty
 
     def join(self, options: FlatOptions, old: Mapping[str, Any]) -> None:
         """A new template or total replaces the finer settings that were there before."""

@@ -29,7 +29,7 @@ CBW_BITMAP_NODE = guard(
     "copy-before-write.bitmap-node",
     "The node whose bitmap says what is copied exists.",
     source="7.2",
-    text="Cannot find device='' nor node-name='{node}'",
+    text="Node '{node}' not found",
 )
 CBW_BITMAP = guard(
     "copy-before-write.bitmap",
