@@ -82,6 +82,12 @@ BOTTOM_ABOVE = hazard(
     "with a segmentation fault",
 )
 
+VERIFIED_ZEROES = hazard(
+    "hazard.blkverify-zeroes",
+    "Zeroes are written to a blkverify node as such: by a node above that detects them, or a job.",
+    source="7.2 ends with an assertion in bdrv_co_do_pwrite_zeroes",
+)
+
 REQUEST = 512 << 10
 """How many bytes a guest asks for at most at once where it reads or writes a whole disk."""
 
@@ -293,6 +299,9 @@ def put(
     node = t.nodes[name]
     if node.driver == "compress":
         raise ImageError(f"what is written through node {name!r} is compressed")
+    if node.driver == "blkverify" and zeroes != "off":
+        t.ev.meet(VERIFIED_ZEROES)
+        zeroes = "off"
     zeroes = zeroes if insist else _way(t, node, data, zeroes)
     if node.driver == "qcow2":
         _put_clusters(t, node, start, end, data, zeroes)
@@ -316,9 +325,8 @@ def put(
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
     """How a node goes on with what may be zeroes."""
-    if node.driver == "blkverify":
-        zeroes = "off"
-    elif zeroes == "off" and not any(value for _, _, value in data):
+    detects = node.driver != "blkverify"
+    if detects and zeroes == "off" and not any(value for _, _, value in data):
         zeroes = node.detect_zeroes if t.ev.holds(ZEROES_DETECTED) else zeroes
     if zeroes == "unmap" and not node.unmap:
         return "on"
@@ -389,7 +397,10 @@ def _settle(t: Transition, node: Node, before: Image, image: Image) -> None:
     remember(t, node.name, image)
     end = written_end(before, image)
     if end:
-        grown(t, t.primary_child(node.name), end, zeroes=False)
+        tables = set(image.l2_tables.values()) - set(before.l2_tables.values())
+        # A new L2 table is written before the data, and an entry of the cache at a time.
+        first = min(tables) * CLUSTER + node.private.l2_entry if tables else None
+        grown(t, t.primary_child(node.name), end, zeroes=False, first=first)
 
 
 def remember(t: Transition, name: str, image: Image) -> None:

@@ -105,7 +105,7 @@ def _without_replaced(scene: Scene, job: Job, replaced: str) -> Command:
         return _do("job-complete", id=job.id)
     if scene.choose.chance(40):
         return _do("job-pause", id=job.id)
-    parents = [key for key in node.parents if key[0] in scene.state.nodes]
+    parents = [key for key in node.parents if key[0] in scene.names()]
     if parents:
         return _do("x-blockdev-change", parent=parents[0][0], child=parents[0][1])
     return _do("blockdev-del", node_name=replaced)

@@ -104,10 +104,11 @@ _INT_MAX = (1 << 31) - 1
 
 @attrs.frozen
 class Backup:
-    """What a backup remembers: its filter, what it copies (a sync mode), and how far it is."""
+    """What a backup remembers: its filter, what it copies (a sync mode) and how, how far it is."""
 
     filter: str
     sync: str
+    compress: bool
     begun: bool = False
 
 
@@ -120,7 +121,8 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     contexts.change(t, target, t.nodes[source].context)
     _check_bitmap(t, arguments)
     ev.check(ITSELF, source != target)
-    ev.check(COMPRESS, not arguments.get("compress") or t.driver(target).can_compress)
+    compress = arguments.get("compress", False)
+    ev.check(COMPRESS, not compress or can_compress(t, target))
     check_free(t, source, "backup-source")
     check_free(t, target, "backup-target")
     performance = arguments.get("x-perf", {})
@@ -139,7 +141,7 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
         filters.drop(t, top)
         raise
     t.keeping.remove(top)
-    jobs.change(t, job.id, body=Backup(top, arguments["sync"]))
+    jobs.change(t, job.id, body=Backup(top, arguments["sync"], compress))
     jobs.hold(t, job, "target", target, (0, Perm.ALL))
     jobs.start(t, job.id)
 
@@ -315,6 +317,9 @@ def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) ->
         first, last = dirty[0]
         last, way = _way(t, source, first, min(last, first + max(cluster, _MOST_BYTES)), cluster)
         _done(t, top, first, last)
+        job = _job_of(t, top)
+        if way == "copy" and job is not None and job.body.compress:
+            raise ImageError(f"job {job.id!r} writes compressed")
         if way == "zero":
             guest.put(t, target, first, min(last, length), [], zeroes="on")
         else:
@@ -337,6 +342,13 @@ def _way(t: Transition, source: str, start: int, end: int, cluster: int) -> tupl
     else:
         count -= count % cluster
     return min(end, start + count), "zero" if flags & ZERO and not flags & DATA else "copy"
+
+
+def can_compress(t: Transition, name: str) -> bool:
+    """Whether a node, and what it filters, can write compressed data."""
+    driver = t.driver(name)
+    below = driver.primary(t.nodes[name]) if driver.is_filter else None
+    return driver.can_compress and (below is None or can_compress(t, below.child))
 
 
 def _target(t: Transition, top: str) -> str:
