@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 MAIN = ""
 """The main loop, as a context."""
 
-UNNAMED = "an unnamed block device"
-"""What texts call a block backend that nobody has given a name."""
-
 FIXED = guard(
     "context.fixed",
     "A block backend that does not follow its node keeps it, and all that is connected with it, "

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model import backends
 from model.rules import Refusal, effect, guard
 from model.state import Job, Use, User
 
@@ -267,6 +268,15 @@ def let_go(t: Transition, job_id: str) -> None:
     user = t.jobs[job_id].user
     while t.users[user].links:
         t.unuse(user, t.users[user].links[0][0])
+
+
+def take_backend(
+    t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
+) -> str:
+    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`."""
+    key = f"blk:{job.id}:{purpose}"
+    context = t.users[job.user].context
+    return backends.take(t, key, node, grant, context=context, follows=follows)
 
 
 def fail_early(t: Transition, job_id: str) -> None:

@@ -12,7 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model.contexts import UNNAMED, in_use
+from model import backends
+from model.contexts import in_use
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
 from model.lengths import content
@@ -21,7 +22,7 @@ from model.permissions import ALL
 from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard
-from model.state import FrozenDict, Node, Role, User
+from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -403,10 +404,7 @@ class Opening:
             refresh(t, [file])
             return None
         context = t.nodes[file].context
-        user = User(f"probe:{pending}", "block-backend", "", context=context, follows=False)
-        t.add_user(user)
-        t.use(user.key, "root", file, (0, ALL), stays=False, description=UNNAMED)
-        return user.key
+        return backends.take(t, f"probe:{pending}", file, (0, ALL), context=context)
 
     def _make_node(self, options: FlatOptions, effective: FlatOptions, parent: str | None) -> Node:
         """Take the generic options out of ``options`` and make a node of them."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from model.drivers.base import driver_of
 from model.state import BlockState, Link, LinkKey, Node, Perm, Use
 
@@ -31,38 +29,25 @@ def permission_names(perm: int) -> str:
     return ", ".join(name for bit, name in _NAMES if perm & bit)
 
 
-@attrs.frozen
-class User:
-    """Somebody outside of the graph who uses a node for the time of one command."""
-
-    description: str
-    link_name: str
-    node: str
-    perm: int
-    shared: int
-
-
 class Permissions:
     """Grants of every link of a graph, computed when they are asked for.
 
     ``writable`` overrides, by node name, whether a node may be written: what a
-    reopen is about to make of it. ``user`` is one more, newest user. ``fresh`` are the
+    reopen is about to make of it. ``fresh`` are the
     nodes that look at their children anew; the others go by what they knew of them.
     """
 
-    __slots__ = ("_cumulative", "_fresh", "_grants", "_nodes", "_user", "_writable")
+    __slots__ = ("_cumulative", "_fresh", "_grants", "_nodes", "_writable")
 
     def __init__(
         self,
         nodes: Mapping[str, Node],
         writable: Mapping[str, bool],
-        user: User | None = None,
         fresh: Collection[str] = (),
     ) -> None:
         self._fresh = fresh
         self._nodes = nodes
         self._writable = writable
-        self._user = user
         self._cumulative: dict[str, Grant] = {}
         self._grants: dict[LinkKey, Grant] = {}
 
@@ -99,9 +84,6 @@ class Permissions:
         if known is not None:
             return known
         perm, shared = 0, ALL
-        user = self._user
-        if user is not None and user.node == name:
-            perm, shared = user.perm, user.shared
         for key in self._nodes[name].parents:
             needed, granted = self.grant(key)
             perm |= needed
@@ -109,16 +91,9 @@ class Permissions:
         self._cumulative[name] = (perm, shared)
         return perm, shared
 
-    def used(self, name: str) -> bool:
-        """Whether somebody outside of the graph uses a node."""
-        return self._user is not None and self._user.node == name
-
     def users(self, name: str) -> list[tuple[str, str, int, int]]:
         """``(description, child name, required, shared)`` of each user, newest first."""
         users = []
-        user = self._user
-        if user is not None and user.node == name:
-            users.append((user.description, user.link_name, user.perm, user.shared))
         for key in self._nodes[name].parents:
             needed, granted = self.grant(key)
             if isinstance(key, Use):

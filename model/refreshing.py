@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers.base import driver_of
-from model.permissions import ALL, Grant, Permissions, User, permission_names, topological
+from model.permissions import ALL, Grant, Permissions, permission_names, topological
 from model.rules import Refusal, guard
 from model.state import Perm
 
@@ -73,14 +73,13 @@ def refresh(
     t: Transition,
     roots: list[str],
     writable: dict[str, bool] | None = None,
-    user: User | None = None,
 ) -> None:
     """Check the permissions of the subtrees of ``roots``; refuse at the first that is wrong.
 
     ``writable`` is what a reopen under way makes of its nodes.
     """
     order = topological(t.nodes, roots)
-    derived = Permissions(t.nodes, writable or {}, user, frozenset(order))
+    derived = Permissions(t.nodes, writable or {}, frozenset(order))
     locks: dict[str, Grant] = {}
     settled: dict[str, Grant] = {}
     for name in order:
@@ -142,7 +141,7 @@ def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) 
 
 
 def _check_users(t: Transition, derived: Permissions, name: str) -> None:
-    if len(t.nodes[name].parents) + derived.used(name) < 2:  # noqa: PLR2004  # it takes two
+    if len(t.nodes[name].parents) < 2:  # noqa: PLR2004  # it takes two
         return
     users = derived.users(name)
     for i, (other, other_name, _, shared) in enumerate(users):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model import backends, jobs
 from model.block_status import allocated_above
 from model.blockers import check_free
-from model.blockjobs import backends, filters, mirror
+from model.blockjobs import filters, mirror
 from model.chains import (
     append,
     base_of,
@@ -281,8 +282,8 @@ def _prepare(t: Transition, job: Job, filter_name: str | None, *, grows: bool) -
     hold(t, job, "base", base, (0, ALL))
     perm = Perm.CONSISTENT_READ | Perm.WRITE | (Perm.RESIZE if grows else 0)
     grant = (perm, Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED)
-    _note(t, job.id, writer=backends.take(t, job, "base", base, grant))
-    _note(t, job.id, reader=backends.take(t, job, "top", top, (0, ALL)))
+    _note(t, job.id, writer=jobs.take_backend(t, job, "base", base, grant))
+    _note(t, job.id, reader=jobs.take_backend(t, job, "top", top, (0, ALL)))
 
 
 def _fail(t: Transition, job_id: str) -> None:

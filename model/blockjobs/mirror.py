@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model import bitmaps, chains, contexts, guest, jobs
+from model import backends, bitmaps, chains, contexts, guest, jobs
 from model.block_status import DATA, ZERO, allocated_above, status_above
 from model.blockers import check_free
-from model.blockjobs import backends, filters
+from model.blockjobs import filters
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
 from model.drivers.mirror_filters import MirrorTopState
@@ -367,7 +367,7 @@ def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
     else:
         bare = chains.skip_filters(t, plan.target)
         t.ev.check(TARGET_FILTER, not chains.contains(t, plan.source, bare))
-    return backends.take(t, job, "target", plan.target, (perm, shared), follows=True)
+    return jobs.take_backend(t, job, "target", plan.target, (perm, shared), follows=True)
 
 
 def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> None:

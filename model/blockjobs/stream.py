@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest
+from model import backends, guest, jobs
 from model.block_status import ALLOCATED, allocated_above, status
 from model.blockers import check_free
-from model.blockjobs import backends, filters, mirror
+from model.blockjobs import filters, mirror
 from model.chains import (
     backing_of,
     by_filename,
@@ -206,7 +206,7 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
         job = create(t, "stream", arguments, cor, (0, ALL))
         shared = _READING | Perm.WRITE
         grant = (Perm.CONSISTENT_READ, shared)
-        reader = backends.take(t, job, "stream", cor, grant, follows=True)
+        reader = jobs.take_backend(t, job, "stream", cor, grant, follows=True)
         hold(t, job, "active node", target, (0, shared))
         for name in list(downwards(t, next_below(t, target), next_below(t, above))):
             hold(t, job, "intermediate node", name, (0, _READING))

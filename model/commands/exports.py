@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from model import contexts
+from model import backends, contexts
 from model.commands.iothreads import find_iothread
-from model.contexts import UNNAMED
 from model.opening import NO_NODE
 from model.permissions import ALL
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard
-from model.state import Export, Perm, User
+from model.state import Export, Perm
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -213,21 +212,20 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     ev = t.ev
     name, node = arguments["id"], arguments["node-name"]
     writable = arguments.get("writable", False)
-    user = User(
-        f"export:{name}", "block-backend", "", context=t.nodes[node].context, follows=not fixed
-    )
-    t.add_user(user)
     perm = Perm.CONSISTENT_READ | (Perm.WRITE if writable else 0)
+    context = t.nodes[node].context
+    user = backends.take(
+        t, f"export:{name}", node, (perm, ALL), context=context, follows=not fixed
+    )
     try:
-        t.use(user.key, "root", node, (perm, ALL), stays=False, description=UNNAMED)
         _check_nbd(t, arguments)
         if ev.holds(UNSHARES_RESIZE):
-            _share(t, user.key, node, ALL & ~Perm.RESIZE)
+            _share(t, user, node, ALL & ~Perm.RESIZE)
         _check_bitmaps(t, arguments)
     except Refusal:
-        t.remove_user(user.key)
+        backends.let_go(t, user)
         raise
-    t.exports[name] = Export(name, user.key, arguments.get("name", node), arguments["type"])
+    t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
 
 
 def _choose_context(t: Transition, node: str, iothread: str | None, *, fixed: bool) -> None:

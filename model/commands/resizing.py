@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model import backends
 from model.blockers import blocked
-from model.contexts import LOCK_KEPT, UNNAMED, leave, locked
+from model.contexts import LOCK_KEPT, locked
 from model.lengths import look_again
 from model.opening import NO_NODE
-from model.permissions import ALL, Permissions, User
-from model.refreshing import loosen, refresh
+from model.permissions import ALL
 from model.rules import guard
 from model.state import Perm
 from model.truncating import truncate
@@ -41,15 +41,13 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(RESIZE_NEGATIVE, size >= 0)
     given = arguments.get("device", "(null)")
     ev.check(RESIZE_BUSY, not blocked(t, name, "resize"), device=given)
-    user = User(UNNAMED, "root", name, Perm.RESIZE, ALL)
-    refresh(t, [name], user=user)
     context = t.nodes[name].context
+    user = backends.take(t, "resize", name, (Perm.RESIZE, ALL), context=context)
     try:
         truncate(t, name, size)
     finally:
-        loosen(t, name, Permissions(dict(t.nodes), {}, user))
         with locked(t, name):
-            leave(t, name)
+            backends.let_go(t, user)
         if t.nodes[name].context != context:
             ev.meet(LOCK_KEPT)
     look_again(t)

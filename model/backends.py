@@ -1,33 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The block backends through which jobs read and write."""
+"""Block backends: through them jobs, exports and single commands read and write a node."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.contexts import UNNAMED
 from model.rules import Refusal
 from model.state import User
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.permissions import Grant
-    from model.state import Job
 
 ROOT = "root"
 """What QEMU calls the link of a block backend."""
 
+UNNAMED = "an unnamed block device"
+"""What error texts call a block backend."""
+
 
 def take(
-    t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
+    t: Transition, key: str, node: str, grant: Grant, *, context: str, follows: bool = False
 ) -> str:
-    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`."""
-    key = f"blk:{job.id}:{purpose}"
+    """Make a block backend that works on a node in a context; returns its key.
+
+    Raises :class:`Refusal` where others do not agree with what it requires and shares.
+    """
     while key in t.users:
         # One that an earlier job of this name has left behind.
         key += "'"
-    user = User(key, "block-backend", "", context=t.users[job.user].context, follows=follows)
-    t.add_user(user)
+    t.add_user(User(key, "block-backend", "", context=context, follows=follows))
     try:
         t.use(key, ROOT, node, grant, stays=False, description=UNNAMED)
     except Refusal:
