@@ -62,7 +62,8 @@ JOB_TAKES_ALONG = effect(
 )
 UNLOCKED = hazard(
     "hazard.unlocked-iothread",
-    "A node leaves an iothread, or is read or closed there, by a command that has not locked it.",
+    "A node leaves an iothread, or is read, closed or drained there, by a command that has not "
+    "locked it.",
     source="7.2 releases the iothread's lock, which it does not hold, and ends with 'Operation not "
     "permitted'",
 )

@@ -15,7 +15,7 @@ from model.drivers.base import driver_of
 from model.state import BlockState, Link, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 ALL = Perm.ALL
 Grant = tuple[int, int]
@@ -145,6 +145,18 @@ def reaches(nodes: Mapping[str, Node], start: str, goal: str) -> bool:
                 seen.add(link.child)
                 stack.append(link.child)
     return False
+
+
+def above(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
+    """The nodes ``names`` and all from which one of them is reached."""
+    found: set[str] = set()
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack.extend(key[0] for key in nodes[name].parents if not isinstance(key, Use))
+    return found
 
 
 def shares_below(nodes: Mapping[str, Node], top: str) -> bool:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.contexts import locked
+from model.contexts import MAIN, locked, need_lock
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.drivers.formats import FOREIGN_FILE
 from model.graph import CYCLE, Undo
 from model.opening import DETECT_ZEROES, Flags, inherit_options
-from model.permissions import reaches, shares_below, topological
+from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard, hazard
@@ -373,12 +373,27 @@ class Reopening:
             if ev.holds(ROOT_INHERITS_NOTHING):
                 t.unset_inherits(node.name, old.name, undo)
             t.remove_child(old.key, undo)
+            undo.add(lambda: self._need_lock(node.name, old.child))
         if new is not None:
+            undo.add(lambda: self._need_lock(node.name, new))
             t.attach_child(node.name, name, new, role, undo)
             entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
+
+    def _need_lock(self, parent: str, child: str) -> None:
+        """A link is to be put back, or was taken away again, whose child is drained without it.
+
+        What is above then begins or ceases to be drained, too.
+        """
+        t = self.t
+        if t.nodes[parent].context == MAIN:
+            return
+        drained = above(t.nodes, topological(t.nodes, self.named))
+        slow = any(t.driver(name).stops_slowly for name in above(t.nodes, [parent]))
+        if slow and child in drained:
+            need_lock(t, parent)
 
     def _note_hazards(self, name: str, old: Link | None, *, shared: bool) -> None:
         """``shared``: before the child was changed, a node below was reached in two ways."""

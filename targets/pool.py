@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 Token = TypeVar("Token")
 
-_QUIET = 500
-"""Milliseconds after which the oldest of several silent daemons is waited for alone."""
+_QUIET = 0.5
+"""Seconds without an answered command after which the oldest daemon is waited for alone."""
 
 
 @attrs.define
@@ -169,6 +170,11 @@ class Target:
     def answering(self) -> StorageDaemon | None:
         """The daemon whose answers to a begun trace are still to come, if there is one."""
         return None if self._running is None or self._running.done else self._daemon
+
+    @property
+    def answered(self) -> int:
+        """How many commands of a begun trace are answered by now."""
+        return 0 if self._running is None else self._running.exchange.answered
 
     def go_on(self) -> bool:
         """Go on with a begun trace as far as is possible at once; False if the daemon is gone."""
@@ -324,7 +330,8 @@ class Pool(Generic[Token]):
     def _wait_for_oldest(self) -> None:
         """Keep all daemons at work until the oldest trace is answered.
 
-        When nothing comes for a while, or a daemon is gone, `Target.finish` finds out more.
+        When no command is answered for a while (one of ours may ask for ever what its job does),
+        or a daemon is gone, `Target.finish` finds out more.
         """
         oldest = self._busy[0][0]
         watched = {
@@ -335,11 +342,14 @@ class Pool(Generic[Token]):
         poll = select.poll()
         for descriptor in watched:
             poll.register(descriptor, select.POLLIN)
+        answered, until = oldest.answered, time.monotonic() + _QUIET
         while oldest.answering is not None:
-            ready = poll.poll(_QUIET)
-            if not ready:
+            if oldest.answered != answered:
+                answered, until = oldest.answered, time.monotonic() + _QUIET
+            left = until - time.monotonic()
+            if left <= 0:
                 return
-            for descriptor, _ in ready:
+            for descriptor, _ in poll.poll(left * 1000):
                 target = watched[descriptor]
                 if not target.go_on():
                     poll.unregister(descriptor)

@@ -129,6 +129,8 @@ class Driver(ABC):
     can_compress = False
     can_add_child = False
     needs_filename = False
+    stops_slowly = False
+    """Whether a drain has to wait for the driver, even where nothing is under way."""
     minds_permissions = False
     """Whether `lose` and `settle` do anything."""
     kinds: OptionKinds = {}

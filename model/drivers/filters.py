@@ -90,6 +90,7 @@ class Throttle(Filter):
     can_reopen = True
     can_compress = True
     strong = ("throttle-group",)
+    stops_slowly = True
     kinds = {"throttle-group": "string"}
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
