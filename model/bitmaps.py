@@ -96,6 +96,13 @@ def written(t: Transition, name: str, start: int, end: int) -> None:
             put(t, name, bitmap, joined(bitmap.dirty, *chunks))
 
 
+def truncated(t: Transition, name: str) -> None:
+    """A node has another length by now: its bitmaps end with it."""
+    for bitmap in t.nodes[name].bitmaps:
+        _, end = aligned(0, t.length(name), bitmap.granularity)
+        put(t, name, bitmap, within(bitmap.dirty, 0, end))
+
+
 def lost(t: Transition, name: str) -> None:
     """Notice that a node is about to go: nobody should need its bitmaps any more."""
     if any(bitmap.owner in t.nodes for bitmap in t.nodes[name].bitmaps):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from model.bitmaps import aligned
 from model.drivers import driver_of
 from model.images import BLOCK, CLUSTER
-from model.lengths import content
-from model.rules import hazard
+from model.lengths import image_of
+from model.rules import effect, hazard
 
 if TYPE_CHECKING:
+    from model.drivers.files import FileState
     from model.drivers.several import QuorumState
     from model.graph import Transition
     from model.state import Image, Node
@@ -23,6 +26,13 @@ UNSURE = hazard(
     "hazard.host-holes",
     "A job wants to know of the holes of a raw file in which room was made for zeroes.",
     source="our own: the host takes room for a hole until it happens to read there",
+)
+
+REMEMBERED = effect(
+    "data.status-remembered",
+    "Where a file was last found to have data, it is taken to have them until zeroes are written "
+    "there; questions end where these data end.",
+    source="7.2, seen by how much a job copies at once",
 )
 
 RACE = hazard(
@@ -88,17 +98,13 @@ def _nothing_below(t: Transition, node: Node, start: int, *, exact: bool) -> int
 
 def _own(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
     if node.driver == "qcow2":
-        image = content(t, t.primary_child(node.name))
-        if image is not None and image.format == "qcow2":
+        image = image_of(t, node)
+        if image is not None:
             return _in_clusters(node, image, start, end)
     elif node.driver == "quorum":
         return _of_children(t, node, start, end, exact=exact)
     elif node.driver == "file":
-        image = t.images.get(node.filename)
-        if exact and image is not None and image.format == "raw":
-            if image.room:
-                t.ev.meet(UNSURE)
-            return _in_file(image, start, end)
+        return _of_file(t, node, start, end, exact=exact)
     elif not node.children:
         return end, ZERO if node.options.get("read-zeroes") in (True, "on") else 0
     return end, DATA
@@ -127,6 +133,30 @@ def _kind(image: Image, index: int) -> int:
     if not any(s < last and e > first for s, e, _ in image.extents):
         return 0
     return DATA if index in image.data and index not in image.zeroed else ZERO
+
+
+def _of_file(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
+    """What the host says, unless that was asked before: QEMU remembers where there are data."""
+    state: FileState = node.private
+    if state.data[0] <= start < state.data[1]:
+        return min(state.data[1], end), DATA
+    image = t.images.get(node.filename)
+    if not exact or image is None or image.format != "raw":
+        return end, DATA
+    if image.room:
+        t.ev.meet(UNSURE)
+    reached, flags = _in_file(image, start, t.length(node.name))
+    if flags & DATA and t.ev.holds(REMEMBERED):
+        first = start // state.alignment * state.alignment
+        t.change(node.name, private=attrs.evolve(state, data=(first, reached)))
+    return min(reached, end), flags
+
+
+def forget(t: Transition, name: str, start: int, end: int) -> None:
+    """Zeroes are written to a file as such, or a part is discarded: it is asked for anew."""
+    state: FileState = t.nodes[name].private
+    if start < state.data[1] and state.data[0] < end:
+        t.change(name, private=attrs.evolve(state, data=(0, 0)))
 
 
 def _in_file(image: Image, start: int, end: int) -> Status:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers import driver_of
-from model.lengths import content
+from model.lengths import UNKNOWN_BYTES, content
 from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
 from model.permissions import Permissions, topological
@@ -252,7 +252,9 @@ def change_backing_file(
     reason = "Invalid argument" if known else "Operation not supported"
     t.ev.check(BACKING_STRING, fits, reason=reason)
     image = content(t, t.primary_child(name))
-    if image is not None:
+    if image is None:
+        t.ev.meet(UNKNOWN_BYTES)
+    else:
         t.images[image.name] = attrs.evolve(
             image, backing=filename, backing_format=backing_format if filename else None
         )

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
+from model.permissions import above
 from model.rules import Refusal, effect, guard, hazard
 from model.state import Use, User
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from model.graph import Transition
+    from model.state import LinkKey
 
 MAIN = ""
 """The main loop, as a context."""
@@ -110,9 +112,21 @@ def need_lock(t: Transition, node: str) -> None:
         t.ev.meet(UNLOCKED)
 
 
+def drain(t: Transition, node: str) -> None:
+    """A node is drained: that takes the lock where a driver above, or a job, is slow to stop."""
+    if t.nodes[node].context == MAIN:
+        return
+    upwards = above(t.nodes, [node])
+    users = {key.user for each in upwards for key in t.nodes[each].parents if isinstance(key, Use)}
+    if any(t.driver(each).stops_slowly for each in upwards) or any(
+        job.user in users and job.works for job in t.jobs.values()
+    ):
+        need_lock(t, node)
+
+
 def change(t: Transition, node: str, context: str) -> None:
     """Move a node to a context with all that is connected with it. Raises :class:`Refusal`."""
-    reached = _Reach(t, context).from_nodes([node])
+    reached = _Reach(t, context).from_node(node)
     need_lock(t, node)
     _settle(t, reached, context)
 
@@ -170,6 +184,8 @@ def part(t: Transition, parent: str, child: str, places: Places) -> None:
 def unwind(t: Transition) -> None:
     """Nodes that were being opened are closed again: what they held on to goes back."""
     for key in [key for key in t.users if key not in t.before.users]:
+        for _, node in t.users[key].links:
+            drain(t, node)
         t.remove_user(key)
     if not in_use(t):
         return
@@ -192,51 +208,71 @@ def _follow(t: Transition, parent: str, context: str) -> None:
     """Move a parent that is not yet linked to the child in question."""
     user = t.users.get(parent)
     reach = _Reach(t, context)
-    reached = reach.from_nodes([parent]) if user is None else reach.from_user(user)
+    reached = reach.from_node(parent) if user is None else reach.from_user(user)
     _settle(t, reached, context)
 
 
 class _Reach:
     """What has to move: nodes and users, in the order in which they were found."""
 
-    __slots__ = ("_context", "_t", "nodes", "users")
+    __slots__ = ("_context", "_seen", "_t", "nodes", "users")
 
     def __init__(self, t: Transition, context: str) -> None:
         self._t = t
         self._context = context
+        self._seen: set[LinkKey] = set()
         self.nodes: dict[str, None] = {}
+        """Those that are through, with all that is connected with them, and drained by then."""
         self.users: dict[str, None] = {}
 
     def from_user(self, user: User) -> _Reach:
         """A user and what it takes along. Raises :class:`Refusal`."""
-        return self.from_nodes(self._take(user))
+        return self._find(lambda: self._take(user))
 
-    def from_nodes(self, names: list[str]) -> _Reach:
-        """Nodes and all that is connected with them. Raises :class:`Refusal`."""
-        stack = names
-        while stack:
-            name = stack.pop()
-            node = self._t.nodes[name]
-            if name in self.nodes or node.context == self._context:
-                continue
-            self.nodes[name] = None
-            for key in node.parents:
-                if isinstance(key, Use):
-                    stack.extend(self._take(self._t.users[key.user]))
-                else:
-                    stack.append(key[0])
-            stack.extend(link.child for link in node.children)
+    def from_node(self, name: str) -> _Reach:
+        """A node and all that is connected with it. Raises :class:`Refusal`."""
+        return self._find(lambda: self._visit(name))
+
+    def _find(self, search: Callable[[], None]) -> _Reach:
+        try:
+            search()
+        except Refusal:
+            for name in self.nodes:
+                drain(self._t, name)
+            raise
         return self
 
-    def _take(self, user: User) -> list[str]:
-        """Let a user come along; returns the nodes that it takes with it."""
+    def _visit(self, name: str) -> None:
+        """Parents first, then children, and then the node itself, each link once."""
+        node = self._t.nodes[name]
+        if node.context == self._context:
+            return
+        for key in node.parents:
+            if isinstance(key, Use):
+                if self._is_new((key.user, key.name)):
+                    self._take(self._t.users[key.user])
+            elif self._is_new(key):
+                self._visit(key[0])
+        for link in node.children:
+            if self._is_new(link.key):
+                self._visit(link.child)
+        self.nodes[name] = None
+
+    def _is_new(self, link: LinkKey) -> bool:
+        new = link not in self._seen
+        self._seen.add(link)
+        return new
+
+    def _take(self, user: User) -> None:
+        """Let a user come along with the nodes that it takes with it."""
         if user.key in self.users:
-            return []
+            return
         self._t.ev.check(FIXED, user.follows)
         self.users[user.key] = None
         if user.kind == "block-job" and self._t.ev.holds(JOB_TAKES_ALONG):
-            return [node for _, node in user.links]
-        return []
+            for name, node in user.links:
+                if self._is_new((user.key, name)):
+                    self._visit(node)
 
 
 def _settle(t: Transition, reach: _Reach, context: str) -> None:

@@ -9,12 +9,12 @@ below. A copy-on-read filter makes a write of what is read through it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
 from model import bitmaps, jobs
-from model.block_status import ALLOCATED, RACE, allocated_above, is_zero, status
+from model.block_status import ALLOCATED, RACE, allocated_above, forget, is_zero, status
 from model.chains import backing_next, contains
 from model.drivers import driver_of
 from model.images import (
@@ -29,7 +29,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import content, grown
+from model.lengths import grown, image_of
 from model.rules import effect, hazard
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ ZEROES_DETECTED = effect(
 COPIED_ON_READ = effect(
     "data.copied-on-read",
     "What is read through a copy-on-read filter is written to the image below it.",
+    source="7.2",
+)
+BAD_HEARD = effect(
+    "quorum.bad-heard",
+    "Clients hear of a child of a quorum that does not have what most children have.",
     source="7.2",
 )
 
@@ -217,11 +222,20 @@ def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
     winner = max(reversed(distinct), key=versions.count)
     if versions.count(winner) < quorum.threshold:
         raise ImageError(f"too few children of {node.name!r} agree")
+    for child, version in zip(children, versions, strict=True):
+        if version != winner and t.ev.holds(BAD_HEARD):
+            t.events.append(_report_bad(child, start, end))
     if quorum.rewrite:
         for child, version in zip(children, versions, strict=True):
             if version != winner:
                 put(t, child, start, end, winner)
     return winner
+
+
+def _report_bad(child: str, start: int, end: int) -> dict[str, Any]:
+    first, last = start // 512, -(-end // 512)
+    sectors = {"sector-num": first, "sectors-count": last - first}
+    return {"event": "QUORUM_REPORT_BAD", "data": {"node-name": child, "type": "read", **sectors}}
 
 
 def _guest_bytes(t: Transition, node: Node) -> Image:
@@ -241,8 +255,8 @@ def _clip(extents: tuple[tuple[int, int, int], ...], start: int, end: int) -> Pi
 
 
 def _image(t: Transition, node: Node) -> Image:
-    image = content(t, t.primary_child(node.name))
-    if image is None or image.format != "qcow2":
+    image = image_of(t, node)
+    if image is None:
         raise ImageError(f"node {node.name!r} has lost its qcow2 image")
     search: int = node.private.search
     return attrs.evolve(image, search=search) if search else image
@@ -350,6 +364,7 @@ def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, ze
     if zeroes == "off":
         extents, room = _overlaid(image, start, end, data), image.room
     else:
+        forget(t, node.name, start, end)
         extents, room = punched(image.extents, start, end), image.room or zeroes == "on"
     t.images[image.name] = attrs.evolve(image, extents=extents, room=room)
 
@@ -377,6 +392,7 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         discard(t, t.primary_child(name), start + shift, end + shift)
     elif node.driver == "file":
         image = _guest_bytes(t, node)
+        forget(t, name, start, end)
         t.images[image.name] = attrs.evolve(image, extents=punched(image.extents, start, end))
     elif driver_of(node.driver).is_filter and node.driver != "blkverify":
         discard(t, t.primary_child(name), start, end)
@@ -414,6 +430,7 @@ def remember(t: Transition, name: str, image: Image) -> None:
             l1_entries=image.l1_entries,
             l2_tables=image.l2_tables,
             search=image.search,
+            written=True,
         ),
     )
 
@@ -512,12 +529,15 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     elif node.driver == "raw":
         shift = node.private.offset
         _copy_up(t, t.primary_child(name), start + shift, end + shift)
+    elif node.driver == "copy-on-read":
+        below = t.primary_child(name)
+        for s, e, copies in _requests(t, below, start, end, node.private):
+            _copy_up(t, below, s, e)
+            if copies and t.ev.holds(COPIED_ON_READ):
+                _copy_into(t, below, s, e)
     else:
         for link in node.children:
             _copy_up(t, link.child, start, end)
-            if node.driver == "copy-on-read" and t.ev.holds(COPIED_ON_READ):
-                for s, e in _to_copy(t, link.child, start, end, node.private):
-                    _copy_into(t, link.child, s, e)
 
 
 def _unallocated(image: Image, start: int, end: int) -> Ranges:
@@ -530,25 +550,26 @@ def _unallocated(image: Image, start: int, end: int) -> Ranges:
     return gaps
 
 
-def _to_copy(
+def _requests(
     t: Transition, name: str, start: int, end: int, bottom: Bottom | None
-) -> Iterator[tuple[int, int]]:
-    """What of a range is copied into ``name`` when it is read through a filter above.
+) -> Iterator[tuple[int, int, bool]]:
+    """In which pieces a copy-on-read filter reads ``name``, and which it has copied into that.
 
     That is all of it, but with a bottom only what lies between that and the first image.
     """
     if bottom is None:
-        yield start, end
+        yield start, end, True
         return
     while start < end:
         reached, flags = status(t, name, start, end, exact=False)
+        copies = False
         if not flags & ALLOCATED:
             below = backing_next(t, name)
             reached, flags = _between(t, below, bottom.node, start, reached)
             if reached == start:
                 return
-            if flags & ALLOCATED:
-                yield start, reached
+            copies = bool(flags & ALLOCATED)
+        yield start, reached, copies
         start = reached
 
 

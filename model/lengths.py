@@ -8,10 +8,34 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.drivers.base import driver_of, sectors
+from model.images import CLUSTER
+from model.rules import hazard
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.state import Image, Node
+
+FOREIGN_FILE = hazard(
+    "hazard.qcow2-file",
+    "A qcow2 node was to get another file when the transaction failed; or it has one that does not "
+    "hold all of its image, and is read, written or resized; or the file is cut off where its "
+    "tables are.",
+    source="7.2 looks at neither file nor link: it goes on with a link that was taken back, or "
+    "with tables that are not there, finds the image corrupt, and ends at the next reopen",
+)
+UNFLUSHED = hazard(
+    "hazard.two-writers",
+    "An image is read or written through a node while another node, which does not lock it either, "
+    "has written to it.",
+    source="our own: each has tables in a cache of its own, and nobody tells when it is written "
+    "down or read again",
+)
+UNKNOWN_BYTES = hazard(
+    "hazard.job-unknown-bytes",
+    "A job copies bytes of which the spec knows nothing, or writes some there: the inside of an "
+    "image file, what the children of a quorum do not agree on, what is written compressed.",
+    source="our own",
+)
 
 
 def content(t: Transition, name: str) -> Image | None:
@@ -27,6 +51,31 @@ def content(t: Transition, name: str) -> Image | None:
     if primary is None or not driver.passes_through(node):
         return None
     return content(t, primary.child)
+
+
+def holds(t: Transition, file: str, image: Image) -> bool:
+    """Whether a node shows all of an image's clusters, the last one at least in part."""
+    return t.length(file) > min(image.length - 1, (image.clusters - 1) * CLUSTER)
+
+
+def image_of(t: Transition, node: Node) -> Image | None:
+    """The qcow2 image that a qcow2 node works on, if its file shows one."""
+    file = t.primary_child(node.name)
+    image = content(t, file)
+    if image is None or image.format != "qcow2":
+        return None
+    if not holds(t, file, image):
+        t.ev.meet(FOREIGN_FILE)
+    if any(_has_written(t, other, image) for other in t.nodes.values() if other.name != node.name):
+        t.ev.meet(UNFLUSHED)
+    return image
+
+
+def _has_written(t: Transition, node: Node, image: Image) -> bool:
+    if node.driver != "qcow2" or node.private is None or not node.private.written:
+        return False
+    own = content(t, t.primary_child(node.name))
+    return own is not None and own.name == image.name
 
 
 def readable(t: Transition, name: str) -> bool:

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import backends
-from model.contexts import in_use
+from model.contexts import drain, in_use
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
 from model.lengths import content
@@ -320,6 +320,7 @@ class Opening:
         driver_of(node.driver).open(self, node.name, options)
         ev.check(TOO_LARGE, t.length(node.name) <= MAX_LENGTH)
         if prober is not None:
+            drain(t, t.users[prober].links[0][1])
             t.remove_user(prober)
         if not no_backing:
             self._open_backing(node.name, options)

@@ -18,8 +18,8 @@ import attrs
 from model.contexts import MAIN, locked, need_lock
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
-from model.drivers.formats import FOREIGN_FILE
 from model.graph import CYCLE, Undo
+from model.lengths import FOREIGN_FILE
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order

@@ -302,6 +302,11 @@ class Job:
         """The key of the job among the users of the graph."""
         return f"job:{self.id}"
 
+    @property
+    def works(self) -> bool:
+        """Whether the job has something to do, or waits for it, and would have to pause first."""
+        return self.status in ("running", "ready") and not self.paused
+
 
 @attrs.frozen
 class Export:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model import images
+from model import bitmaps, images
 from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
-from model.drivers.formats import FOREIGN_FILE, Qcow2State
 from model.guest import remember
-from model.lengths import content, grown
+from model.lengths import FOREIGN_FILE, content, grown, holds
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
 if TYPE_CHECKING:
+    from model.drivers.formats import Qcow2State
     from model.graph import Transition
     from model.state import Image, Node
 
@@ -76,6 +76,11 @@ def truncate(t: Transition, name: str, size: int) -> None:
 
     Raises :class:`model.rules.Refusal`.
     """
+    _truncate(t, name, size)
+    bitmaps.truncated(t, name)
+
+
+def _truncate(t: Transition, name: str, size: int) -> None:
     ev = t.ev
     node = t.nodes[name]
     ev.check(RESIZE_MAXIMUM, size <= MAX_LENGTH, size=size, maximum=MAX_LENGTH)
@@ -100,7 +105,7 @@ def truncate(t: Transition, name: str, size: int) -> None:
         ev.check(RESIZE_SECTORS, size % 512 == 0)
         file = t.primary_child(name)
         image = content(t, file)
-        if image is not None and image.format == "qcow2" and _holds(t, file, image):
+        if image is not None and image.format == "qcow2" and holds(t, file, image):
             _resize_image(t, node, image, size)
         else:
             ev.meet(FOREIGN_FILE)
@@ -112,11 +117,6 @@ def truncate(t: Transition, name: str, size: int) -> None:
         ev.meet(FOREIGN_FILE)
     t.images[node.filename] = images.truncated(image, size)
     t.change(name, size=sectors(size))
-
-
-def _holds(t: Transition, file: str, image: Image) -> bool:
-    """Whether a node shows all of an image's clusters, the last one at least in part."""
-    return t.length(file) > min(image.length - 1, (image.clusters - 1) * images.CLUSTER)
 
 
 def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:

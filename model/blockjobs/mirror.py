@@ -22,7 +22,7 @@ from model.drivers import driver_of
 from model.drivers.mirror_filters import MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import JobKind, Rest
-from model.lengths import cluster_size, content, look_again
+from model.lengths import UNKNOWN_BYTES, cluster_size, content, look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen
@@ -106,12 +106,6 @@ COMPLETED_TWICE = hazard(
     "hazard.mirror-completed-twice",
     "A paused mirror that is to replace a node is told to end for the second time.",
     source="7.2 ends with an assertion in error_setv",
-)
-UNKNOWN_BYTES = hazard(
-    "hazard.job-unknown-bytes",
-    "A job copies bytes of which the spec knows nothing: the inside of an image "
-    "file, what the children of a quorum do not agree on, what is written compressed.",
-    source="our own",
 )
 SHRUNK = hazard(
     "hazard.job-beyond-end",

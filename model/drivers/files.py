@@ -104,7 +104,8 @@ class FileState:
     """Whether the node locks its file, and how the file is really open.
 
     ``forgotten`` says that QEMU takes the descriptor for a read-only one without direct access.
-    ``alignment`` of requests is in bytes.
+    ``alignment`` of requests is in bytes. ``data`` is where the file was last found to have data,
+    (0, 0) if nowhere.
     """
 
     locking: bool
@@ -112,6 +113,7 @@ class FileState:
     writes: bool = False
     forgotten: bool = False
     alignment: int = 1
+    data: tuple[int, int] = (0, 0)
 
 
 class File(Driver):

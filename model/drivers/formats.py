@@ -9,7 +9,7 @@ import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import content, readable, verified
-from model.rules import Evaluation, guard, hazard
+from model.rules import Evaluation, guard
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
@@ -35,13 +35,6 @@ MISMATCH = guard(
     source="7.2: QEMU ends itself otherwise, as blkverify is meant to",
     text="",
     ends=True,
-)
-FOREIGN_FILE = hazard(
-    "hazard.qcow2-file",
-    "A qcow2 node was to get another file when the transaction failed; or it has got one that "
-    "does not hold all of its image, and is resized; or the file is cut off where its tables are.",
-    source="7.2 looks at neither file nor link: it goes on with a link that was taken back, or "
-    "with tables that are not there, finds the image corrupt, and ends at the next reopen",
 )
 UNREADABLE = guard(
     "qcow2.unreadable",
@@ -156,7 +149,8 @@ class Qcow2State:
 
     ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
-    Another node on the same image (locking can be turned off) does not know.
+    Another node on the same image (locking can be turned off) does not know; ``written`` says
+    that there is something to know.
     """
 
     l1_entries: int
@@ -165,6 +159,7 @@ class Qcow2State:
     search: int = 0
     lazy: bool = False
     dirty: bool = False
+    written: bool = False
 
 
 class Qcow2Settings(NamedTuple):
