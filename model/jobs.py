@@ -126,6 +126,17 @@ OTHERS_WAIT = effect(
     source="7.2",
 )
 
+ERROR_HEARD = effect(
+    "job.error-heard",
+    "Clients hear of an error that a job meets, and what is done about it.",
+    source="7.2",
+)
+ERROR_STOPS = effect(
+    "job.error-stops",
+    "A job that is to stop on errors is paused, as if a client had done so.",
+    source="7.2",
+)
+
 CANCELLED = "Operation canceled"
 """The error of a job that was cancelled."""
 
@@ -322,7 +333,23 @@ def _enter(t: Transition, job_id: str) -> None:
         sleeping = t.jobs[job_id].current
     elif rest is Rest.DONE:
         _leave(t, job_id)
+    elif t.jobs[job_id].paused:
+        _move(t, job_id, "paused")
     _settle(t, job_id, sleeping)
+
+
+def meet_error(t: Transition, job_id: str, on_error: str) -> Rest:
+    """A write has failed: do what a client wants to be done ``on_error``."""
+    action = on_error if on_error in {"stop", "ignore"} else "report"
+    if t.ev.holds(ERROR_HEARD):
+        data = {"device": job_id, "operation": "write", "action": action}
+        t.events.append({"event": "BLOCK_JOB_ERROR", "data": data})
+    if action == "report":
+        change(t, job_id, error="Input/output error")
+        return Rest.DONE
+    if action == "stop" and t.ev.holds(ERROR_STOPS):
+        change(t, job_id, paused=True, io_status="failed")
+    return Rest.WORKING
 
 
 def _settle(t: Transition, job_id: str, progress: int | None = None) -> None:

@@ -112,8 +112,10 @@ WRITER_BACKING = guard(
 
 ENDLESS = hazard(
     "hazard.commit-endless",
-    "The top of a commit job is a filter that did not notice that its image became shorter.",
-    source="7.2 asks for ever what lies behind the end of the image, and learns of no bytes",
+    "The top of a commit job is a filter that did not notice that its image became shorter; or the "
+    "base has become shorter, and errors are to be ignored.",
+    source="7.2 asks for ever what lies behind the end of the image, and learns of no bytes; or "
+    "tries for ever to write there",
 )
 HALF_DROPPED = hazard(
     "hazard.commit-half-dropped",
@@ -212,7 +214,8 @@ class Body:
 
     ``filter`` is the node above ``top``, ``overlay`` the image just above ``base``. ``writer`` and
     ``reader`` are the keys of its block backends. ``length`` is how much there is to copy, None
-    before the job has begun, and ``offset`` how far it has come.
+    before the job has begun, and ``offset`` how far it has come. ``on_error`` is what a client
+    wants to be done about errors.
     """
 
     filter: str
@@ -226,6 +229,7 @@ class Body:
     reader: str | None = None
     length: int | None = None
     offset: int = 0
+    on_error: str = "report"
 
 
 def _start(t: Transition, arguments: dict[str, Any], device: str, top: str, base: str) -> None:
@@ -236,7 +240,15 @@ def _start(t: Transition, arguments: dict[str, Any], device: str, top: str, base
     if overlay is None:
         raise LookupError(f"nothing lies between {top!r} and {base!r}")
     read_only = t.nodes[base].read_only
-    body = Body("", top, base, overlay, read_only, arguments.get("backing-file"))
+    body = Body(
+        "",
+        top,
+        base,
+        overlay,
+        read_only,
+        arguments.get("backing-file"),
+        on_error=arguments.get("on-error", "report"),
+    )
     grows = t.length(base) < t.length(top)
     change(t, job.id, body=body)
     try:
@@ -347,6 +359,10 @@ class Commit(JobKind):
             if end == start:
                 t.ev.meet(ENDLESS)
                 return Rest.SLEEPING
+            if copies and end > t.length(body.base):
+                if body.on_error == "ignore":
+                    t.ev.meet(ENDLESS)
+                return jobs.meet_error(t, job_id, body.on_error)
             if copies:
                 copy(t, body.top, body.base, start, end)
             body = _note(t, job_id, offset=end)

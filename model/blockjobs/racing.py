@@ -79,6 +79,8 @@ class Race:
     def settle(self) -> None:
         """All copies have arrived: notice if their order shows, or may do so later."""
         t = self._t
+        # Zeroes need not be read before they are written: what they free may be taken by any copy.
+        self._freed |= bool(self._holes_now() - self._free)
         taken = [size for size in self._sizes if size]
         several = len(taken) > 1
         large = max(taken, default=0) > 1
