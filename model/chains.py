@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.drivers import driver_of
-from model.lengths import UNKNOWN_BYTES, content
+from model.lengths import image_of
 from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
 from model.permissions import Permissions, topological
@@ -251,10 +251,8 @@ def change_backing_file(
     known = t.driver(name).supports_backing
     reason = "Invalid argument" if known else "Operation not supported"
     t.ev.check(BACKING_STRING, fits, reason=reason)
-    image = content(t, t.primary_child(name))
-    if image is None:
-        t.ev.meet(UNKNOWN_BYTES)
-    else:
+    image = image_of(t, t.nodes[name])
+    if image is not None:
         t.images[image.name] = attrs.evolve(
             image, backing=filename, backing_format=backing_format if filename else None
         )

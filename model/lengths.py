@@ -31,9 +31,10 @@ UNFLUSHED = hazard(
     "down or read again",
 )
 UNKNOWN_BYTES = hazard(
-    "hazard.job-unknown-bytes",
-    "A job copies bytes of which the spec knows nothing, or writes some there: the inside of an "
-    "image file, what the children of a quorum do not agree on, what is written compressed.",
+    "hazard.unknown-bytes",
+    "Bytes are read or written of which the spec knows nothing: by a job, those inside of an image "
+    "file, what the children of a quorum do not agree on, or what is written compressed; by "
+    "anybody, those of an image whose file shows something else.",
     source="our own",
 )
 
@@ -63,6 +64,7 @@ def image_of(t: Transition, node: Node) -> Image | None:
     file = t.primary_child(node.name)
     image = content(t, file)
     if image is None or image.format != "qcow2":
+        t.ev.meet(UNKNOWN_BYTES)
         return None
     if not holds(t, file, image):
         t.ev.meet(FOREIGN_FILE)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import RawState
+from strategies.scene import generated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ def far_window(scene: Scene) -> Command | None:
 def frozen_twice(scene: Scene) -> Command | None:
     """A chain that is frozen from above and once more from further above."""
     for node in scene.nodes:
-        if isinstance(node.private, Bottom):
+        if isinstance(node.private, Bottom) and not generated(node.private.node):
             bottom = node.private.node
             return _add(scene, driver="copy-on-read", file=node.name, bottom=bottom)
     formats = [node for node in scene.nodes if node.driver in ("qcow2", "raw")]

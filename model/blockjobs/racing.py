@@ -86,7 +86,7 @@ class Race:
         large = max(taken, default=0) > 1
         if (
             (taken and self._freed)
-            or (several and self._preallocates)
+            or ((several or large) and self._preallocates)
             or (several and self._holes and (self._batches > 1 or large))
             or (self._guess and ((self._holes and large) or (self._detects and self._sizes)))
         ):

@@ -188,7 +188,7 @@ def test_the_inside_of_an_image_is_nobody_s_business(chain: Monitor) -> None:
     chain.images.create("x.raw", format="raw", size=chain.state.nodes["tf"].size)
     add(chain, "file", "x", filename="x.raw")
     backup(chain, device="tf", target="x")
-    assert hazards(chain) == {"hazard.job-unknown-bytes"}
+    assert hazards(chain) == {"hazard.unknown-bytes"}
 
 
 # Ranges
