@@ -171,6 +171,17 @@ def stuck_preallocation(scene: Scene) -> Command | None:
     return _add(scene, driver="qcow2", file=below, backing=None)
 
 
+def outvoted(scene: Scene) -> Command | None:
+    """A quorum in which one child has other data than the rest."""
+    images = [image for image in scene.images if image.format == "raw" and image.extents]
+    if not images:
+        return None
+    image = scene.choose.one_of(images)
+    zeroes = {"driver": "null-co", "read-zeroes": True, "size": image.length}
+    children = [zeroes, zeroes, {**_file(image), "read-only": True}]
+    return _add(scene, driver="quorum", vote_threshold=2, children=children, read_only=True)
+
+
 CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     mismatch,
     direct_directory,
@@ -178,6 +189,7 @@ CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     other_file,
     far_window,
     frozen_twice,
+    outvoted,
     forgotten_access,
     forgotten_access,
     forgotten_access,

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from model.drivers.formats import RawState
 from strategies.describing import described
 from strategies.exports import server_start
-from strategies.scene import Scene, describable, idle
+from strategies.scene import Scene, describable, generated, idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _THREE = 3
 _SIZE = 1 << 20
+_SECTOR = 512
 
 
 def _add(scene: Scene, **options: Any) -> Command:
@@ -258,7 +260,33 @@ def nothing_but_a_filter(scene: Scene) -> Command | None:
     return _add(scene, driver="qcow2", file=file, backing=below_it)
 
 
-CHAIN_CORNERS = (written_top,)
+def shortened_base(scene: Scene) -> Command | None:
+    """A commit that goes on into a base which became shorter while the job was paused."""
+    for job in scene.jobs():
+        base = scene.state.nodes.get(getattr(job.body, "base", ""))
+        if job.status != "paused" or job.type != "commit" or base is None:
+            continue
+        if isinstance(base.private, RawState) and describable(base):
+            if scene.length(base.name) <= _SECTOR:
+                return _do("job-resume", id=job.id)
+            options = {**described(scene, base, inline=0), "size": _SECTOR}
+            return _do("blockdev-reopen", options=[options])
+    for node in scene.nodes:
+        images = [each for each in scene.layers(node.name) if each.driver == "qcow2"]
+        below = images[-1].link("backing") if images else None
+        if idle(node) and len(images) > 1 and below is not None and not generated(below.child):
+            return _do(
+                "block-commit",
+                job_id=scene.fresh_id("j"),
+                device=node.name,
+                top_node=images[-1].name,
+                on_error=scene.choose.one_of(("report", "stop", "enospc")),
+                speed=1,
+            )
+    return None
+
+
+CHAIN_CORNERS = (written_top, shortened_base)
 MIRROR_CORNERS = (
     replaced_child,
     replaced_child,
