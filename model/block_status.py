@@ -252,3 +252,11 @@ def is_zero(t: Transition, name: str, start: int, end: int) -> bool:
             return False
         start = reached
     return True
+
+
+def is_zero_at_once(t: Transition, name: str, start: int, end: int) -> bool:
+    """Whether a range, perhaps an empty one, is known to read as zeroes without a look at files."""
+    if start >= end:
+        return True
+    reached, flags = status_above(t, name, None, start, end, exact=False)
+    return reached == end and bool(flags & ZERO)

@@ -380,7 +380,7 @@ def drop_between(t: Transition, top: str, base: str, backing_file: str | None) -
     explicit = skip_implicit(t, top)
     inherits = _inherits(t, base, explicit)
     heir = t.nodes[explicit].inherits_from
-    filename = backing_file or t.filename(base)
+    filename = t.filename(base) if backing_file is None else backing_file
     parents = [key for key in reversed(t.nodes[top].parents) if not isinstance(key, Use)]
     undo = t.undo()
     try:

@@ -21,7 +21,7 @@ from model.rules import Refusal, effect, guard, hazard
 from model.state import Use, User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from model.graph import Transition
     from model.state import LinkKey
@@ -75,6 +75,11 @@ LOCK_KEPT = hazard(
     source="7.2 never releases the iothread's lock again, and hangs when the iothread has work",
 )
 
+LOCK_HELD = hazard(
+    "hazard.throttle-moves-locked",
+    "What a throttle node is above comes to an iothread whose lock the command holds.",
+    source="7.2 waits for the iothread, and that for the lock, for ever",
+)
 UNREADY = hazard(
     "hazard.throttle-moves-early",
     "A throttle node follows its file to an iothread while it is being opened.",
@@ -113,15 +118,26 @@ def need_lock(t: Transition, node: str) -> None:
 
 
 def drain(t: Transition, node: str) -> None:
-    """A node is drained: that takes the lock where a driver above, or a job, is slow to stop."""
+    """A node is drained: that takes the lock where something above is slow to stop."""
     if t.nodes[node].context == MAIN:
         return
-    upwards = above(t.nodes, [node])
-    users = {key.user for each in upwards for key in t.nodes[each].parents if isinstance(key, Use)}
-    if any(t.driver(each).stops_slowly for each in upwards) or any(
-        job.user in users and job.works for job in t.jobs.values()
-    ):
+    nodes = above(t.nodes, [node])
+    if drivers_stop_slowly(t, nodes) or jobs_stop(t, nodes):
         need_lock(t, node)
+
+
+def drivers_stop_slowly(t: Transition, nodes: Collection[str]) -> bool:
+    """Whether a drain of these nodes has to wait for a driver each time."""
+    return any(t.driver(name).stops_slowly for name in nodes)
+
+
+def jobs_stop(t: Transition, nodes: Collection[str], drained: Collection[str] = ()) -> bool:
+    """Whether a drain of these nodes has to wait for a job that those ``drained`` do not stop."""
+    for job in t.jobs.values():
+        held = [node for _, node in t.users[job.user].links] if job.works else []
+        if any(node in nodes for node in held) and not any(node in drained for node in held):
+            return True
+    return False
 
 
 def change(t: Transition, node: str, context: str) -> None:
@@ -280,5 +296,8 @@ def _settle(t: Transition, reach: _Reach, context: str) -> None:
         if t.nodes[name].driver == "throttle" and t.nodes[name].private is None:
             t.ev.meet(UNREADY)
         t.change(name, context=context)
+    held = context != MAIN and context in t.locks
+    if held and drivers_stop_slowly(t, above(t.nodes, reach.nodes)):
+        t.ev.meet(LOCK_HELD)
     for key in reach.users:
         t.users[key] = attrs.evolve(t.users[key], context=context)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 from model import bitmaps, jobs
-from model.block_status import ALLOCATED, RACE, allocated_above, forget, is_zero, status
+from model.block_status import (
+    ALLOCATED,
+    RACE,
+    allocated_above,
+    forget,
+    is_zero,
+    is_zero_at_once,
+    status,
+)
 from model.chains import backing_next, contains
 from model.drivers import driver_of
 from model.images import (
@@ -451,7 +459,7 @@ def _read_rest(t: Transition, node: Node, image: Image, start: int, end: int) ->
     touched = _touched(start, end)
     head = touched[0] * CLUSTER, start
     tail = end, _cluster(t, node, touched[-1])[1]
-    zero = [is_zero(t, node.name, *rest) for rest in (head, tail)]
+    zero = [is_zero_at_once(t, node.name, *rest) for rest in (head, tail)]
     if not any(index in image.data for index in touched):
         zero = [all(zero)] * 2
         if not all(zero) and head[0] < start and end < tail[1] and end - start <= _MERGED:

@@ -21,7 +21,7 @@ from model.naming import dirname, is_absolute
 from model.permissions import ALL
 from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ NAME_LONG = guard(
     "A node name has at most 31 characters.",
     source="7.2",
     text="Node name too long",
+)
+OWN_BACKING = hazard(
+    "hazard.own-backing",
+    "An image is opened that has itself for a backing file.",
+    source="7.2 opens it again and again",
+)
+ENDLESS_BACKING = guard(
+    "open.own-backing",
+    "No image is its own backing file.",
+    source="our own: see hazard.own-backing",
+    text="The backing files never end",
+    unreachable="the daemon hangs there: see hazard.own-backing",
 )
 NO_NODE = guard(
     "node.unknown-reference",
@@ -228,10 +240,12 @@ def inherit_options(
 class Opening:
     """Opens nodes within one transition."""
 
-    __slots__ = ("t",)
+    __slots__ = ("_overlays", "t")
 
     def __init__(self, t: Transition) -> None:
         self.t = t
+        self._overlays: list[str] = []
+        """The images whose own backing files are being opened."""
 
     def open_root(self, options: FlatOptions) -> str:
         """Open a node that no other node opens; returns its name."""
@@ -479,10 +493,17 @@ class Opening:
         if reference is None and node.backing_format:
             sub.setdefault("driver", node.backing_format)
         role = Role.FILTER if driver.is_filter else Role.COW
+        image = content(t, t.primary_child(name)) if implicit else None
+        if image is not None and image.name in self._overlays:
+            ev.meet(OWN_BACKING)
+        ev.check(ENDLESS_BACKING, image is None or image.name not in self._overlays)
         try:
+            self._overlays.append("" if image is None else image.name)
             child = self._open(filename, reference, sub, name, role)
         except Refusal as refusal:
             raise refusal.prefixed("Could not open backing file: ") from None
+        finally:
+            self._overlays.pop()
         if implicit:
             t.change(name, auto_backing_file=t.filename(child))
         self._attach(name, "backing", child, role)

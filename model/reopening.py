@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.contexts import MAIN, locked, need_lock
+from model.contexts import MAIN, drivers_stop_slowly, jobs_stop, locked, need_lock
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.graph import CYCLE, Undo
@@ -373,26 +373,29 @@ class Reopening:
             if ev.holds(ROOT_INHERITS_NOTHING):
                 t.unset_inherits(node.name, old.name, undo)
             t.remove_child(old.key, undo)
-            undo.add(lambda: self._need_lock(node.name, old.child))
+            undo.add(lambda: self._need_lock(node.name, old.child, back=True))
         if new is not None:
-            undo.add(lambda: self._need_lock(node.name, new))
+            undo.add(lambda: self._need_lock(node.name, new, back=False))
             t.attach_child(node.name, name, new, role, undo)
             entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
 
-    def _need_lock(self, parent: str, child: str) -> None:
-        """A link is to be put back, or was taken away again, whose child is drained without it.
+    def _need_lock(self, parent: str, child: str, *, back: bool) -> None:
+        """A link is to be put ``back``, or was taken away again: drains begin or end without it.
 
-        What is above then begins or ceases to be drained, too.
+        Those of the parent reach what is below the child, and those of the child what is above the
+        parent.
         """
         t = self.t
         if t.nodes[parent].context == MAIN:
             return
         drained = above(t.nodes, topological(t.nodes, self.named))
-        slow = any(t.driver(name).stops_slowly for name in above(t.nodes, [parent]))
-        if slow and child in drained:
+        touched = above(t.nodes, topological(t.nodes, [child]))
+        if child in drained:
+            touched |= above(t.nodes, [parent])
+        if drivers_stop_slowly(t, touched) or (back and jobs_stop(t, touched, drained)):
             need_lock(t, parent)
 
     def _note_hazards(self, name: str, old: Link | None, *, shared: bool) -> None:

@@ -312,7 +312,7 @@ class Stream(JobKind):
         name = backing_format = None
         if base is not None:
             bottom = skip_filters(t, base)
-            name = body.backing_file or t.filename(bottom)
+            name = t.filename(bottom) if body.backing_file is None else body.backing_file
             backing_format = t.nodes[bottom].driver
         error = None
         try:
