@@ -230,9 +230,10 @@ def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
     winner = max(reversed(distinct), key=versions.count)
     if versions.count(winner) < quorum.threshold:
         raise ImageError(f"too few children of {node.name!r} agree")
-    for child, version in zip(children, versions, strict=True):
+    for version in reversed(distinct):
         if version != winner and t.ev.holds(BAD_HEARD):
-            t.events.append(_report_bad(child, start, end))
+            bad = [c for c, v in zip(children, versions, strict=True) if v == version]
+            t.events += [_report_bad(child, start, end) for child in reversed(bad)]
     if quorum.rewrite:
         for child, version in zip(children, versions, strict=True):
             if version != winner:
@@ -544,8 +545,13 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
             if copies and t.ev.holds(COPIED_ON_READ):
                 _copy_into(t, below, s, e)
     else:
-        for link in node.children:
-            _copy_up(t, link.child, start, end)
+        for child in _read_from(node):
+            _copy_up(t, child, start, end)
+
+
+def _read_from(node: Node) -> list[str]:
+    """What a node reads; a filter that copies before it writes does not read its target."""
+    return [link.child for link in node.children if link.name != "target"]
 
 
 def _unallocated(image: Image, start: int, end: int) -> Ranges:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import Job, Use, User
 
 if TYPE_CHECKING:
@@ -135,6 +135,14 @@ ERROR_STOPS = effect(
     "job.error-stops",
     "A job that is to stop on errors is paused, as if a client had done so.",
     source="7.2",
+)
+
+ENDLESS = hazard(
+    "hazard.job-endless",
+    "The top of a commit job is a filter that did not notice that its image became shorter; or the "
+    "image that a job writes to has become shorter, and errors are to be ignored.",
+    source="7.2 asks for ever what lies behind the end of the image, and learns of no bytes; or "
+    "tries for ever to write there",
 )
 
 CANCELLED = "Operation canceled"
@@ -334,7 +342,7 @@ def _enter(t: Transition, job_id: str) -> None:
     elif rest is Rest.DONE:
         _leave(t, job_id)
     elif t.jobs[job_id].paused:
-        _move(t, job_id, "paused")
+        _move(t, job_id, "standby" if t.jobs[job_id].status in _READY else "paused")
     _settle(t, job_id, sleeping)
 
 

@@ -12,14 +12,15 @@ from model.images import CLUSTER
 from model.rules import hazard
 
 if TYPE_CHECKING:
+    from model.drivers.formats import Qcow2State
     from model.graph import Transition
     from model.state import Image, Node
 
 FOREIGN_FILE = hazard(
     "hazard.qcow2-file",
-    "A qcow2 node was to get another file when the transaction failed; or it has one that does not "
-    "hold all of its image, and is read, written or resized; or the file is cut off where its "
-    "tables are.",
+    "A qcow2 node was to get another file when the transaction failed; or it has one that holds "
+    "another image, or not all of its own, and is read, written or resized; or the file is cut off "
+    "where its tables are.",
     source="7.2 looks at neither file nor link: it goes on with a link that was taken back, or "
     "with tables that are not there, finds the image corrupt, and ends at the next reopen",
 )
@@ -54,7 +55,7 @@ def content(t: Transition, name: str) -> Image | None:
     return content(t, primary.child)
 
 
-def holds(t: Transition, file: str, image: Image) -> bool:
+def _holds(t: Transition, file: str, image: Image) -> bool:
     """Whether a node shows all of an image's clusters, the last one at least in part."""
     return t.length(file) > min(image.length - 1, (image.clusters - 1) * CLUSTER)
 
@@ -66,18 +67,18 @@ def image_of(t: Transition, node: Node) -> Image | None:
     if image is None or image.format != "qcow2":
         t.ev.meet(UNKNOWN_BYTES)
         return None
-    if not holds(t, file, image):
+    state: Qcow2State | None = node.private
+    opened = state is None or state.image == image.name
+    if not opened or not _holds(t, file, image):
         t.ev.meet(FOREIGN_FILE)
-    if any(_has_written(t, other, image) for other in t.nodes.values() if other.name != node.name):
+    if any(_has_written(x, image.name) for x in t.nodes.values() if x.name != node.name):
         t.ev.meet(UNFLUSHED)
     return image
 
 
-def _has_written(t: Transition, node: Node, image: Image) -> bool:
-    if node.driver != "qcow2" or node.private is None or not node.private.written:
-        return False
-    own = content(t, t.primary_child(node.name))
-    return own is not None and own.name == image.name
+def _has_written(node: Node, image: str) -> bool:
+    state: Qcow2State | None = node.private if node.driver == "qcow2" else None
+    return state is not None and state.written and state.image == image
 
 
 def readable(t: Transition, name: str) -> bool:

@@ -47,6 +47,12 @@ NAME_LONG = guard(
     source="7.2",
     text="Node name too long",
 )
+NO_BACKING_FILES = guard(
+    "open.no-backing-files",
+    "Only a format that has backing files is opened with one.",
+    source="7.2: a 'json:' name in an image meets an inline node of another driver",
+    text="Driver doesn't support backing files",
+)
 OWN_BACKING = hazard(
     "hazard.own-backing",
     "An image is opened that has itself for a backing file.",
@@ -487,6 +493,7 @@ class Opening:
                     return
                 implicit = True
             filename = self._full_backing(node)
+        ev.check(NO_BACKING_FILES, driver.supports_backing)
         if sub:
             options.clear()
             options.update(rest)

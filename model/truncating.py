@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.guest import remember
-from model.lengths import FOREIGN_FILE, content, grown, holds
+from model.lengths import FOREIGN_FILE, grown, image_of
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
@@ -103,12 +103,11 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         return
     if driver.name == "qcow2":
         ev.check(RESIZE_SECTORS, size % 512 == 0)
-        file = t.primary_child(name)
-        image = content(t, file)
-        if image is not None and image.format == "qcow2" and holds(t, file, image):
-            _resize_image(t, node, image, size)
-        else:
+        image = image_of(t, node)
+        if image is None:
             ev.meet(FOREIGN_FILE)
+        else:
+            _resize_image(t, node, image, size)
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")

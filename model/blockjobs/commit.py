@@ -32,7 +32,7 @@ from model.chains import (
 from model.copying import CHUNK, copy, sleeps
 from model.drivers.base import sectors
 from model.images import ImageError
-from model.jobs import JobKind, Rest, change, create, fail_early, hold, start
+from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold, start
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import ALL, Permissions
@@ -110,13 +110,6 @@ WRITER_BACKING = guard(
     text="'backing-file' specified, but 'top' has a writer on it",
 )
 
-ENDLESS = hazard(
-    "hazard.commit-endless",
-    "The top of a commit job is a filter that did not notice that its image became shorter; or the "
-    "base has become shorter, and errors are to be ignored.",
-    source="7.2 asks for ever what lies behind the end of the image, and learns of no bytes; or "
-    "tries for ever to write there",
-)
 HALF_DROPPED = hazard(
     "hazard.commit-half-dropped",
     "A commit job takes its images out of the chain, and an overlay cannot be told of its new "

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from model import backends, bitmaps, chains, contexts, guest, jobs
-from model.block_status import DATA, ZERO, allocated_above, status_above
+from model.block_status import DATA, RACE, ZERO, allocated_above, status_above
 from model.blockers import check_free
 from model.blockjobs import filters
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
 from model.drivers.mirror_filters import MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
-from model.jobs import JobKind, Rest
+from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
@@ -160,6 +160,7 @@ class Mirror:
     where nothing is copied. ``nothing``: only what is written from now on is copied.
     ``blocking``: writes go to both sides at once. ``begun`` and ``over``: how far the job has come.
     ``aligned`` are chunks that may be copied without the rest of their cluster, None if all may.
+    ``on_error`` is what a client wants to be done where the target cannot be written to.
     """
 
     filter: str
@@ -176,6 +177,7 @@ class Mirror:
     begun: bool = False
     over: bool = False
     aligned: bitmaps.Ranges | None = None
+    on_error: str = "report"
 
 
 @attrs.frozen
@@ -192,6 +194,7 @@ class _Plan:
     fresh: bool = False
     nothing: bool = False
     blocking: bool = False
+    on_error: str = "report"
 
 
 # The commands
@@ -230,6 +233,7 @@ def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
         fresh=fresh,
         nothing=sync == "none",
         blocking=arguments.get("copy-mode") == "write-blocking",
+        on_error=arguments.get("on-target-error", "report"),
     )
     _start(t, plan, arguments)
 
@@ -242,7 +246,9 @@ def start_active_commit(
     if read_only and t.ev.holds(COMMIT_WRITABLE):
         chains.set_read_only(t, base, read_only=False)
     try:
-        _start(t, _Plan("commit-active", top, base, base=base), {**arguments, "job-id": job_id})
+        on_error = arguments.get("on-error", "report")
+        plan = _Plan("commit-active", top, base, base=base, on_error=on_error)
+        _start(t, plan, {**arguments, "job-id": job_id})
     except Refusal:
         if read_only:
             chains.try_read_only(t, base)
@@ -341,6 +347,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         plan.fresh,
         plan.nothing,
         plan.blocking,
+        on_error=plan.on_error,
     )
     jobs.change(t, job.id, body=body)
     return job.id
@@ -409,7 +416,9 @@ class MirrorKind(JobKind):
         try:
             if not job.body.begun and not _begin(t, job):
                 return Rest.DONE
-            _copy_dirty(t, job.id)
+            failed = _copy_dirty(t, job.id)
+            if failed:
+                return _fail(t, job, failed)
         except ImageError as error:
             t.ev.meet(defect(error))
         job = t.jobs[job.id]
@@ -539,8 +548,25 @@ def _takes_unmap(t: Transition, node: Node) -> bool:
     )
 
 
-def _copy_dirty(t: Transition, job_id: str) -> None:
-    """Copy until nothing is dirty."""
+def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
+    """Some of the target could not be written to; that stays dirty."""
+    if len(failed) > 1:
+        t.ev.meet(RACE)
+    if job.body.on_error == "ignore":
+        t.ev.meet(ENDLESS)
+    source = t.primary_child(job.body.filter)
+    bitmap = bitmaps.find(t, source, job.user)
+    dirty = bitmap.dirty
+    for start, end, _ in failed:
+        dirty = bitmaps.joined(dirty, *bitmaps.aligned(start, end, bitmap.granularity))
+    bitmaps.put(t, source, bitmap, dirty)
+    jobs.change(t, job.id, total=t.jobs[job.id].current + bitmaps.count(dirty))
+    return jobs.meet_error(t, job.id, job.body.on_error)
+
+
+def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
+    """Copy until nothing is dirty; returns what could not be written."""
+    failed: list[_Request] = []
     body: Mirror = t.jobs[job_id].body
     race = Race(t, t.primary_child(body.filter), body.target)
     while True:
@@ -556,9 +582,13 @@ def _copy_dirty(t: Transition, job_id: str) -> None:
         requests = _requests(t, job_id, source, start, end)
         # What is copied has to be read first.
         for request in sorted(requests, key=lambda request: request.way == "copy"):
-            _perform(t, job_id, source, request, race)
+            if request.end > t.length(body.target):
+                failed.append(request)
+            else:
+                _perform(t, job_id, source, request, race)
     race.settle()
     jobs.change(t, job_id, total=t.jobs[job_id].current)
+    return failed
 
 
 class _Request(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.blockers import check_free
-from model.contexts import locked
+from model.contexts import drain, locked
 from model.drivers import driver_of
 from model.lengths import look_again
 from model.opening import NO_NODE, Opening
@@ -276,6 +276,7 @@ def _remove_child(t: Transition, parent: str, child: str) -> None:
         next_index -= 1
     members = tuple(member for member in quorum.members if member != child)
     t.change(parent, private=attrs.evolve(quorum, members=members, next_index=next_index))
+    drain(t, parent)
     t.unset_inherits(parent, child, None)
     t.drop(link)
 
@@ -289,6 +290,7 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
     quorum = node.private
     ev.check(CHANGE_BLKVERIFY, not quorum.blkverify)
     name = f"children.{quorum.next_index}"
+    drain(t, parent)
     undo = t.undo()
     t.attach_child(parent, name, child, Role.DATA, undo)
     try:

@@ -145,7 +145,7 @@ _FLAGS = (
 
 @attrs.frozen
 class Qcow2State:
-    """What the node remembers of its image: the size of the L1 table, and the L2 tables in it.
+    """What the node remembers of its ``image``, a file's name: its L1 table's size, and L2 tables.
 
     ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
@@ -153,6 +153,7 @@ class Qcow2State:
     that there is something to know.
     """
 
+    image: str
     l1_entries: int
     l2_tables: FrozenDict[int, int]
     l2_entry: int = CLUSTER
@@ -214,6 +215,7 @@ class Qcow2(Driver):
         t.change(
             name,
             private=Qcow2State(
+                image.name,
                 image.l1_entries,
                 image.l2_tables,
                 settings.l2_entry,
