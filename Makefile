@@ -33,6 +33,7 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.pace
+	$(BIN)/python -m benchmarks.data
 
 setup: $(VENV)/.installed
 	@.ci/install-daemon
