@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.contexts import MAIN, drivers_stop_slowly, jobs_stop, locked, need_lock
+from model.contexts import drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.graph import CYCLE, Undo
@@ -373,30 +373,38 @@ class Reopening:
             if ev.holds(ROOT_INHERITS_NOTHING):
                 t.unset_inherits(node.name, old.name, undo)
             t.remove_child(old.key, undo)
-            undo.add(lambda: self._need_lock(node.name, old.child, back=True))
+            undo.add(lambda: self._undo_drains(node.name, old.child, begins=True))
         if new is not None:
-            undo.add(lambda: self._need_lock(node.name, new, back=False))
+            undo.add(lambda: self._undo_drains(node.name, new, begins=False))
+            drains = self._link_drains(node.name, new, begins=True)
             t.attach_child(node.name, name, new, role, undo)
+            if drains:
+                # Only the iothread is locked in which the parent was before.
+                need_lock(t, node.name)
             entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
 
-    def _need_lock(self, parent: str, child: str, *, back: bool) -> None:
-        """A link is to be put ``back``, or was taken away again: drains begin or end without it.
+    def _link_drains(self, parent: str, child: str, *, begins: bool) -> bool:
+        """Whether drains that a link passes on have to wait when it comes (``begins``) or goes.
 
-        Those of the parent reach what is below the child, and those of the child what is above the
-        parent.
+        The link is not there now. Drains of the parent reach what is below the child, and those of
+        the child what is above the parent.
         """
         t = self.t
-        if t.nodes[parent].context == MAIN:
-            return
+        if not in_use(t):
+            return False
         drained = above(t.nodes, topological(t.nodes, self.named))
         touched = above(t.nodes, topological(t.nodes, [child]))
         if child in drained:
             touched |= above(t.nodes, [parent])
-        if drivers_stop_slowly(t, touched) or (back and jobs_stop(t, touched, drained)):
-            need_lock(t, parent)
+        return drivers_stop_slowly(t, touched) or (begins and jobs_stop(t, touched, drained))
+
+    def _undo_drains(self, parent: str, child: str, *, begins: bool) -> None:
+        """A link is put back, or was taken away again, without any lock."""
+        if self._link_drains(parent, child, begins=begins):
+            need_lock(self.t, parent)
 
     def _note_hazards(self, name: str, old: Link | None, *, shared: bool) -> None:
         """``shared``: before the child was changed, a node below was reached in two ways."""
