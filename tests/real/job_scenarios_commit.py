@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from model.commands.driving import READ
+from model.commands.driving import READ, WRITE
 from model.trace import Command, ImageSpec, Trace
 from tests.real.scenarios import KIB, MIB, add, file, node, qmp, resize
 from tests.real.scenarios import reopen as reopen_all
@@ -470,5 +470,44 @@ def _sizes() -> None:
                 scenario(label, pending(start), FINALIZE, read("d"), images=images, opened=opened)
 
 
-for _write in (_lives, _refused, _names, _read_only, _between, _permissions, _filters, _sizes):
+def _errors() -> None:
+    """The base becomes shorter while a commit is paused, and what that does about its error."""
+    images = chain(base="a.raw")
+    raw = node("raw", "a", file="af")
+    opened = [add({**raw, "file": file("a.raw", "af")}), *nodes()[1:]]
+    short, whole = (reopen_all({**raw, "size": size}) for size in (512, MIB))
+    for policy in ("report", "stop", "enospc", "auto"):
+        for kind in ("middle", "active"):
+            top = {"top_node": "b"} if kind == "middle" else {}
+            paused = slow(commit(on_error=policy, **top))
+            if kind == "active":
+                top_filter = commit(on_error=policy, filter_node_name="flt")
+                paused = [top_filter, PAUSE, qmp(WRITE, **_HALF)]
+            scenario(
+                f"error-{policy}-{kind}",
+                *paused,
+                short,
+                RESUME,
+                RESUME,
+                whole,
+                RESUME,
+                CANCEL,
+                images=images,
+                opened=opened,
+            )
+
+
+_HALF = {"node": "flt", "offset": MIB // 2, "length": CLUSTER, "pattern": 77}
+
+for _write in (
+    _lives,
+    _refused,
+    _names,
+    _read_only,
+    _between,
+    _permissions,
+    _filters,
+    _sizes,
+    _errors,
+):
     _write()
