@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import grown, image_of
+from model.lengths import cluster_size, grown, image_of
 from model.rules import effect, hazard
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ def lift(t: Transition, name: str, start: int, end: int) -> None:
 
     Raises :class:`ImageError` where that is no bytes of a guest's.
     """
-    _copy_up(t, name, start, end)
-    _copy_into(t, name, start, end)
+    _read_and_copy(t, name, start, end)
 
 
 def check_range(t: Transition, name: str, offset: int, length: int) -> None:
@@ -541,9 +540,10 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     elif node.driver == "copy-on-read":
         below = t.primary_child(name)
         for s, e, copies in _requests(t, below, start, end, node.private):
-            _copy_up(t, below, s, e)
             if copies and t.ev.holds(COPIED_ON_READ):
-                _copy_into(t, below, s, e)
+                _read_and_copy(t, below, s, e)
+            else:
+                _copy_up(t, below, s, e)
     else:
         for child in _read_from(node):
             _copy_up(t, child, start, end)
@@ -602,8 +602,23 @@ def _between(
     return reached, flags
 
 
+def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
+    """Read a node in whole clusters, and write to it what it does not have itself, run by run.
+
+    What that is is asked before the run is read, which may have others copy it, too.
+    """
+    start, end = bitmaps.aligned(start, end, cluster_size(t, name) or 1)
+    end = min(end, t.length(name))
+    while start < end:
+        reached, flags = status(t, name, start, end, exact=False)
+        _copy_up(t, name, start, reached)
+        if not flags & ALLOCATED:
+            _copy_into(t, name, start, reached)
+        start = reached
+
+
 def _copy_into(t: Transition, name: str, start: int, end: int, *, requested: bool = False) -> None:
-    """Copy what is read from below the first qcow2 image into that.
+    """Write what a node reads from below its first qcow2 image into that.
 
     It is ``requested`` to write what the node above does not write itself; that is noted down.
     """
@@ -619,14 +634,11 @@ def _copy_into(t: Transition, name: str, start: int, end: int, *, requested: boo
         return
     if node.driver != "qcow2":
         return
-    before = image = _image(t, node)
-    start = start // CLUSTER * CLUSTER
-    end = min(-(-end // CLUSTER) * CLUSTER, t.length(name))
-    for s, e in _unallocated(before, start, end):
-        if requested:
-            bitmaps.written(t, name, s, e)
-        if any(v for _, _, v in _qcow2_pieces(t, node, s, e)):
-            image = _allocate(t, node, image, s, e)
-        else:
-            image = _zero(t, node, image, s, e, unmap=False)
+    if requested:
+        bitmaps.written(t, name, start, end)
+    before = _image(t, node)
+    if any(value for _, _, value in _qcow2_pieces(t, node, start, end)):
+        image = _allocate(t, node, before, start, end)
+    else:
+        image = _zero(t, node, before, start, end, unmap=False)
     _settle(t, node, before, image)

@@ -71,9 +71,14 @@ def image_of(t: Transition, node: Node) -> Image | None:
     opened = state is None or state.image == image.name
     if not opened or not _holds(t, file, image):
         t.ev.meet(FOREIGN_FILE)
+    check_alone(t, node, image)
+    return image
+
+
+def check_alone(t: Transition, node: Node, image: Image) -> None:
+    """Notice that another node has written to an image that a node is about to use."""
     if any(_has_written(x, image.name) for x in t.nodes.values() if x.name != node.name):
         t.ev.meet(UNFLUSHED)
-    return image
 
 
 def _has_written(node: Node, image: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
-from model.lengths import content, readable, verified
+from model.lengths import check_alone, content, readable, verified
 from model.rules import Evaluation, guard
 from model.state import FrozenDict, Node, Role
 
@@ -211,6 +211,7 @@ class Qcow2(Driver):
         settings = self._check(t, t.nodes[name], options)
         writable = not t.nodes[name].read_only
         if image.dirty and writable:
+            check_alone(t, t.nodes[name], image)
             image = t.images[image.name] = attrs.evolve(image, dirty=False)
         t.change(
             name,
