@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.trace import Json, Observation, Reply
+from model.trace import RATE_LIMITED, Json, Observation, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,7 +53,7 @@ NORMALISATIONS: tuple[Normalisation, ...] = (
         "they work side by side; only the order for each of them is promised",
     ),
     Normalisation(
-        "QUORUM_REPORT_BAD about a node of which there was one before",
+        "QUORUM_REPORT_BAD and QUORUM_FAILURE about a node of which there was one before",
         "QEMU sends one a second for each node, the others late or never",
     ),
 )
@@ -273,7 +273,6 @@ def _within_reply(found: Mismatch | None) -> Mismatch | None:
     return None if found is None else attrs.evolve(found, path=f"reply.return: {found.path}")
 
 
-_LIMITED = "QUORUM_REPORT_BAD"
 _BACK = {"running": "paused", "ready": "standby"}
 
 Event = dict[str, Json]
@@ -290,7 +289,8 @@ def _status(event: Event) -> str | None:
 
 
 def _node(event: Event) -> object:
-    return event["data"].get("node-name")
+    data = event["data"]
+    return data.get("node-name", data.get("reference"))
 
 
 def _told(events: Sequence[Event], number: int) -> object:
@@ -319,7 +319,7 @@ class _Events:
                 self._new[subject] = None
                 told = side.setdefault(subject, [])
                 back = _BACK.get(_status(event) or "")
-                if subject == _LIMITED and any(_node(event) == _node(each) for each in told):
+                if subject in RATE_LIMITED and any(_node(event) == _node(each) for each in told):
                     continue
                 if back is not None and told and _status(told[-1]) == back:
                     told.pop()

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import backends
-from model.contexts import drain, in_use
+from model.contexts import drain, in_use, need_lock
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
 from model.lengths import content
@@ -413,6 +413,7 @@ class Opening:
         prober = self._look_at(pending, file)
         options["file"] = file
         if "driver" not in options:
+            need_lock(self.t, file)
             image = content(self.t, file)
             probed = image.format if image is not None else "raw"
             effective["driver"] = options["driver"] = probed

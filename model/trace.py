@@ -68,6 +68,9 @@ class Observation:
     exports: list[dict[str, Json]] | None = None
 
 
+RATE_LIMITED = frozenset({"QUORUM_FAILURE", "QUORUM_REPORT_BAD"})
+"""The events of which QEMU sends one a second about each node, and the last of the others late."""
+
 _MAKES_JOBS = frozenset({"block-commit", "block-stream", "blockdev-backup", "blockdev-mirror"})
 _MAKES_EXPORTS = frozenset({"block-export-add"})
 

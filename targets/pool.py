@@ -72,7 +72,7 @@ class _Run:
         """Whether all was removed that the trace has made, or how the daemon died of it."""
         count = len(self.trace.commands)
         replies = self.exchange.replies()
-        if needs_restart(self.trace, replies[:count]):
+        if needs_restart(self.trace, replies[:count], self.exchange.events()):
             return False
         self.clean(daemon)
         sent = self.sent or ()

@@ -209,6 +209,10 @@ class Exchange:
             found.append(step.reply)
         return found
 
+    def events(self) -> set[str]:
+        """Return the names of the events that have come."""
+        return {str(event["event"]) for step in self._steps for event in step.events}
+
     def _waited(self, index: int) -> bool:
         """Whether a command is followed by waiting for what it set going."""
         after = index + 1

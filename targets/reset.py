@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model.commands.driving import DRIVING, WAIT
+from model.trace import RATE_LIMITED
 from targets.daemon import TIMEOUT, Death, StorageDaemon
 from targets.driving import STOP_SERVER, moves_nodes
 from targets.replay import EXPORTS, NODES, Exchange
@@ -88,12 +89,15 @@ _ASK_FOR_USERS: tuple[Command, ...] = ({"execute": "query-jobs"}, EXPORTS)
 _CLOSES_DESCRIPTOR = "No persistent reservation manager with id"
 
 
-def needs_restart(trace: Trace, replies: Iterable[Reply]) -> bool:
+def needs_restart(trace: Trace, replies: Iterable[Reply], events: Iterable[str]) -> bool:
     """Return whether a command did what is not undone by removing all nodes.
 
     A refused persistent reservation manager is one: the daemon closes its descriptor 0 then,
-    whatever file that is by now.
+    whatever file that is by now. Of the names of `events` it is those of which there may be
+    another one on its way.
     """
+    if not RATE_LIMITED.isdisjoint(events):
+        return True
     for command, reply in zip(trace.commands, replies, strict=False):
         name = str(command.get("execute"))
         known = name in _UNDONE or name.startswith("query-")

@@ -195,8 +195,9 @@ def test_removals_go_by_the_names_in_the_trace() -> None:
 def test_only_effects_that_stay_need_a_restart() -> None:
     trace = Trace((), ({"execute": "chardev-add"}, {"execute": "query-jobs"}, {"foo": 1}))
     error = {"error": {"class": "GenericError", "desc": ""}}
-    assert not needs_restart(trace, [error, {"return": []}, error])
-    assert needs_restart(trace, [{"return": {}}])
+    assert not needs_restart(trace, [error, {"return": []}, error], {"JOB_STATUS_CHANGE"})
+    assert needs_restart(trace, [{"return": {}}], ())
+    assert needs_restart(trace, [error], {"QUORUM_REPORT_BAD"})
 
 
 def test_jobs_exports_and_threads_are_removed_by_themselves() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
+from model.contexts import need_lock
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import check_alone, content, readable, verified
 from model.rules import Evaluation, guard
@@ -200,6 +201,7 @@ class Qcow2(Driver):
         t, ev = opening.t, opening.t.ev
         opening.open_child(name, "file", options, Role.IMAGE)
         file = t.primary_child(name)
+        need_lock(t, file)
         ev.check(UNREADABLE, readable(t, file))
         ev.check(MISMATCH, verified(t, file))
         image = content(t, file)
