@@ -37,8 +37,9 @@ REMEMBERED = effect(
 
 RACE = hazard(
     "hazard.copies-race",
-    "A job has copied several pieces at once into an image, and where they lie there shows: the "
-    "image has holes or gets some, is made smaller, or lies above a preallocate filter.",
+    "A job has copied several pieces at once, and which came first shows: the image that they go "
+    "to has holes or gets some, is made smaller, or lies above a preallocate filter; or they are "
+    "read from a quorum whose children do not agree.",
     source="our own: which piece arrives first is a matter of luck",
 )
 

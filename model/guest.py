@@ -319,12 +319,17 @@ def put(
     """
     bitmaps.written(t, name, start, end)
     node = t.nodes[name]
+    _put(t, node, start, end, data, zeroes if insist else _way(t, node, data, zeroes))
+
+
+def _put(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
+    """What the driver of a node does with a write request."""
+    name = node.name
     if node.driver == "compress":
         raise ImageError(f"what is written through node {name!r} is compressed")
     if node.driver == "blkverify" and zeroes != "off":
         t.ev.meet(VERIFIED_ZEROES)
         zeroes = "off"
-    zeroes = zeroes if insist else _way(t, node, data, zeroes)
     if node.driver == "qcow2":
         _put_clusters(t, node, start, end, data, zeroes)
     elif node.driver == "raw":
@@ -613,32 +618,8 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
         reached, flags = status(t, name, start, end, exact=False)
         _copy_up(t, name, start, reached)
         if not flags & ALLOCATED:
-            _copy_into(t, name, start, reached)
+            # Nobody notes that down, nor looks for zeroes but for this.
+            data = pieces(t, name, start, reached)
+            known = any(value for _, _, value in data)
+            _put(t, t.nodes[name], start, reached, data, "off" if known else "on")
         start = reached
-
-
-def _copy_into(t: Transition, name: str, start: int, end: int, *, requested: bool = False) -> None:
-    """Write what a node reads from below its first qcow2 image into that.
-
-    It is ``requested`` to write what the node above does not write itself; that is noted down.
-    """
-    node = t.nodes[name]
-    if node.driver == "compress":
-        raise ImageError(f"what is written through node {name!r} is compressed")
-    if node.driver == "raw":
-        shift = node.private.offset
-        _copy_into(t, t.primary_child(name), start + shift, end + shift, requested=True)
-        return
-    if driver_of(node.driver).is_filter:
-        _copy_into(t, t.primary_child(name), start, end, requested=True)
-        return
-    if node.driver != "qcow2":
-        return
-    if requested:
-        bitmaps.written(t, name, start, end)
-    before = _image(t, node)
-    if any(value for _, _, value in _qcow2_pieces(t, node, start, end)):
-        image = _allocate(t, node, before, start, end)
-    else:
-        image = _zero(t, node, before, start, end, unmap=False)
-    _settle(t, node, before, image)

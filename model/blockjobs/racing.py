@@ -17,6 +17,7 @@ from model.copying import copy
 from model.drivers import driver_of
 from model.lengths import content
 from model.state import Role
+from model.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ class Race:
     __slots__ = (
         "_batches",
         "_detects",
+        "_events",
         "_free",
         "_freed",
         "_guess",
@@ -51,6 +53,7 @@ class Race:
         known = _images(t, list(_below(t, source, backing=True)))
         self._guess = any(t.images[name].scattered for name in known)
         self._free = self._holes_now()
+        self._events = len(t.events)
         self._sizes: list[int] = []
         self._batches = 0
         self._holes = False
@@ -76,6 +79,11 @@ class Race:
         images = [self._t.images[name] for name in self._images]
         return sum(len(image.data) + len(image.l2_tables) for image in images)
 
+    def _told_by(self) -> int:
+        """How many requests clients would hear of, which they do once about each bad child."""
+        told = [event for event in self._t.events[self._events :] if event["event"] in RATE_LIMITED]
+        return len({event["data"]["sector-num"] for event in told})
+
     def settle(self) -> None:
         """All copies have arrived: notice if their order shows, or may do so later."""
         t = self._t
@@ -89,6 +97,7 @@ class Race:
             or ((several or large) and self._preallocates)
             or (several and self._holes and (self._batches > 1 or large))
             or (self._guess and ((self._holes and large) or (self._detects and self._sizes)))
+            or self._told_by() > 1
         ):
             t.ev.meet(RACE)
         if several:
