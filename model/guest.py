@@ -39,6 +39,7 @@ from model.images import (
 )
 from model.lengths import cluster_size, grown, image_of
 from model.rules import effect, hazard
+from model.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,8 +168,21 @@ def get(t: Transition, name: str, start: int, end: int) -> Pieces:
 
     What they leave out is zero. Raises :class:`ImageError`.
     """
+    before = len(t.events)
     _copy_up(t, name, start, end)
-    return pieces(t, name, start, end)
+    found = pieces(t, name, start, end)
+    if heard(t, before) > 1:
+        t.ev.meet(RACE)
+    return found
+
+
+def heard(t: Transition, before: int) -> int:
+    """How many requests clients might hear of, which they do but once about each bad child.
+
+    ``before`` is how many events there were when the requests were begun, side by side.
+    """
+    told = [event["data"] for event in t.events[before:] if event["event"] in RATE_LIMITED]
+    return len({data["sector-num"] for data in told})
 
 
 def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:

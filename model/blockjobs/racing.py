@@ -14,10 +14,10 @@ import attrs
 
 from model.block_status import RACE
 from model.copying import copy
+from model.guest import heard
 from model.drivers import driver_of
 from model.lengths import content
 from model.state import Role
-from model.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,11 +79,6 @@ class Race:
         images = [self._t.images[name] for name in self._images]
         return sum(len(image.data) + len(image.l2_tables) for image in images)
 
-    def _told_by(self) -> int:
-        """How many requests clients would hear of, which they do once about each bad child."""
-        told = [event for event in self._t.events[self._events :] if event["event"] in RATE_LIMITED]
-        return len({event["data"]["sector-num"] for event in told})
-
     def settle(self) -> None:
         """All copies have arrived: notice if their order shows, or may do so later."""
         t = self._t
@@ -97,7 +92,7 @@ class Race:
             or ((several or large) and self._preallocates)
             or (several and self._holes and (self._batches > 1 or large))
             or (self._guess and ((self._holes and large) or (self._detects and self._sizes)))
-            or self._told_by() > 1
+            or heard(t, self._events) > 1
         ):
             t.ev.meet(RACE)
         if several:
