@@ -14,8 +14,8 @@ import attrs
 
 from model.block_status import RACE
 from model.copying import copy
-from model.guest import heard
 from model.drivers import driver_of
+from model.guest import heard
 from model.lengths import content
 from model.state import Role
 
