@@ -9,7 +9,7 @@ below. A copy-on-read filter makes a write of what is read through it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from model.images import Extents
     from model.state import Image, Node
 
-    Pieces = list[tuple[int, int, int]]
     Ranges = list[tuple[int, int]]
+
+Pieces: TypeAlias = list[tuple[int, int, int]]
 
 BACKING_SHOWS = effect(
     "data.backing-shows",
@@ -109,8 +110,22 @@ REQUEST = 512 << 10
 _MERGED = 16384
 """Between two parts that have to be read, qcow2 reads so many bytes as well for nothing."""
 
-Passing: TypeAlias = "Callable[[Transition, Node, int, int, Pieces, str], None]"
-"""A write request that passes a filter: the node, the range, and what is written, as for `put`."""
+
+class Write(NamedTuple):
+    """A write request: the range, the runs ``data`` and zeroes between them, as for :func:`put`.
+
+    It is ``unchanged`` where a guest reads the same before and after.
+    """
+
+    start: int
+    end: int
+    data: Pieces
+    zeroes: str = "off"
+    unchanged: bool = False
+
+
+Passing: TypeAlias = "Callable[[Transition, Node, Write], None]"
+"""What a filter does with a write request."""
 
 PASSING: dict[str, Passing] = {}
 """What filters do with write requests, by driver, but for passing them on; filled by the jobs."""
@@ -331,37 +346,45 @@ def put(
     may ``insist`` on unmapping them does not ask the node itself whether it wants that.
     Raises :class:`ImageError` where a node has no bytes of a guest's.
     """
-    bitmaps.written(t, name, start, end)
+    pass_on(t, name, Write(start, end, data, zeroes), insist=insist)
+
+
+def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> None:
+    """A write request arrives at a node, as for :func:`put`."""
+    bitmaps.written(t, name, write.start, write.end)
     node = t.nodes[name]
-    _put(t, node, start, end, data, zeroes if insist else _way(t, node, data, zeroes))
+    if not insist:
+        write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))
+    _put(t, node, write)
 
 
-def _put(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
+def _put(t: Transition, node: Node, write: Write) -> None:
     """What the driver of a node does with a write request."""
-    name = node.name
+    start, end, data, zeroes, _ = write
     if node.driver == "compress":
-        raise ImageError(f"what is written through node {name!r} is compressed")
+        raise ImageError(f"what is written through node {node.name!r} is compressed")
     if node.driver == "blkverify" and zeroes != "off":
         t.ev.meet(VERIFIED_ZEROES)
-        zeroes = "off"
+        write = write._replace(zeroes="off")
     if node.driver == "qcow2":
         _put_clusters(t, node, start, end, data, zeroes)
     elif node.driver == "raw":
         shift = node.private.offset
         if end + shift > t.primary_length(node):
             # The window is rounded up to a sector, and its last bytes lie behind the file.
-            raise ImageError(f"the last sector of {name!r} is not all there; QEMU ends there")
+            raise ImageError(f"the last sector of {node.name!r} is not all there; QEMU ends there")
         shifted = [(s + shift, e + shift, v) for s, e, v in data]
-        put(t, t.primary_child(name), start + shift, end + shift, shifted, zeroes=zeroes)
+        moved = write._replace(start=start + shift, end=end + shift, data=shifted)
+        pass_on(t, t.primary_child(node.name), moved)
     elif node.driver == "file":
         _put_bytes(t, node, start, end, data, zeroes)
     elif node.driver in PASSING:
-        PASSING[node.driver](t, node, start, end, data, zeroes)
+        PASSING[node.driver](t, node, write)
     else:
         for link in node.children:
             if end > t.length(link.child):
                 raise ShrunkError(f"node {link.child!r} has become shorter; QEMU ends there")
-            put(t, link.child, start, end, data, zeroes=zeroes)
+            pass_on(t, link.child, write)
 
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
@@ -635,5 +658,6 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
             # Nobody notes that down, nor looks for zeroes but for this.
             data = pieces(t, name, start, reached)
             known = any(value for _, _, value in data)
-            _put(t, t.nodes[name], start, reached, data, "off" if known else "on")
+            write = Write(start, reached, data, "off" if known else "on", unchanged=True)
+            _put(t, t.nodes[name], write)
         start = reached

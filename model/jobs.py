@@ -384,7 +384,7 @@ def _leave(t: Transition, job_id: str) -> None:
 
 
 def wake(t: Transition) -> None:
-    """A guest has written: jobs that keep images equal notice that by themselves."""
+    """Somebody has written: jobs that keep images equal notice that by themselves."""
     for job in list(t.jobs.values()):
         if job.status == "ready" and not job.paused and KINDS[job.type].lags(t, job):
             _enter(t, job.id)
@@ -412,7 +412,11 @@ def waiting(t: Transition) -> set[str]:
 
 
 def attend(t: Transition) -> None:
-    """A command is through: jobs above a node that is drained by now wait, and others go on."""
+    """A command is through: jobs above a node that is drained by now wait, and others go on.
+
+    What one job has written another one may have to copy.
+    """
+    wake(t)
     for job in list(t.jobs.values()):
         held = job.user in waiting(t)
         if job.status in (_HELD if not held and not job.paused else _GOING if held else ()):

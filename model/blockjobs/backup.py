@@ -29,7 +29,7 @@ from model.state import Perm, Role
 if TYPE_CHECKING:
     from model.drivers.mirror_filters import CopyBeforeWriteState
     from model.graph import Transition
-    from model.guest import Pieces
+    from model.guest import Write
     from model.state import Job, Node
 
 NO_BITMAP_NAMED = guard(
@@ -358,19 +358,17 @@ def _target(t: Transition, top: str) -> str:
     return link.child
 
 
-def before_write(
-    t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
-) -> None:
-    """A guest writes through the filter: copy what is there first."""
-    if t.ev.holds(COPY_BEFORE_WRITE):
+def before_write(t: Transition, node: Node, write: Write) -> None:
+    """A guest writes through the filter: copy what is there first, unless it stays the same."""
+    if t.ev.holds(COPY_BEFORE_WRITE) and not write.unchanged:
         cluster = node.private.cluster
-        first, last = bitmaps.aligned(start, end, cluster)
+        first, last = bitmaps.aligned(write.start, write.end, cluster)
         race = Race(t, t.primary_child(node.name), _target(t, node.name))
         _copy_clusters(t, node.name, first, last, race)
         race.settle()
         done = bitmaps.find(t, node.name, f"{node.name}#done")
         bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
-    guest.put(t, t.primary_child(node.name), start, end, data, zeroes=zeroes)
+    guest.pass_on(t, t.primary_child(node.name), write)
 
 
 guest.PASSING["copy-before-write"] = before_write

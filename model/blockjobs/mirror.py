@@ -32,7 +32,7 @@ from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.guest import Pieces
+    from model.guest import Write
     from model.state import Job, Node
 
 NOT_ROOT = guard(
@@ -722,11 +722,9 @@ def _pivot(t: Transition, replaced: str, source: str, target: str) -> str | None
     return None
 
 
-def through_filter(
-    t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
-) -> None:
+def through_filter(t: Transition, node: Node, write: Write) -> None:
     """A guest writes through the filter: a mirror that blocks writes copies them at once."""
-    guest.put(t, t.primary_child(node.name), start, end, data, zeroes=zeroes)
+    guest.pass_on(t, t.primary_child(node.name), write)
     for job in list(t.jobs.values()):
         body = job.body
         if not isinstance(body, Mirror) or body.over or body.filter != node.name:
@@ -734,13 +732,13 @@ def through_filter(
         if body.blocking:
             if job.status == "pending":
                 raise ImageError(f"job {job.id!r} is at its end and lets nobody write; QEMU hangs")
-            _write_both(t, job, start, end, data, zeroes)
+            _write_both(t, job, write)
 
 
-def _write_both(t: Transition, job: Job, start: int, end: int, data: Pieces, zeroes: str) -> None:
-    guest.put(t, job.body.target, start, end, data, zeroes=zeroes)
-    done = job.current + end - start
-    jobs.change(t, job.id, current=done, total=job.total + end - start)
+def _write_both(t: Transition, job: Job, write: Write) -> None:
+    guest.pass_on(t, job.body.target, write)
+    done = job.current + write.end - write.start
+    jobs.change(t, job.id, current=done, total=job.total + write.end - write.start)
 
 
 guest.PASSING["mirror_top"] = through_filter
