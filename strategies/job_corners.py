@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from model.commands.driving import WRITE
 from model.drivers.formats import RawState
 from strategies.describing import described
 from strategies.exports import server_start
+from strategies.guests import MOST_BYTES
 from strategies.scene import Scene, describable, generated, idle
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _THREE = 3
 _SIZE = 1 << 20
 _SECTOR = 512
+_CLUSTER = 65536
 
 
 def _add(scene: Scene, **options: Any) -> Command:
@@ -286,10 +289,50 @@ def shortened_base(scene: Scene) -> Command | None:
     return None
 
 
+def shortened_target(scene: Scene) -> Command | None:
+    """A mirror whose target became shorter, and a guest that writes behind its end."""
+    for job in scene.jobs():
+        if job.type != "mirror" or job.status != "ready":
+            continue
+        target = scene.state.nodes.get(job.body.target)
+        if target is None or not isinstance(target.private, RawState) or not describable(target):
+            continue
+        if scene.length(target.name) <= _SECTOR:
+            place = {"offset": _CLUSTER, "length": _SECTOR, "pattern": 1}
+            return _do(WRITE, node=job.body.filter, **place)
+        options = {**described(scene, target, inline=0), "size": _SECTOR}
+        return _do("blockdev-reopen", options=[options])
+    sources = [
+        node
+        for node in scene.nodes
+        if idle(node)
+        and node.driver not in ("file", "raw")
+        and not node.read_only
+        and _CLUSTER < scene.length(node.name) <= MOST_BYTES
+    ]
+    if not sources:
+        return None
+    size = scene.length(sources[0].name)
+    for node in scene.nodes:
+        if node.driver == "raw" and idle(node) and scene.length(node.name) == size:
+            return _do(
+                "blockdev-mirror",
+                job_id=scene.fresh_id("j"),
+                device=sources[0].name,
+                target=node.name,
+                sync="none",
+                filter_node_name=scene.fresh_id("f"),
+                on_target_error=scene.choose.one_of(("report", "stop", "stop", "enospc")),
+            )
+    return _add(scene, driver="raw", file=_null(size))
+
+
 CHAIN_CORNERS = (written_top, shortened_base)
 MIRROR_CORNERS = (
     replaced_child,
     replaced_child,
+    shortened_target,
+    shortened_target,
     read_only_source,
     stale_length,
     stale_length,

@@ -31,7 +31,8 @@ from model.drivers import driver_of
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, start
 from model.opening import NO_NODE, Opening
-from model.permissions import ALL
+from model.permissions import ALL, shares_below
+from model.reopening import SHARED_BELOW
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Job, Node, Perm
 
@@ -315,11 +316,14 @@ class Stream(JobKind):
             name = t.filename(bottom) if body.backing_file is None else body.backing_file
             backing_format = t.nodes[bottom].driver
         error = None
+        shared = shares_below(t.nodes, body.above)
         try:
             set_backing(t, image, base)
         except Refusal as refusal:
             t.ev.refused.discard(refusal.rule.id)
             error = "Operation not permitted"
+        if shared or shares_below(t.nodes, body.above):
+            t.ev.meet(SHARED_BELOW)
         if not can_name_backing(t, image, name):
             return error or "Invalid argument"
         if t.ev.holds(NAMES_BASE):
