@@ -170,8 +170,8 @@ LOST_NODE = hazard(
 )
 SHARED_BELOW = hazard(
     "hazard.shared-below",
-    "A child is changed, by a reopen or by a stream job that ends, where a node below is reached in "
-    "two ways, before or after.",
+    "A child is changed, by a reopen or by a stream job that ends, where a node below is reached "
+    "in two ways, before or after.",
     source="7.2 ends with an assertion when it ends the drain of the subtree",
 )
 
