@@ -239,8 +239,10 @@ _ENDS: Final = {
 
 
 def any_verb(scene: Scene) -> Command:
-    """Any verb, whether the job's state takes it or not."""
-    return spoken(scene, scene.choose.one_of(scene.jobs()), scene.choose.one_of(VERBS))
+    """Any verb, whether the job's state takes it or not; now and then a second pause."""
+    job = scene.choose.one_of(scene.jobs())
+    again = job.paused and scene.choose.chance(40)
+    return spoken(scene, job, "pause" if again else scene.choose.one_of(VERBS))
 
 
 def verb(name: str) -> Callable[[Scene], Command]:
