@@ -147,7 +147,7 @@ def qemu_option(command: F) -> F:
         "--qemu",
         required=True,
         metavar="BIN",
-        help="The storage daemon: a name, a path or a whole command line.",
+        help="The storage daemon: a release (10.0), a name, a path or a whole command line.",
     )(command)
 
 

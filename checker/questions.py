@@ -27,10 +27,14 @@ from checker.options import (
 )
 from model.dialect import find_dialect
 from reports.markdown import reply as reply_line
-from targets.binaries import DAEMON, find_daemon
+from targets import debian
+from targets.binaries import DAEMON
+from targets.debian import find_build
+from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from checker.replay import Replayed
+    from model.trace import Json
 
 
 def _known_directory() -> Path:
@@ -58,7 +62,7 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
     if qemu is not None:
         from targets.pool import Target  # noqa: PLC0415
 
-        build = find_daemon(qemu)
+        build = find_build(qemu)
         with Target(build) as target:
             seen = target.confirm(case.trace())
         result = compare_case(case, build.text, seen.observations, seen.death)
@@ -172,7 +176,7 @@ def import_schema(binary: str, output: Path | None) -> None:
     from checker.case import write_atomically  # noqa: PLC0415
     from targets import schema_import  # noqa: PLC0415
 
-    build = find_daemon(binary)
+    build = find_build(binary)
     try:
         text = schema_import.render(schema_import.import_schema(build.argv))
     except schema_import.SchemaImportError as error:
@@ -182,3 +186,41 @@ def import_schema(binary: str, output: Path | None) -> None:
     else:
         write_atomically(output, text.encode())
         say(f"{output}: schema of {build.text}")
+
+
+@qemu.command("install")
+@click.argument("releases", metavar="RELEASE...", nargs=-1, required=True)
+def install(releases: tuple[str, ...]) -> None:
+    """Fetch builds of other releases from Debian's archive: 5.2, 10.0, 11.1.
+
+    They are unpacked into the user's cache, and nothing is installed. What is there already is left
+    alone. Then --qemu takes the release for a name.
+    """
+    for release in releases:
+        build, new = debian.install(release)
+        say(f"{release}: {build.text}, {'now' if new else 'already'} in {debian.cache() / release}")
+
+
+@qemu.command("list")
+@click.argument("binaries", metavar="[BIN]...", nargs=-1)
+@json_option
+def list_builds(binaries: tuple[str, ...], *, as_json: bool) -> None:
+    """List the builds that --qemu can be given: in PATH, fetched, or named here."""
+    rows = [_build_row(name) for name in (DAEMON, *debian.SOURCES, *binaries)]
+    if as_json:
+        document({"builds": rows})
+        return
+    for row in rows:
+        if row["usable"]:
+            say(f"ok       {row['name']}: {row['text']}; {row['dialect']}")
+        else:
+            say(f"MISSING  {row['name']}: {row['text']}")
+
+
+def _build_row(name: str) -> dict[str, Json]:
+    try:
+        build = find_build(name)
+    except TargetError as error:
+        return {"name": name, "usable": False, "text": str(error), "dialect": None}
+    dialect, note = doctoring.dialect_for(build)
+    return {"name": name, "usable": True, "text": build.text, "dialect": note or dialect.name}

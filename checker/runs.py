@@ -32,13 +32,14 @@ from checker.options import (
 from checker.output import write_report
 from checker.tally import Amount, Tally
 from model.dialect import Dialect, find_dialect
-from targets.binaries import Build, find_daemon
+from targets.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.diff import Generator, Sides
     from reports.values import RunKind, Summary
+    from targets.binaries import Build
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -174,7 +175,7 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
     from checker.generate import examples  # noqa: PLC0415
     from checker.sides import open_sides  # noqa: PLC0415
 
-    build = find_daemon(qemu)
+    build = find_build(qemu)
     options = chosen_options(values)
     dialect, notes = choose_dialect(options.dialect, build)
     tally = _tally(kind, dialect, options, build)
@@ -211,7 +212,7 @@ def mutants(
     from checker.mutants import Mutant, choose_rules, run_mutants  # noqa: PLC0415
     from checker.sides import open_sides, with_oracle  # noqa: PLC0415
 
-    build = find_daemon(qemu)
+    build = find_build(qemu)
     whole, _notes = choose_dialect(dialect, build)
     rules = choose_rules(whole, wanted)
     chosen = any_seed() if seed is None else seed

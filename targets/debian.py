@@ -10,10 +10,12 @@ with it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -26,6 +28,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _PACKAGES = ("qemu-utils", "qemu-block-extra")
 _MARK = ".unpacked"
+_RELEASE = re.compile(r"\d+\.\d+")
 _USR_MERGED = ("bin", "lib", "lib64", "sbin")
 _FETCH_WITHIN = 900.0
 _UNPACK_WITHIN = 300.0
@@ -87,9 +90,28 @@ def find_installed(release: str, directory: Path | None = None) -> Build | None:
     Raises TargetError where it is and does not run.
     """
     root = (directory or cache()) / release
-    if not (root / _MARK).exists():
+    if release not in SOURCES or not (root / _MARK).exists():
         return None
     return find_daemon(command_line(release, directory))
+
+
+def find_build(name: str = DAEMON) -> Build:
+    """Return the storage daemon of a release ("10.0"), else as :func:`find_daemon` does.
+
+    A release is the build in PATH, if it is of that, or the one that was fetched. Raises
+    TargetError.
+    """
+    if _RELEASE.fullmatch(name) is None or Path(name).exists():
+        return find_daemon(name)
+    with suppress(TargetError):
+        own = find_daemon()
+        if own.release == name:
+            return own
+    build = find_installed(name)
+    if build is None:
+        hint = f"reopencheck qemu install {name}" if name in SOURCES else "give its path instead"
+        raise TargetError(f"there is no QEMU {name} here: {hint}")
+    return build
 
 
 def install(release: str, directory: Path | None = None) -> tuple[Build, bool]:
