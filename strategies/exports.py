@@ -84,3 +84,27 @@ def move(scene: Scene) -> Arguments:
     if choose.chance(60):
         arguments["force"] = choose.chance(80)
     return arguments
+
+
+def whereabouts(scene: Scene) -> Command:
+    """Find out in which thread a node is: one that cannot move is told to go there by force.
+
+    That succeeds if it is there already. No query would tell.
+    """
+    choose = scene.choose
+    users = scene.state.users.values()
+    pinned = [node for user in users if not user.follows for _, node in user.links]
+    known = [name for name in scene.names() if name in pinned]
+    if known and choose.chance(70):
+        arguments: Arguments = {
+            "node-name": choose.one_of(known),
+            "iothread": choose.one_of([*scene.iothreads(), None]),
+            "force": True,
+        }
+        return {"execute": "x-blockdev-set-iothread", "arguments": arguments}
+    if scene.state.nbd_server is None:
+        return server_start()
+    away = [node.name for node in scene.nodes if node.context and node.name not in pinned]
+    name = choose.one_of(away if away and choose.chance(70) else list(scene.names()))
+    arguments = {"type": "nbd", "id": scene.fresh_id("e"), "node-name": name}
+    return {"execute": "block-export-add", "arguments": {**arguments, "fixed-iothread": True}}

@@ -292,7 +292,7 @@ def shortened_base(scene: Scene) -> Command | None:
 def shortened_target(scene: Scene) -> Command | None:
     """A mirror whose target became shorter, and a guest that writes behind its end."""
     for job in scene.jobs():
-        if job.type != "mirror" or job.status != "ready":
+        if job.type != "mirror" or job.status != "ready" or generated(job.body.filter):
             continue
         target = scene.state.nodes.get(job.body.target)
         if target is None or not isinstance(target.private, RawState) or not describable(target):

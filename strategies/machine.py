@@ -24,7 +24,7 @@ from strategies import corners, guests, job_corners
 from strategies.changing import is_overlay
 from strategies.choosing import Chooser, DrawChooser, RandomChooser
 from strategies.commands import build, build_malformed
-from strategies.exports import server_start
+from strategies.exports import server_start, whereabouts
 from strategies.images import choose_images
 from strategies.jobs import TAKES
 from strategies.mix import (
@@ -130,6 +130,7 @@ _WHOLE: dict[str, Callable[[Scene], Command]] = {
     "chain_corner": job_corners.any_of(*job_corners.CHAIN_CORNERS),
     "mirror_corner": job_corners.any_of(*job_corners.MIRROR_CORNERS),
     "filter_corner": job_corners.any_of(*job_corners.FILTER_CORNERS),
+    "whereabouts": whereabouts,
     "malformed": build_malformed,
 }
 """What sends commands in which nothing else is made wrong."""
@@ -607,6 +608,12 @@ class ReopenMachine(RuleBasedStateMachine):
     @rule(command=_command("set_iothread"))
     def set_iothread(self, command: Command) -> None:
         """x-blockdev-set-iothread."""
+        self.perform(command)
+
+    @precondition(_has_threads)
+    @rule(command=_command("whereabouts"))
+    def whereabouts(self, command: Command) -> None:
+        """Where a node is by now: x-blockdev-set-iothread of one that cannot move."""
         self.perform(command)
 
     @precondition(_has_jobs)
