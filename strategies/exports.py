@@ -86,25 +86,23 @@ def move(scene: Scene) -> Arguments:
     return arguments
 
 
-def whereabouts(scene: Scene) -> Command:
-    """Find out in which thread a node is: one that cannot move is told to go there by force.
+def whereabouts(scene: Scene) -> list[Command]:
+    """Find out in which thread a node is: it is pinned there, and told to go somewhere by force.
 
     That succeeds if it is there already. No query would tell.
     """
     choose = scene.choose
-    users = scene.state.users.values()
-    pinned = [node for user in users if not user.follows for _, node in user.links]
-    known = [name for name in scene.names() if name in pinned]
-    if known and choose.chance(70):
-        arguments: Arguments = {
-            "node-name": choose.one_of(known),
-            "iothread": choose.one_of([*scene.iothreads(), None]),
-            "force": True,
-        }
-        return {"execute": "x-blockdev-set-iothread", "arguments": arguments}
-    if scene.state.nbd_server is None:
-        return server_start()
-    away = [node.name for node in scene.nodes if node.context and node.name not in pinned]
-    name = choose.one_of(away if away and choose.chance(70) else list(scene.names()))
-    arguments = {"type": "nbd", "id": scene.fresh_id("e"), "node-name": name}
-    return {"execute": "block-export-add", "arguments": {**arguments, "fixed-iothread": True}}
+    away = [node for node in scene.everything if node.context]
+    node = choose.one_of(away if away and choose.chance(70) else list(scene.everything))
+    thread = node.context or None
+    if choose.chance(40):
+        thread = choose.one_of([*scene.iothreads(), None])
+    name = scene.fresh_id("e")
+    pin = {"type": "nbd", "id": name, "node-name": node.name, "fixed-iothread": True}
+    go = {"node-name": node.name, "iothread": thread, "force": True}
+    commands: list[Command] = [] if scene.state.nbd_server is not None else [server_start()]
+    commands.append({"execute": "block-export-add", "arguments": pin})
+    commands.append({"execute": "x-blockdev-set-iothread", "arguments": go})
+    if choose.chance(60):
+        commands.append({"execute": "block-export-del", "arguments": {"id": name}})
+    return commands

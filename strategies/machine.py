@@ -125,12 +125,17 @@ def _command(draw: st.DrawFn, kind: str) -> Command:
     return build(scene, kind) if whole is None else whole(scene)
 
 
+@st.composite
+def _whereabouts(draw: st.DrawFn) -> list[Command]:
+    machine: ReopenMachine = draw(st.runner())
+    return whereabouts(Scene(machine.state, machine.chooser(draw)))
+
+
 _WHOLE: dict[str, Callable[[Scene], Command]] = {
     "corner": corners.corner,
     "chain_corner": job_corners.any_of(*job_corners.CHAIN_CORNERS),
     "mirror_corner": job_corners.any_of(*job_corners.MIRROR_CORNERS),
     "filter_corner": job_corners.any_of(*job_corners.FILTER_CORNERS),
-    "whereabouts": whereabouts,
     "malformed": build_malformed,
 }
 """What sends commands in which nothing else is made wrong."""
@@ -225,6 +230,11 @@ def _has_room_for_exports(machine: ReopenMachine) -> bool:
 def _has_exports(machine: ReopenMachine) -> bool:
     """Precondition: there is an export."""
     return bool(machine.state.exports)
+
+
+def _has_threads_and_room(machine: ReopenMachine) -> bool:
+    """Precondition: there is an iothread, and few enough exports to add one."""
+    return len(machine.state.exports) < MOST_EXPORTS and _has_threads(machine)
 
 
 def _has_threads(machine: ReopenMachine) -> bool:
@@ -610,11 +620,12 @@ class ReopenMachine(RuleBasedStateMachine):
         """x-blockdev-set-iothread."""
         self.perform(command)
 
-    @precondition(_has_threads)
-    @rule(command=_command("whereabouts"))
-    def whereabouts(self, command: Command) -> None:
+    @precondition(_has_threads_and_room)
+    @rule(commands=_whereabouts())
+    def whereabouts(self, commands: list[Command]) -> None:
         """Where a node is by now: x-blockdev-set-iothread of one that cannot move."""
-        self.perform(command)
+        for command in commands:
+            self.perform(command)
 
     @precondition(_has_jobs)
     @rule(command=_command("query_jobs"))
