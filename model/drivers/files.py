@@ -263,7 +263,6 @@ class Null(Driver):
     makes_filename = True
     strong = ("size", "read-zeroes")
     kinds = {
-        "filename": "string",
         "size": "size",
         "latency-ns": "number",
         "read-zeroes": "bool",

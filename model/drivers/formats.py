@@ -9,7 +9,7 @@ import attrs
 
 from model.contexts import need_lock
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
-from model.lengths import check_alone, content, readable, verified
+from model.lengths import UNKNOWN_BYTES, check_alone, content, readable, verified
 from model.rules import Evaluation, guard
 from model.state import FrozenDict, Node, Role
 
@@ -242,7 +242,14 @@ class Qcow2(Driver):
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """All run-time options may change; what is omitted takes its default."""
+        self._write_down(t, node)
         return self._check(t, node, options)
+
+    def _write_down(self, t: Transition, node: Node) -> None:
+        """Tables that are still in a cache go to the file, wherever that is by now."""
+        state: Qcow2State = node.private
+        if state.written and content(t, t.primary_child(node.name)) is None:
+            t.ev.meet(UNKNOWN_BYTES)
 
     def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
         """Perhaps other settings; what is known of the image stays."""
@@ -259,6 +266,7 @@ class Qcow2(Driver):
     def closed(self, t: Transition, node: Node) -> None:
         """A node that could write leaves a clean image behind."""
         if not node.read_only and isinstance(node.private, Qcow2State):
+            self._write_down(t, node)
             self.stop_writing(t, node)
 
     def _check(self, t: Transition, node: Node, options: FlatOptions) -> Qcow2Settings:
