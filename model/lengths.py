@@ -117,31 +117,33 @@ def verified(t: Transition, name: str) -> bool:
 
 
 def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | None = None) -> None:
-    """Data was written up to ``length``: the nodes on the way down to the file notice.
+    """Data was written up to ``length``: the nodes on the way down to the files notice.
 
     ``first`` is where the first of several writes ended. Zeroes do not make the file longer
     where they are to be detected and unmapped.
     """
-    unmapped = False
-    while True:
-        node = t.nodes[name]
-        driver = driver_of(node.driver)
-        unmapped = unmapped or (zeroes and node.detect_zeroes == "unmap")
-        alignment = driver.alignment(t, node)
-        length = -(-length // alignment) * alignment
-        if node.filename and not unmapped:
-            image = t.images[node.filename]
-            t.images[image.name] = attrs.evolve(image, length=max(image.length, length))
-        if node.size < length:
-            t.change(name, size=sectors(length))
-        primary = driver.primary(node)
-        if primary is None:
-            return
-        reached = driver.grow(t, node, length, first or length)
-        if reached != length:
-            # What is preallocated is written for good, whatever was to become of the zeroes.
-            length, first, zeroes, unmapped = reached, None, False, False
-        name = primary.child
+    _grow(t, name, length, first, zeroes=zeroes, unmapped=False)
+
+
+def _grow(
+    t: Transition, name: str, length: int, first: int | None, *, zeroes: bool, unmapped: bool
+) -> None:
+    node = t.nodes[name]
+    driver = driver_of(node.driver)
+    unmapped = unmapped or (zeroes and node.detect_zeroes == "unmap")
+    alignment = driver.alignment(t, node)
+    length = -(-length // alignment) * alignment
+    if node.filename and not unmapped:
+        image = t.images[node.filename]
+        t.images[image.name] = attrs.evolve(image, length=max(image.length, length))
+    if node.size < length:
+        t.change(name, size=sectors(length))
+    reached = driver.grow(t, node, length, first or length) if node.children else length
+    if reached != length:
+        # What is preallocated is written for good, whatever was to become of the zeroes.
+        length, first, zeroes, unmapped = reached, None, False, False
+    for child in driver.written(node):
+        _grow(t, child, length, first, zeroes=zeroes, unmapped=unmapped)
 
 
 def cut(t: Transition, name: str, length: int) -> None:

@@ -250,6 +250,11 @@ class Driver(ABC):
                 return link
         return None
 
+    def written(self, node: Node) -> list[str]:
+        """The children to which goes what is written."""
+        primary = self.primary(node)
+        return [] if primary is None else [primary.child]
+
     asks_below = False
     """Whether what the node does not know of its clusters is asked of its file."""
 

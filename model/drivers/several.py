@@ -132,6 +132,10 @@ class Quorum(Driver):
         """No child is more than the others."""
         return None
 
+    def written(self, node: Node) -> list[str]:
+        """All of them are kept equal."""
+        return [link.child for link in node.children]
+
 
 class Blkverify(Filter):
     """Compares a test image with a raw one."""
@@ -141,6 +145,10 @@ class Blkverify(Filter):
     makes_filename = True
     child_name = "raw"
     kinds = {"x-raw": "string", "x-image": "string"}
+
+    def written(self, node: Node) -> list[str]:
+        """Both images."""
+        return [link.child for link in node.children]
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The raw image, then the one under test; the length is the latter's."""
