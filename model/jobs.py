@@ -139,8 +139,9 @@ ERROR_STOPS = effect(
 
 ENDLESS = hazard(
     "hazard.job-endless",
-    "The top of a commit job is a filter that did not notice that its image became shorter; or the "
-    "image that a job writes to has become shorter, and errors are to be ignored.",
+    "The top of a commit job is a filter that is longer than its image: one that did not notice "
+    "that this became shorter, or a blkverify node, which is as long as the image under test; or "
+    "the image that a job writes to has become shorter, and errors are to be ignored.",
     source="7.2 asks for ever what lies behind the end of the image, and learns of no bytes; or "
     "tries for ever to write there",
 )

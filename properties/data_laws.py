@@ -14,6 +14,7 @@ from model.graph import Transition
 from model.images import ImageError
 from model.lengths import content
 from model.rules import Evaluation
+from model.state import Use
 from properties.claims import living
 from properties.job_laws import verb_of
 from properties.laws import accepted
@@ -263,8 +264,21 @@ def everything(job: Job) -> bool:
     )
 
 
+def _others_may_write(state: BlockState, reader: Reader, body: mirror.Mirror) -> bool:
+    """Whether a guest could write to a mirror's target but through the mirror."""
+    source = [node.name for node in reader.below(body.filter)]
+    return any(
+        key[0] not in source and not state.nodes[key[0]].read_only
+        for key in state.nodes[body.target].parents
+        if not isinstance(key, Use)
+    )
+
+
 def ready_mirrors_are_equal(state: BlockState) -> str | None:
-    """A mirror of everything that is ready has the same bytes on both sides."""
+    """A mirror of everything that is ready has the same bytes on both sides.
+
+    Unless the target became shorter, so that the next write fails, or somebody else writes to it.
+    """
     for job in living(state):
         body = job.body
         if job.status != "ready" or not isinstance(body, mirror.Mirror):
@@ -274,6 +288,8 @@ def ready_mirrors_are_equal(state: BlockState) -> str | None:
             continue
         one, other = reader.runs(body.filter), reader.runs(body.target)
         end = reader.length(body.filter)
+        if end > reader.length(body.target) or _others_may_write(state, reader, body):
+            continue
         if one is not None and other is not None and _cut(one, 0, end) != _cut(other, 0, end):
             return f"job {job.id!r} is ready and its images differ"
     return None

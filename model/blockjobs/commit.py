@@ -350,8 +350,9 @@ class Commit(JobKind):
             start, limit = body.offset, body.offset + CHUNK
             end, copies = allocated_above(t, body.top, body.overlay, start, limit)
             if end == start:
+                # Behind the end of the image there is nothing to copy, as for a stream job.
                 t.ev.meet(ENDLESS)
-                return Rest.SLEEPING
+                end = length
             if copies and end > t.length(body.base):
                 if body.on_error == "ignore":
                     t.ev.meet(ENDLESS)
