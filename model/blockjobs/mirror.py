@@ -109,9 +109,10 @@ COMPLETED_TWICE = hazard(
 )
 SHRUNK = hazard(
     "hazard.job-beyond-end",
-    "A job works on a filter that did not notice that its node became shorter.",
-    source="7.2 ends with an assertion, in mirror_dirty_init or in bdrv_co_write_req_prepare, and "
-    "a backup of what lies on top never ends",
+    "A job works on a filter that did not notice that its node became shorter, or its source "
+    "became longer before it began.",
+    source="7.2 ends with an assertion, in mirror_dirty_init, hbitmap_set or "
+    "bdrv_co_write_req_prepare, and a backup of what lies on top never ends",
 )
 SIZES = "Source and target image have different sizes"
 """The error of a mirror whose source and target are not equally long."""
@@ -161,6 +162,7 @@ class Mirror:
     ``blocking``: writes go to both sides at once. ``begun`` and ``over``: how far the job has come.
     ``aligned`` are chunks that may be copied without the rest of their cluster, None if all may.
     ``on_error`` is what a client wants to be done where the target cannot be written to.
+    ``length`` is how long the source was when the job was made.
     """
 
     filter: str
@@ -178,6 +180,7 @@ class Mirror:
     over: bool = False
     aligned: bitmaps.Ranges | None = None
     on_error: str = "report"
+    length: int = 0
 
 
 @attrs.frozen
@@ -348,6 +351,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         plan.nothing,
         plan.blocking,
         on_error=plan.on_error,
+        length=t.length(plan.source),
     )
     jobs.change(t, job.id, body=body)
     return job.id
@@ -468,6 +472,8 @@ def _begin(t: Transition, job: Job) -> bool:
     source = t.primary_child(body.filter)
     check_known(t, source)
     length, target_length = t.length(source), t.length(body.target)
+    if length > body.length:
+        t.ev.meet(SHRUNK)
     if body.base == body.target:
         if length > target_length and not _grow(t, job, length):
             return False
