@@ -38,8 +38,9 @@ REMEMBERED = effect(
 RACE = hazard(
     "hazard.copies-race",
     "A job has copied several pieces at once, and which came first shows: the image that they go "
-    "to has holes or gets some, is made smaller, or lies above a preallocate filter; or several "
-    "are read at once from a quorum whose children do not agree.",
+    "to has holes or gets some, is made smaller, or lies above a preallocate filter; or a slow job "
+    "stops where they lie apart; or several are read at once from a quorum whose children do not "
+    "agree.",
     source="our own: which piece arrives first is a matter of luck",
 )
 

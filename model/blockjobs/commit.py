@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends, jobs
-from model.block_status import allocated_above
+from model.block_status import RACE, allocated_above
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
+from model.blockjobs.racing import scattered
 from model.chains import (
     append,
     base_of,
@@ -362,6 +363,8 @@ class Commit(JobKind):
             body = _note(t, job_id, offset=end)
             job = change(t, job_id, current=job.current + end - start)
             if copies and end < length and sleeps(job.speed, end - start):
+                if scattered(t, body.top):
+                    t.ev.meet(RACE)
                 return Rest.SLEEPING
         return Rest.DONE
 

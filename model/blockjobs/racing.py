@@ -50,8 +50,7 @@ class Race:
         self._preallocates = any(node.driver == "preallocate" for node in nodes)
         self._detects = any(node.detect_zeroes != "off" for node in nodes)
         # How the source is split into requests depends on where its data lie.
-        known = _images(t, list(_below(t, source, backing=True)))
-        self._guess = any(t.images[name].scattered for name in known)
+        self._guess = scattered(t, source)
         self._free = self._holes_now()
         self._events = len(t.events)
         self._sizes: list[int] = []
@@ -98,6 +97,12 @@ class Race:
         if several:
             for name in self._images:
                 t.images[name] = attrs.evolve(t.images[name], scattered=True)
+
+
+def scattered(t: Transition, source: str) -> bool:
+    """Whether it is luck how a node's data lie in its images, and so how they are split."""
+    known = _images(t, list(_below(t, source, backing=True)))
+    return any(t.images[name].scattered for name in known)
 
 
 def _below(t: Transition, name: str, *, backing: bool) -> Iterator[Node]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends, guest, jobs
-from model.block_status import ALLOCATED, allocated_above, status
+from model.block_status import ALLOCATED, RACE, allocated_above, status
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
+from model.blockjobs.racing import scattered
 from model.chains import (
     backing_of,
     by_filename,
@@ -298,6 +299,8 @@ class Stream(JobKind):
             body = attrs.evolve(body, offset=end)
             job = change(t, job_id, current=job.current + end - start, body=body)
             if copies and end < length and sleeps(job.speed, end - start):
+                if scattered(t, body.target):
+                    t.ev.meet(RACE)
                 return Rest.SLEEPING
         return Rest.DONE
 
