@@ -83,21 +83,16 @@ class StorageDaemon:
         """
         self.build = build
         self.greeting: dict[str, object] = {}
-        try:
-            self.directory = Path(tempfile.mkdtemp(prefix="reopencheck-", dir=parent))
-        except OSError as error:
-            raise TargetError(
-                f"cannot make a scratch directory in {parent or tempfile.gettempdir()}: "
-                f"{error.strerror or error}"
-            ) from error
         self._guard: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._stderr_mark = 0
         ours, theirs = socket.socketpair()
         self.connection = Connection(ours)
+        self.directory = Path()
         try:
             with theirs:
+                self.directory = _scratch(parent)
                 self._start(theirs, arguments)
             self.nbd = OwnServer(f"reopencheck-{self.pid}")
             self._negotiate(out_of_band=out_of_band)
@@ -169,7 +164,8 @@ class StorageDaemon:
         """End the process and remove the scratch directory; may be called again."""
         self.kill()
         self.connection.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
         if self._guard is not None:
             # Last, so that there is no moment in which nobody would clean up.
             _end(self._guard)
@@ -237,6 +233,17 @@ class StorageDaemon:
         (line, *_) = self.connection.receive(_START_WITHIN)
         message: dict[str, dict[str, object]] = msgspec.json.decode(line)
         return message
+
+
+def _scratch(parent: str | os.PathLike[str] | None) -> Path:
+    """Make a new directory below `parent`. Raises TargetError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="reopencheck-", dir=parent))
+    except OSError as error:
+        raise TargetError(
+            f"cannot make a scratch directory in {parent or tempfile.gettempdir()}: "
+            f"{error.strerror or error}"
+        ) from error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
