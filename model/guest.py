@@ -520,7 +520,10 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
     for index in touched:
         first, last = _cluster(t, node, index)
         if not _clip(extents, first, last) and t.ev.holds(REST_COPIED):
-            below = _qcow2_pieces(t, node, first, last)
+            rest = [(first, max(first, start)), (min(end, last), last)]
+            if all(s < e for s, e in rest) and end - start <= _MERGED:
+                rest = [(first, last)]
+            below = [piece for s, e in rest for piece in _qcow2_pieces(t, node, s, e)]
             extents = overlay(extents, first, last, 0)
             for s, e, v in below:
                 extents = overlay(extents, s, e, v)
