@@ -656,6 +656,9 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
     end = min(end, t.length(name))
     while start < end:
         reached, flags = status(t, name, start, end, exact=False)
+        if reached == start:
+            # The last sector of the node lies behind the end of its file in part.
+            return
         _copy_up(t, name, start, reached)
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
