@@ -82,7 +82,7 @@ def written_top(scene: Scene) -> Command | None:
             node_name=middle.name,
             writable=True,
         )
-    return _tower(scene, null(4 * _SIZE))
+    return _tower(scene, null(_GROWN))
 
 
 def replaced_child(scene: Scene) -> Command | None:
@@ -199,7 +199,15 @@ def over_a_filter(scene: Scene) -> Command | None:
         if layers:
             bottom = scene.choose.one_of(layers)
             return add(scene, driver="copy-on-read", file=name, bottom=bottom, read_only=True)
-    return None
+    sources = [node for node in scene.nodes if idle(node) and node.driver == "qcow2"]
+    if not sources:
+        return _idle_image(scene)
+    source, size = sources[0].name, scene.length(sources[0].name)
+    target = null_node(scene, size)
+    if target is None:
+        return add(scene, **null(size))
+    nodes = {"device": source, "target": target, "filter-node-name": scene.fresh_id("f")}
+    return do("blockdev-mirror", job_id=scene.fresh_id("j"), sync="none", **nodes)
 
 
 def read_only_source(scene: Scene) -> Command | None:
@@ -246,7 +254,7 @@ def job_on_a_filter(scene: Scene) -> Command | None:
                 filter_node_name=scene.fresh_id("f"),
                 auto_finalize=False,
             )
-    return None
+    return _tower(scene, null(_GROWN))
 
 
 def nothing_but_a_filter(scene: Scene) -> Command | None:
@@ -292,7 +300,7 @@ def shortened_base(scene: Scene) -> Command | None:
                 on_error=scene.choose.one_of(("report", "stop", "enospc")),
                 speed=1,
             )
-    window = {"driver": "raw", "node-name": scene.fresh_name(), "file": null(4 * _SIZE)}
+    window = {"driver": "raw", "node-name": scene.fresh_name(), "file": null(_GROWN)}
     return _tower(scene, window)
 
 

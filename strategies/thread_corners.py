@@ -25,7 +25,7 @@ def _missing(scene: Scene) -> Command | None:
     return server_start() if scene.state.nbd_server is None else None
 
 
-def _go(scene: Scene, name: str, *, home: bool) -> Command:
+def _go(scene: Scene, name: str, *, home: bool = False) -> Command:
     thread = None if home else scene.iothreads()[0]
     return do("x-blockdev-set-iothread", node_name=name, iothread=thread, force=True)
 
@@ -65,15 +65,16 @@ def gone_home(scene: Scene) -> Command | None:
     if there is not None:
         return there
     for export in scene.state.exports.values():
-        return do("block-export-del", id=export.id)
-    nodes = [node for node in scene.nodes if idle(node)]
-    moved = [node for node in nodes if node.context] or nodes
-    if not moved:
+        if len(scene.nodes) > 1:
+            return do("block-export-del", id=export.id)
         return add(scene, **null())
-    node = scene.choose.one_of(moved)
-    if node.context or scene.choose.chance(30):
-        return _export(scene, node.name, kept=scene.choose.chance(50))
-    return _go(scene, node.name, home=False)
+    nodes = [node for node in scene.nodes if idle(node)]
+    if not nodes:
+        return add(scene, **null())
+    node = next((node for node in nodes if node.context), nodes[0])
+    if len(nodes) > 1 and scene.choose.chance(70):
+        return _export(scene, node.name, kept=True)
+    return _export(scene, node.name, kept=False) if node.context else _go(scene, node.name)
 
 
 def joined(scene: Scene) -> Command | None:
@@ -88,7 +89,7 @@ def joined(scene: Scene) -> Command | None:
     if overlay is None:
         return _overlay(scene, read_only=False)
     if not overlay.context:
-        return _go(scene, overlay.name, home=False)
+        return _go(scene, overlay.name)
     others = [x for x in scene.nodes if idle(x) and x is not overlay and not x.context]
     if not others:
         return add(scene, **null())
@@ -109,9 +110,7 @@ def parted_again(scene: Scene) -> Command | None:
     node = written[0]
     overlays = [x for x in scene.nodes if is_overlay(x) and x.read_only and x is not node]
     if not overlays:
-        return (
-            _overlay(scene, read_only=True) if node.context else _go(scene, node.name, home=False)
-        )
+        return _overlay(scene, read_only=True) if node.context else _go(scene, node.name)
     if node.context != overlays[0].context and scene.choose.chance(75):
         return do("blockdev-snapshot", node=node.name, overlay=overlays[0].name)
     return _export(scene, node.name, kept=True)
