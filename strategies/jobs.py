@@ -246,7 +246,7 @@ def any_verb(scene: Scene) -> Command:
 
 
 def verb(name: str) -> Callable[[Scene], Command]:
-    """The builder of one verb, for a job whose state takes it if there is one."""
+    """The builder of one verb, for a job whose state takes it."""
 
     def build(scene: Scene) -> Command:
         jobs = [job for job in scene.jobs() if name in TAKES.get(job.status, ())]

@@ -587,7 +587,7 @@ class ReopenMachine(RuleBasedStateMachine):
         """job-cancel or block-job-cancel."""
         self.perform(command)
 
-    @precondition(_has_jobs)
+    @precondition(_takes("pause"))
     @rule(command=_command("job_pause"))
     def job_pause(self, command: Command) -> None:
         """job-pause or block-job-pause."""
