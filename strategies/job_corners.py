@@ -338,40 +338,33 @@ def overwritten_source(scene: Scene) -> Command | None:
     return do("blockdev-backup", job_id=scene.fresh_id("j"), sync="none", **nodes)
 
 
-def _last_data(scene: Scene) -> Command | None:
-    """A raw node that begins where the last data of an image do, if these are many."""
-    raw = [x for x in scene.images if x.format == "raw" and not scene.is_open(x)]
-    starts = [(x.name, s) for x in raw for s, e, v in x.extents[-1:] if v and e - s > _CLUSTER]
-    if not starts:
-        return None
-    name, start = scene.choose.one_of(starts)
-    return add(scene, driver="raw", file={"driver": "file", "filename": name}, offset=start)
-
-
-def _idle_image(scene: Scene) -> Command | None:
-    """A qcow2 image that nobody has opened yet."""
-    images = [x for x in scene.images if x.format == "qcow2" and not scene.is_open(x)]
+def _idle_image(scene: Scene, kind: str = "qcow2") -> Command | None:
+    """An image of more than a cluster that nobody has opened yet."""
+    free = [x for x in scene.images if x.format == kind and not scene.is_open(x)]
+    images = [image for image in free if image.size > _CLUSTER]
     if not images:
         return None
     file = {"driver": "file", "filename": scene.choose.one_of(images).name}
-    return add(scene, driver="qcow2", file=file, backing=None)
+    backing = {"backing": None} if kind == "qcow2" else {}
+    return add(scene, driver=kind, file=file, **backing)
 
 
 def cut_and_grown(scene: Scene) -> Command | None:
     """A file that had data where it is cut off and grows again, copied twice by a backup."""
-    raw = [x for x in scene.nodes if x.driver == "raw" and idle(x) and scene.image_of(x)]
+    raw = [x for x in scene.nodes if x.driver == "raw" and idle(x) and not x.read_only]
+    images = [(x.name, image) for x in raw if (image := scene.image_of(x)) is not None]
     tops = [x for x in scene.nodes if x.driver == "qcow2" and idle(x) and not x.read_only]
-    if not raw:
-        return _last_data(scene)
-    if not tops:
-        return _idle_image(scene)
-    source, target = raw[0].name, tops[0].name
+    if not images or not tops:
+        return _idle_image(scene, "qcow2" if images else "raw")
+    (source, image), target = images[0], tops[0].name
     if scene.length(target) != _GROWN:
         return do("block_resize", node_name=target, size=_GROWN)
     size = scene.length(source)
     if size == _SECTOR:
         return do("block_resize", node_name=source, size=_GROWN)
     if size != _GROWN:
+        if [(start, end) for start, end, _ in image.extents] != [(0, size)]:
+            return do(WRITE, node=source, offset=0, length=size, pattern=1)
         null_target = null_node(scene, size)
         if null_target is None:
             return add(scene, **null(size))
