@@ -149,10 +149,14 @@ def read_only_nodes_have_no_writers(state: BlockState) -> str | None:
 
 
 def every_node_is_held(state: BlockState) -> str | None:
-    """A node is owned by the monitor, or somebody's child, or the bottom of a copy-on-read."""
-    bottoms = [bottom(node) for node in state.nodes.values()]
+    """A node is owned by the monitor, or somebody's child, or the bottom of a copy-on-read.
+
+    A job that was told to end holds on to the node that it will replace.
+    """
+    held = {bottom(node) for node in state.nodes.values()}
+    held |= {job.replacing for job in state.jobs.values()}
     for node in state.nodes.values():
-        if not (node.monitor_owned or node.parents or node.name in bottoms):
+        if not (node.monitor_owned or node.parents or node.name in held):
             return f"nothing refers to {node.name!r}"
     return None
 

@@ -65,11 +65,16 @@ def exports_and_users_agree(state: BlockState) -> str | None:
 
 
 def jobs_are_at_rest(state: BlockState) -> str | None:
-    """Between two commands a job is where it stays by itself, and paused if it was told to."""
+    """Between two commands a job is where it stays by itself, and paused if it was told to.
+
+    It also pauses as long as another one has drained a node below it, between work and end.
+    """
+    draining = any(job.status == "pending" for job in state.jobs.values())
     for job in state.jobs.values():
         if job.status not in _RESTING:
             return f"job {job.id!r} is {job.status}"
-        if job.status in _LIVING - {"pending"} and job.paused != (job.status in _PAUSED):
+        rests = job.status in _PAUSED
+        if job.status in _LIVING - {"pending"} and job.paused != rests and not (rests and draining):
             return f"job {job.id!r} is {job.status}, and paused is {job.paused}"
         if job.current > job.total or job.current < 0:
             return f"job {job.id!r} has done {job.current} of {job.total} bytes"

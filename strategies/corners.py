@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import RawState
+from strategies.changing import is_overlay
 from strategies.scene import generated
 
 if TYPE_CHECKING:
@@ -171,6 +172,27 @@ def stuck_preallocation(scene: Scene) -> Command | None:
     return _add(scene, driver="qcow2", file=below, backing=None)
 
 
+def put_back(scene: Scene) -> Command | None:
+    """A quorum that is written to: an overlay that is read-only cannot take its older child."""
+    quorums = [node for node in scene.nodes if node.driver == "quorum" and node.parents]
+    older = [node.children[-1].child for node in quorums if len(node.children) > 1]
+    named = [name for name in older if not generated(name)]
+    if not named:
+        zeroes = {"driver": "null-co", "read-zeroes": True}
+        children = [{**zeroes, "node-name": scene.fresh_name()}, zeroes]
+        quorum = {"driver": "quorum", "node-name": scene.fresh_name(), "children": children}
+        below = {**quorum, "vote-threshold": 1}
+        return _add(scene, driver="blkdebug", image=below, take_child_perms=["write"])
+    for overlay in scene.nodes:
+        if is_overlay(overlay) and overlay.read_only:
+            nodes = {"node": named[0], "overlay": overlay.name}
+            return {"execute": "blockdev-snapshot", "arguments": nodes}
+    image = _qcow2_image(scene)
+    if image is None:
+        return None
+    return _add(scene, driver="qcow2", file=_file(image), backing=None, read_only=True)
+
+
 def outvoted(scene: Scene) -> Command | None:
     """A quorum in which one child has other data than the rest."""
     images = [image for image in scene.images if image.format == "raw" and image.extents]
@@ -190,6 +212,7 @@ CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     far_window,
     frozen_twice,
     outvoted,
+    put_back,
     forgotten_access,
     forgotten_access,
     forgotten_access,

@@ -23,23 +23,29 @@ _THREE = 3
 _SIZE = 1 << 20
 _SECTOR = 512
 _CLUSTER = 65536
+_GROWN = 4 * _SIZE
+_CHUNK = 8 * _CLUSTER
+"""What a job that is limited to a rate copies before it sleeps."""
 
 
-def _add(scene: Scene, **options: Any) -> Command:
+def add(scene: Scene, **options: Any) -> Command:
+    """blockdev-add of a node with a new name."""
     arguments = {key.replace("_", "-"): value for key, value in options.items()}
     return {"execute": "blockdev-add", "arguments": {"node-name": scene.fresh_name(), **arguments}}
 
 
-def _do(command: str, **arguments: Any) -> Command:
+def do(command: str, **arguments: Any) -> Command:
+    """A command, its arguments spelled as in Python."""
     plain = {key.replace("_", "-"): value for key, value in arguments.items()}
     return {"execute": command, "arguments": plain}
 
 
-def _null(size: int = _SIZE) -> dict[str, Any]:
+def null(size: int = _SIZE) -> dict[str, Any]:
+    """The options of a node that reads as zeroes."""
     return {"driver": "null-co", "read-zeroes": True, "size": size}
 
 
-def _null_node(scene: Scene, size: int) -> str | None:
+def null_node(scene: Scene, size: int) -> str | None:
     """An idle null node of a length, which takes whatever is copied to it."""
     found = (x for x in scene.nodes if idle(x) and not x.read_only and x.driver == "null-co")
     return next((node.name for node in found if scene.length(node.name) == size), None)
@@ -56,7 +62,7 @@ def written_top(scene: Scene) -> Command | None:
         users = [key for key in middle.parents if key[0] in exported]
         if users:
             name = scene.fresh_id("j")
-            return _do(
+            return do(
                 "block-commit",
                 job_id=name,
                 device=node.name,
@@ -68,15 +74,15 @@ def written_top(scene: Scene) -> Command | None:
             return server_start()
         if middle.read_only:
             options = {**described(scene, middle, inline=0), "read-only": False}
-            return _do("blockdev-reopen", options=[options])
-        return _do(
+            return do("blockdev-reopen", options=[options])
+        return do(
             "block-export-add",
             type="nbd",
             id=scene.fresh_id("e"),
             node_name=middle.name,
             writable=True,
         )
-    return None
+    return _tower(scene, null(_GROWN))
 
 
 def replaced_child(scene: Scene) -> Command | None:
@@ -92,10 +98,10 @@ def replaced_child(scene: Scene) -> Command | None:
         found = [child for child in children if describable(child)]
         if found:
             return _mirror(scene, node, scene.choose.one_of(found))
-    null = {**_null(), "node-name": "q0"}
     if "q0" in scene.state.nodes:
         return None
-    return _add(scene, driver="quorum", vote_threshold=1, children=[null, _null()])
+    members = [{**null(), "node-name": "q0"}, null()]
+    return add(scene, driver="quorum", vote_threshold=1, children=members)
 
 
 def _without_replaced(scene: Scene, job: Job, replaced: str) -> Command:
@@ -103,31 +109,31 @@ def _without_replaced(scene: Scene, job: Job, replaced: str) -> Command:
     if job.status == "standby":
         # Told to end, it waits for being resumed; what it is to replace is busy meanwhile.
         if job.replacing is None:
-            return _do("job-complete", id=job.id)
-        return _do("block-stream", job_id=scene.fresh_id("j"), device=replaced)
+            return do("job-complete", id=job.id)
+        return do("block-stream", job_id=scene.fresh_id("j"), device=replaced)
     node = scene.state.nodes.get(replaced)
     if node is None:
-        return _do("job-complete", id=job.id)
+        return do("job-complete", id=job.id)
     if scene.choose.chance(40):
-        return _do("job-pause", id=job.id)
+        return do("job-pause", id=job.id)
     parents = [key for key in node.parents if key[0] in scene.names()]
     if parents:
-        return _do("x-blockdev-change", parent=parents[0][0], child=parents[0][1])
-    return _do("blockdev-del", node_name=replaced)
+        return do("x-blockdev-change", parent=parents[0][0], child=parents[0][1])
+    return do("blockdev-del", node_name=replaced)
 
 
 def filtered_target(scene: Scene) -> Command | None:
     """A mirror to a filter that stands above a part of the source's own chain."""
     sources = [x for x in scene.nodes if idle(x) and len(scene.layers(x.name)) > 1]
     if not sources:
-        return None
+        return _tower(scene, null(), read_only=False)
     source = scene.choose.one_of(sources)
     below = scene.layers(source.name)[1].name
     for node in scene.nodes:
         if node.driver == "copy-on-read" and idle(node) and below in scene.below(node.name):
             nodes = {"device": source.name, "target": node.name, "sync": "top"}
-            return _do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
-    return _add(scene, driver="copy-on-read", file=below, read_only=True)
+            return do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
+    return add(scene, driver="copy-on-read", file=below, read_only=True)
 
 
 def _mirror(scene: Scene, source: Node, replaced: Node) -> Command:
@@ -141,10 +147,10 @@ def _mirror(scene: Scene, source: Node, replaced: Node) -> Command:
         and scene.length(node.name) == scene.length(source.name)
     ]
     if not targets:
-        return _add(scene, **_null(scene.length(source.name)))
+        return add(scene, **null(scene.length(source.name)))
     if replaced.driver == "qcow2" and not replaced.read_only and scene.choose.chance(50):
-        return _do("block_resize", node_name=replaced.name, size=4 << 20)
-    return _do(
+        return do("block_resize", node_name=replaced.name, size=4 << 20)
+    return do(
         "blockdev-mirror",
         job_id=scene.fresh_id("j"),
         device=source.name,
@@ -163,14 +169,14 @@ def stale_length(scene: Scene) -> Command | None:
             continue
         size = scene.length(node.name)
         if scene.length(child.name) == size:
-            return _do("block_resize", node_name=child.name, size=size + _SIZE)
-        target = _null_node(scene, size)
+            return do("block_resize", node_name=child.name, size=size + _SIZE)
+        target = null_node(scene, size)
         if target is None:
-            return _add(scene, **_null(size))
+            return add(scene, **null(size))
         nodes = {"device": node.name, "target": target, "replaces": child.name}
-        return _do("blockdev-mirror", job_id=scene.fresh_id("j"), sync="full", **nodes)
+        return do("blockdev-mirror", job_id=scene.fresh_id("j"), sync="full", **nodes)
     bases = [x.name for x in scene.nodes if x.driver == "qcow2" and idle(x) and not x.read_only]
-    return _add(scene, driver="blkdebug", image=scene.choose.one_of(bases)) if bases else None
+    return add(scene, driver="blkdebug", image=scene.choose.one_of(bases)) if bases else None
 
 
 def copy_before_write(scene: Scene) -> Command | None:
@@ -179,10 +185,10 @@ def copy_before_write(scene: Scene) -> Command | None:
     if not sources:
         return None
     source = scene.choose.one_of(sources)
-    options: dict[str, Any] = {"file": source.name, "target": _null(scene.length(source.name))}
+    options: dict[str, Any] = {"file": source.name, "target": null(scene.length(source.name))}
     if scene.choose.chance(60):
         options["bitmap"] = {"node": scene.choose.one_of(("missing", source.name)), "name": "b0"}
-    return _add(scene, driver="copy-before-write", **options)
+    return add(scene, driver="copy-before-write", **options)
 
 
 def over_a_filter(scene: Scene) -> Command | None:
@@ -192,15 +198,23 @@ def over_a_filter(scene: Scene) -> Command | None:
         layers = [node.name for node in scene.layers(name)]
         if layers:
             bottom = scene.choose.one_of(layers)
-            return _add(scene, driver="copy-on-read", file=name, bottom=bottom, read_only=True)
-    return None
+            return add(scene, driver="copy-on-read", file=name, bottom=bottom, read_only=True)
+    sources = [node for node in scene.nodes if idle(node) and node.driver == "qcow2"]
+    if not sources:
+        return _idle_image(scene)
+    source, size = sources[0].name, scene.length(sources[0].name)
+    target = null_node(scene, size)
+    if target is None:
+        return add(scene, **null(size))
+    nodes = {"device": source, "target": target, "filter-node-name": scene.fresh_id("f")}
+    return do("blockdev-mirror", job_id=scene.fresh_id("j"), sync="none", **nodes)
 
 
 def read_only_source(scene: Scene) -> Command | None:
     """A mirror of a node that is read-only, which its target then becomes, too."""
     for job in scene.jobs():
         if job.status == "ready" and job.type == "mirror":
-            return _do("job-complete", id=job.id)
+            return do("job-complete", id=job.id)
     sources = [
         node for node in scene.nodes if idle(node) and node.read_only and node.driver == "qcow2"
     ]
@@ -208,11 +222,11 @@ def read_only_source(scene: Scene) -> Command | None:
         return None
     source = scene.choose.one_of(sources)
     size = scene.length(source.name)
-    target = _null_node(scene, size)
+    target = null_node(scene, size)
     if target is None:
-        return _add(scene, **_null(size))
+        return add(scene, **null(size))
     nodes = {"device": source.name, "target": target, "sync": "full"}
-    return _do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
+    return do("blockdev-mirror", job_id=scene.fresh_id("j"), **nodes)
 
 
 def job_on_a_filter(scene: Scene) -> Command | None:
@@ -222,17 +236,17 @@ def job_on_a_filter(scene: Scene) -> Command | None:
         if job.status != "pending" or job.type != "commit" or top is None or top.implicit:
             continue
         if any(key[0].startswith("job:") for key in top.parents):
-            return _do("job-finalize", id=job.id)
+            return do("job-finalize", id=job.id)
         size = scene.length(top.name)
-        target = _null_node(scene, size)
+        target = null_node(scene, size)
         if target is None:
-            return _add(scene, **_null(size))
+            return add(scene, **null(size))
         nodes = {"device": top.name, "target": target, "sync": "none"}
-        return _do("blockdev-backup", job_id=scene.fresh_id("j"), **nodes)
+        return do("blockdev-backup", job_id=scene.fresh_id("j"), **nodes)
     for node in scene.nodes:
         layers = scene.layers(node.name)
         if idle(node) and len(layers) >= _THREE:
-            return _do(
+            return do(
                 "block-commit",
                 job_id=scene.fresh_id("j"),
                 device=node.name,
@@ -240,7 +254,7 @@ def job_on_a_filter(scene: Scene) -> Command | None:
                 filter_node_name=scene.fresh_id("f"),
                 auto_finalize=False,
             )
-    return None
+    return _tower(scene, null(_GROWN))
 
 
 def nothing_but_a_filter(scene: Scene) -> Command | None:
@@ -252,7 +266,7 @@ def nothing_but_a_filter(scene: Scene) -> Command | None:
         top, base = below
         if top.driver == "copy-on-read" and describable(top) and describable(base):
             nodes = {"device": node.name, "top-node": top.name, "base-node": base.name}
-            return _do("block-commit", job_id=scene.fresh_id("j"), **nodes)
+            return do("block-commit", job_id=scene.fresh_id("j"), **nodes)
     free = [x for x in scene.images if x.format == "qcow2" and not scene.is_open(x)]
     bases = [node.name for node in scene.nodes if node.driver == "qcow2" and idle(node)]
     if not free or not bases:
@@ -260,7 +274,7 @@ def nothing_but_a_filter(scene: Scene) -> Command | None:
     name, image = scene.fresh_name(), scene.choose.one_of(free)
     file = {"driver": "file", "filename": image.name}
     below_it = {"driver": "copy-on-read", "node-name": name, "file": scene.choose.one_of(bases)}
-    return _add(scene, driver="qcow2", file=file, backing=below_it)
+    return add(scene, driver="qcow2", file=file, backing=below_it)
 
 
 def shortened_base(scene: Scene) -> Command | None:
@@ -271,14 +285,14 @@ def shortened_base(scene: Scene) -> Command | None:
             continue
         if isinstance(base.private, RawState) and describable(base):
             if scene.length(base.name) <= _SECTOR:
-                return _do("job-resume", id=job.id)
+                return do("job-resume", id=job.id)
             options = {**described(scene, base, inline=0), "size": _SECTOR}
-            return _do("blockdev-reopen", options=[options])
+            return do("blockdev-reopen", options=[options])
     for node in scene.nodes:
         images = [each for each in scene.layers(node.name) if each.driver == "qcow2"]
         below = images[-1].link("backing") if images else None
         if idle(node) and len(images) > 1 and below is not None and not generated(below.child):
-            return _do(
+            return do(
                 "block-commit",
                 job_id=scene.fresh_id("j"),
                 device=node.name,
@@ -286,7 +300,79 @@ def shortened_base(scene: Scene) -> Command | None:
                 on_error=scene.choose.one_of(("report", "stop", "enospc")),
                 speed=1,
             )
-    return None
+    window = {"driver": "raw", "node-name": scene.fresh_name(), "file": null(_GROWN)}
+    return _tower(scene, window)
+
+
+def _tower(scene: Scene, base: dict[str, Any], *, read_only: bool = True) -> Command | None:
+    """Two images of which nobody has opened one yet, the lower with much data, over a base."""
+    free = [x for x in scene.images if x.format == "qcow2" and not scene.is_open(x)]
+    lower = [x for x in free if x.extents and x.extents[-1][1] > _CHUNK]
+    pairs = [(one, other) for one in free for other in lower if one is not other]
+    if not pairs:
+        return None
+    files = [
+        {"driver": "qcow2", "file": {"driver": "file", "filename": image.name}}
+        for image in scene.choose.one_of(pairs)
+    ]
+    middle = {**files[1], "node-name": scene.fresh_name(), "read-only": read_only}
+    return add(scene, **files[0], backing={**middle, "backing": base})
+
+
+def overwritten_source(scene: Scene) -> Command | None:
+    """A guest who writes where a backup has not been yet."""
+    for job in scene.jobs():
+        top = scene.state.nodes.get(getattr(job.body, "filter", None) or "")
+        if job.type == "backup" and job.status == "running" and top is not None:
+            where = {"offset": scene.choose.integer(0, 7) * _CLUSTER, "length": _CLUSTER}
+            pattern = scene.choose.integer(1, 255)
+            return do(WRITE, node=top.name, **where, pattern=pattern)
+    sources = [x for x in scene.nodes if idle(x) and not x.read_only and x.driver == "qcow2"]
+    if not sources:
+        return None
+    source = scene.choose.one_of(sources)
+    target = null_node(scene, scene.length(source.name))
+    if target is None:
+        return add(scene, **null(scene.length(source.name)))
+    nodes = {"device": source.name, "target": target, "filter-node-name": scene.fresh_id("f")}
+    return do("blockdev-backup", job_id=scene.fresh_id("j"), sync="none", **nodes)
+
+
+def _idle_image(scene: Scene, kind: str = "qcow2") -> Command | None:
+    """An image of more than a cluster that nobody has opened yet."""
+    free = [x for x in scene.images if x.format == kind and not scene.is_open(x)]
+    images = [image for image in free if image.size > _CLUSTER]
+    if not images:
+        return None
+    file = {"driver": "file", "filename": scene.choose.one_of(images).name}
+    backing = {"backing": None} if kind == "qcow2" else {}
+    return add(scene, driver=kind, file=file, **backing)
+
+
+def cut_and_grown(scene: Scene) -> Command | None:
+    """A file that had data where it is cut off and grows again, copied twice by a backup."""
+    raw = [x for x in scene.nodes if x.driver == "raw" and idle(x) and not x.read_only]
+    images = [(x.name, image) for x in raw if (image := scene.image_of(x)) is not None]
+    tops = [x for x in scene.nodes if x.driver == "qcow2" and idle(x) and not x.read_only]
+    if not images or not tops:
+        return _idle_image(scene, "qcow2" if images else "raw")
+    (source, image), target = images[0], tops[0].name
+    if scene.length(target) != _GROWN:
+        return do("block_resize", node_name=target, size=_GROWN)
+    size = scene.length(source)
+    if size == _SECTOR:
+        return do("block_resize", node_name=source, size=_GROWN)
+    if size != _GROWN:
+        if [(start, end) for start, end, _ in image.extents] != [(0, size)]:
+            return do(WRITE, node=source, offset=0, length=size, pattern=1)
+        null_target = null_node(scene, size)
+        if null_target is None:
+            return add(scene, **null(size))
+        if scene.choose.chance(25):
+            return do("block_resize", node_name=source, size=_SECTOR)
+        target = null_target
+    nodes = {"device": source, "target": target, "sync": "full"}
+    return do("blockdev-backup", job_id=scene.fresh_id("j"), **nodes)
 
 
 def shortened_target(scene: Scene) -> Command | None:
@@ -299,9 +385,9 @@ def shortened_target(scene: Scene) -> Command | None:
             continue
         if scene.length(target.name) <= _SECTOR:
             place = {"offset": _CLUSTER, "length": _SECTOR, "pattern": 1}
-            return _do(WRITE, node=job.body.filter, **place)
+            return do(WRITE, node=job.body.filter, **place)
         options = {**described(scene, target, inline=0), "size": _SECTOR}
-        return _do("blockdev-reopen", options=[options])
+        return do("blockdev-reopen", options=[options])
     sources = [
         node
         for node in scene.nodes
@@ -315,7 +401,7 @@ def shortened_target(scene: Scene) -> Command | None:
     size = scene.length(sources[0].name)
     for node in scene.nodes:
         if node.driver == "raw" and idle(node) and scene.length(node.name) == size:
-            return _do(
+            return do(
                 "blockdev-mirror",
                 job_id=scene.fresh_id("j"),
                 device=sources[0].name,
@@ -324,7 +410,7 @@ def shortened_target(scene: Scene) -> Command | None:
                 filter_node_name=scene.fresh_id("f"),
                 on_target_error=scene.choose.one_of(("report", "stop", "stop", "enospc")),
             )
-    return _add(scene, driver="raw", file=_null(size))
+    return add(scene, driver="raw", file=null(size))
 
 
 CHAIN_CORNERS = (written_top, shortened_base)
@@ -339,6 +425,10 @@ MIRROR_CORNERS = (
     filtered_target,
 )
 FILTER_CORNERS = (
+    overwritten_source,
+    cut_and_grown,
+    cut_and_grown,
+    cut_and_grown,
     over_a_filter,
     over_a_filter,
     copy_before_write,

@@ -20,7 +20,7 @@ from model import BlockState, Dialect, Monitor, Outcome, step
 from model.commands.driving import READ, WRITE, waits
 from model.state import IOThread
 from model.trace import Command, ImageSpec, Trace
-from strategies import corners, guests, job_corners
+from strategies import corners, guests, job_corners, thread_corners
 from strategies.changing import is_overlay
 from strategies.choosing import Chooser, DrawChooser, RandomChooser
 from strategies.commands import build, build_malformed
@@ -29,6 +29,7 @@ from strategies.images import choose_images
 from strategies.jobs import TAKES
 from strategies.mix import (
     DARING,
+    FIRST_CORNER,
     FIRST_JOB,
     FIRST_SERVER,
     MOST_EXPORTS,
@@ -36,7 +37,9 @@ from strategies.mix import (
     MOST_JOBS,
     MOST_NODES,
     MOST_OBJECTS,
+    NEAR_VALID,
     READ_AT_END,
+    WRONG_FIRST,
 )
 from strategies.scene import Scene, describable
 
@@ -73,6 +76,18 @@ _FIRST_JOBS: dict[str, tuple[str, ...]] = {
     "backup": ("add_tower", "add_chain", "add_chain"),
 }
 """What an example may begin with: a job, and what is to be there before."""
+_CORNERS = (
+    corners.put_back,
+    *job_corners.CHAIN_CORNERS,
+    *job_corners.MIRROR_CORNERS,
+    *job_corners.FILTER_CORNERS,
+    *thread_corners.THREAD_CORNERS,
+)
+"""The corners that an example may begin on the way to."""
+_WRONG = 200
+"""Surely wrong: where a builder chooses the command, too, half of that counts."""
+_STEPS = 10
+"""So many lead into any of them."""
 _SLEEPERS = ("commit", "stream")
 """The types of jobs that sleep where one knows: the others are never limited to a rate."""
 
@@ -107,14 +122,32 @@ def _daring(draw: st.DrawFn) -> bool:
 @st.composite
 def _first_commands(draw: st.DrawFn, machine: ReopenMachine) -> None:
     choose = machine.chooser(draw)
+    if choose.chance(FIRST_CORNER):
+        _into_a_corner(machine, choose)
+        return
     for _ in range(choose.integer(0, MOST_FIRST)):
-        machine.perform(build(Scene(machine.state, choose), choose.one_of(_FIRST)))
+        machine.begin(choose, choose.one_of(_FIRST), NEAR_VALID)
     if choose.chance(FIRST_SERVER):
         machine.perform(server_start())
+        for near_valid in (_WRONG, 0, _WRONG) if machine.named else ():
+            machine.begin(choose, "add_export", near_valid)
     if choose.chance(FIRST_JOB):
         job = choose.one_of(list(_FIRST_JOBS))
-        for kind in (*_FIRST_JOBS[job], job):
-            machine.perform(build(Scene(machine.state, choose), kind, near_valid=0))
+        for kind in _FIRST_JOBS[job]:
+            machine.begin(choose, kind, 0)
+        for near_valid in (*(_WRONG,) * WRONG_FIRST, 0):
+            machine.begin(choose, job, near_valid)
+
+
+def _into_a_corner(machine: ReopenMachine, choose: Chooser) -> None:
+    """Some steps from an empty graph, or from a chain where the first of them needs one."""
+    way = choose.one_of(_CORNERS)
+    for _ in range(_STEPS):
+        scene = Scene(machine.state, choose)
+        command = way(scene)
+        if not _has_some_room(machine) or (command is None and machine.state.nodes):
+            return
+        machine.perform(command or build(scene, "add_tower", near_valid=0))
 
 
 @st.composite
@@ -136,6 +169,7 @@ _WHOLE: dict[str, Callable[[Scene], Command]] = {
     "chain_corner": job_corners.any_of(*job_corners.CHAIN_CORNERS),
     "mirror_corner": job_corners.any_of(*job_corners.MIRROR_CORNERS),
     "filter_corner": job_corners.any_of(*job_corners.FILTER_CORNERS),
+    "thread_corner": job_corners.any_of(*thread_corners.THREAD_CORNERS),
     "malformed": build_malformed,
 }
 """What sends commands in which nothing else is made wrong."""
@@ -278,6 +312,10 @@ class ReopenMachine(RuleBasedStateMachine):
         # number and the command's place in it are mixed in.
         self.choices += 1
         return RandomChooser((draw(_SEEDS) ^ self.salt) * _SPREAD + self.choices)
+
+    def begin(self, choose: Chooser, kind: str, near_valid: int) -> None:
+        """One of the commands that an example begins with, wrong in ``near_valid`` of 100 cases."""
+        self.perform(build(Scene(self.state, choose), kind, near_valid=near_valid))
 
     def perform(self, command: Command) -> None:
         """Execute a command on the model and remember it, and wait for the jobs it sets going.
@@ -680,6 +718,12 @@ class ReopenMachine(RuleBasedStateMachine):
     @rule(command=_command("filter_corner"))
     def filter_corner(self, command: Command) -> None:
         """The next step into a corner of the filters of jobs."""
+        self.perform(command)
+
+    @precondition(_has_threads)
+    @rule(command=_command("thread_corner"))
+    def thread_corner(self, command: Command) -> None:
+        """The next step into a corner of iothreads."""
         self.perform(command)
 
     @rule(command=_command("malformed"))

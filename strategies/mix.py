@@ -54,7 +54,13 @@ MOST_EXPORTS: Final = 2
 """No rule adds an export beside so many."""
 
 FIRST_JOB: Final = 80
-"""Of the examples: they begin with a chain of backing files and a job on it."""
+"""Of the other examples: they begin with a chain of backing files and a job on it."""
+
+FIRST_CORNER: Final = 40
+"""Of the examples: they begin on the way into a corner, with nothing in their way."""
+
+WRONG_FIRST: Final = 4
+"""A job that an example begins with is told wrongly so many times before."""
 
 HELD_BACK: Final = 65
 """Of the jobs: a client says when they change the graph, so that they stay alive until then."""
@@ -75,4 +81,4 @@ FILLED: Final = 75
 """Of the images: something has been written to them."""
 
 FIRST_SERVER: Final = 40
-"""Of the examples: they begin with an NBD server, without which nothing can be exported."""
+"""Of the other examples: they begin with an NBD server, without which nothing can be exported."""

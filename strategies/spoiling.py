@@ -279,7 +279,14 @@ SPOILS: dict[str, tuple[Spoil, ...]] = {
         _child_and_node,
         _no_such_child,
     ),
-    "block_resize": (_wrong("node-name"), _bad_size, _device, _no_node, _any_node("node-name")),
+    "block_resize": (
+        _wrong("node-name"),
+        _bad_size,
+        _bad_size,
+        _device,
+        _no_node,
+        _any_node("node-name"),
+    ),
     "object-add": (
         _duplicate_id,
         _bad_id,

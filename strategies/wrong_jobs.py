@@ -302,6 +302,13 @@ def bitmap_sync(scene: Scene, arguments: Arguments) -> bool:
     return True
 
 
+def fixed_bitmap_mode(scene: Scene, arguments: Arguments) -> bool:
+    """An incremental backup whose bitmap is cleared in another way than always."""
+    arguments.update({"sync": "incremental", "bitmap": "b0"})
+    arguments["bitmap-mode"] = scene.choose.one_of(("never", "always"))
+    return True
+
+
 def mirror_by_bitmap(scene: Scene, arguments: Arguments) -> bool:
     """A mirror by a bitmap."""
     arguments["sync"] = scene.choose.one_of(("incremental", "bitmap"))
@@ -407,11 +414,16 @@ def long_name(scene: Scene, arguments: Arguments) -> bool:
     return True
 
 
-def unknown_bitmap(scene: Scene, arguments: Arguments) -> bool:
-    """A bitmap to export that does not exist, perhaps of a node that does not either."""
-    nodes = ["missing", scene.choose.one_of(["missing", *scene.names()])]
-    elsewhere = {"node": scene.choose.one_of(nodes), "name": "b0"}
-    arguments["bitmaps"] = [scene.choose.one_of(["b0", elsewhere])]
+def unknown_bitmap(_scene: Scene, arguments: Arguments) -> bool:
+    """A bitmap to export that does not exist."""
+    arguments["bitmaps"] = ["b0"]
+    return True
+
+
+def bitmap_elsewhere(scene: Scene, arguments: Arguments) -> bool:
+    """A bitmap to export that a node does not have, or of a node that does not exist."""
+    node = scene.choose.one_of(["missing", arguments["node-name"]])
+    arguments["bitmaps"] = [{"node": node, "name": "b0"}]
     return True
 
 
@@ -495,7 +507,7 @@ JOB_SPOILS: Final[dict[str, tuple[Spoil, ...]]] = {
         target_below,
         other_length,
         bitmap_sync,
-        bitmap_sync,
+        fixed_bitmap_mode,
         bitmap_of_its_own,
         compressed,
         *(bad_pace,) * 3,
@@ -510,6 +522,8 @@ JOB_SPOILS: Final[dict[str, tuple[Spoil, ...]]] = {
         export_name_taken,
         long_name,
         unknown_bitmap,
+        bitmap_elsewhere,
+        bitmap_elsewhere,
     ),
     "block-export-del": (unknown_export,),
     "nbd-server-start": (bad_address, no_credentials),

@@ -56,7 +56,8 @@ class Surroundings:
 
     ``paused`` are the jobs that the trace has paused. ``server`` is the path of the socket of a
     server that the trace has started, or None. Then ``own`` is the one to use, which goes on
-    running if the trace has none (``keep``).
+    running if the trace has none (``keep``). ``stuck`` are the jobs that were waited for once to go
+    on by themselves, in vain, and of which nothing was heard since.
     """
 
     statuses: dict[str, str]
@@ -64,6 +65,7 @@ class Surroundings:
     paused: frozenset[str] = frozenset()
     keep: bool = True
     server: str | None = None
+    stuck: set[str] = attrs.Factory(set)
 
 
 def is_own(command: Command) -> bool:
@@ -104,9 +106,17 @@ def settled(work: Work, command: Command, place: Surroundings) -> Work:
     """Carry out a command, and wait until no job is paused by a drain any more."""
     reply = yield from work
     paused = paused_by(command, place.paused) if "return" in reply else place.paused
-    with suppress(OutOfTimeError):
-        while any(s in _PAUSED and job not in paused for job, s in place.statuses.items()):
+
+    def drained() -> set[str]:
+        held = {job for job, status in place.statuses.items() if status in _PAUSED}
+        return held - paused - place.stuck
+
+    try:
+        while drained():
             yield None
+    except OutOfTimeError:
+        # It was no drain: such a job has met an error, or waits for another one.
+        place.stuck.update(drained())
     return reply
 
 

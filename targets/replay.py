@@ -125,6 +125,7 @@ class Exchange:
         self._repeated: dict[int, tuple[bytes, Json]] = {}
         self.statuses = dict(statuses or {})
         """The last status of each job that was heard of."""
+        self._stuck: set[str] = set()
         self._work: Work | None = None
         self._asked = 0
         names = {str(command.get("execute")) for command in commands}
@@ -255,7 +256,8 @@ class Exchange:
             elif name == "nbd-server-stop":
                 server = None
         path = None if server is None else str(self._daemon.directory / server)
-        return Surroundings(self.statuses, own, paused, not self._has_servers, path)
+        keep = not self._has_servers
+        return Surroundings(self.statuses, own, paused, keep, path, self._stuck)
 
     def _make_way(self) -> None:
         """End our own NBD server for commands that have to do with one."""
@@ -350,6 +352,7 @@ class Exchange:
             self._steps[self._answered].events.append(message)
         if message["event"] == "JOB_STATUS_CHANGE":
             self.statuses[data["id"]] = data["status"]
+            self._stuck.discard(data["id"])
         self._work_on(message)
 
     def _advance(self) -> None:

@@ -15,6 +15,7 @@ from model.trace import ImageSpec, Trace
 from targets.binaries import find_daemon, find_qemu_img
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.daemon import Death, OwnServer, StorageDaemon
+from targets.driving import OutOfTimeError, Surroundings, send, settled
 from targets.errors import TargetError
 from targets.images import ImageStore, contained_name
 from targets.nbd import Runs, add_runs
@@ -507,3 +508,17 @@ def test_data_that_cannot_be_written(
 ) -> None:
     with pytest.raises(TargetError, match="image 'hd0': "):
         ImageStore().create(tmp_path, [ImageSpec("hd0", "raw", 1024, data=data)])
+
+
+def test_a_job_that_does_not_go_on_is_waited_for_once() -> None:
+    command = {"execute": "query-jobs"}
+    own = OwnServer("nowhere")
+    place = Surroundings({"j0": "standby"}, own)
+    for waits in (True, False):
+        work = settled(send(command), command, place)
+        assert next(work) == command
+        if waits:
+            assert work.send({"return": []}) is None
+        with pytest.raises(StopIteration, match="return"):
+            work.throw(OutOfTimeError) if waits else work.send({"return": []})
+    assert place.stuck == {"j0"}

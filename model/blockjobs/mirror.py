@@ -118,11 +118,6 @@ SIZES = "Source and target image have different sizes"
 """The error of a mirror whose source and target are not equally long."""
 NOT_PERMITTED = "Operation not permitted"
 """The error of a mirror that could not put its target in the place of another node."""
-FULL_WITHOUT_BACKING = effect(
-    "mirror.top-is-full",
-    "Without a backing file, everything there is lies on top.",
-    source="7.2",
-)
 PIVOT = effect(
     "mirror.pivot",
     "A mirror that is told to end puts its target in the place of its source.",
@@ -218,9 +213,6 @@ def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
     check_free(t, source, "mirror-source")
     check_free(t, target, "mirror-target")
     sync = arguments["sync"]
-    fresh = sync == "full"
-    if sync == "top" and chains.backing_next(t, source) is None and ev.holds(FULL_WITHOUT_BACKING):
-        sync = "full"
     replaces = arguments.get("replaces")
     if replaces is not None:
         _check_replaces(t, source, replaces)
@@ -233,7 +225,7 @@ def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
         replaces=replaces,
         granularity=granularity,
         buffer=arguments.get("buf-size", 0),
-        fresh=fresh,
+        fresh=sync == "full",
         nothing=sync == "none",
         blocking=arguments.get("copy-mode") == "write-blocking",
         on_error=arguments.get("on-target-error", "report"),

@@ -48,6 +48,7 @@ IOTHREAD_KEPT = guard(
     "An iothread where a node lives is not deleted.",
     source="our own: see hazard.iothread-in-use",
     text="object '{id}' is in use, can not be deleted",
+    unreachable="the daemon ends there: see hazard.iothread-in-use",
 )
 UNSUPPORTED = guard(
     "object.unsupported",

@@ -11,7 +11,7 @@ import pytest
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
 from model.commands.driving import READ, WAIT, waits
-from strategies import job_corners, jobs, machine_for, run
+from strategies import job_corners, jobs, machine_for, run, thread_corners
 from strategies.choosing import RandomChooser
 from strategies.images import LAYOUTS, choose_images
 from strategies.scene import Scene
@@ -154,6 +154,7 @@ def test_every_corner_leads_somewhere() -> None:
         *job_corners.CHAIN_CORNERS,
         *job_corners.MIRROR_CORNERS,
         *job_corners.FILTER_CORNERS,
+        *thread_corners.THREAD_CORNERS,
     )
     for corner in dict.fromkeys(corners):
         found = 0
