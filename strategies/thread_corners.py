@@ -37,9 +37,13 @@ def _export(scene: Scene, name: str, *, kept: bool, writable: bool = False) -> C
 
 
 def _exported(scene: Scene, *, kept: bool) -> list[str]:
-    """The nodes of exports that keep them where they are, or of those that do not."""
+    """The nodes of exports that keep them where they are, or of those that do not.
+
+    Those that have names: an export can have come to the filter of a job.
+    """
     users = [scene.state.users[export.user] for export in scene.state.exports.values()]
-    return [node for user in users if user.follows != kept for _, node in user.links]
+    nodes = [node for user in users if user.follows != kept for _, node in user.links]
+    return [node for node in nodes if not generated(node)]
 
 
 def _there(scene: Scene) -> Command | None:
