@@ -114,6 +114,12 @@ SHRUNK = hazard(
     source="7.2 ends with an assertion, in mirror_dirty_init, hbitmap_set or "
     "bdrv_co_write_req_prepare, and a backup of what lies on top never ends",
 )
+LOST_WRITE = hazard(
+    "hazard.lost-write",
+    "A mirror or an active commit that has done its work and waits for the client puts its target "
+    "in the place of its source, to which somebody has written meanwhile.",
+    source="7.2 does not copy that any more: what the guest wrote is lost",
+)
 SIZES = "Source and target image have different sizes"
 """The error of a mirror whose source and target are not equally long."""
 NOT_PERMITTED = "Operation not permitted"
@@ -683,6 +689,9 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     source = t.primary_child(body.filter)
     if chains.contains(t, source, body.target):
         t.unfreeze_chain(body.filter, body.target)
+    if pivot and bitmaps.find(t, source, job.user).dirty:
+        t.ev.meet(LOST_WRITE)
+        _copy_dirty(t, job.id)
     bitmaps.remove(t, source, job.user)
     held = [body.filter, source, body.target]
     t.keeping += held
