@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import cluster_size, grown, image_of
+from model.lengths import cluster_size, grown, image_of, tables_grown
 from model.rules import effect, hazard
 from model.trace import RATE_LIMITED
 
@@ -246,7 +246,7 @@ def _runs(pieces: Pieces) -> Pieces:
 def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
     """What most children of a quorum say; of several such versions, the one that came last."""
     quorum: QuorumState = node.private
-    children = [link.child for m in quorum.members if (link := node.link(m)) is not None]
+    children = _read_from(node)
     if quorum.fifo:
         return pieces(t, children[0], start, end)
     versions = [_runs(pieces(t, child, start, end)) for child in children]
@@ -381,10 +381,10 @@ def _put(t: Transition, node: Node, write: Write) -> None:
     elif node.driver in PASSING:
         PASSING[node.driver](t, node, write)
     else:
-        for link in node.children:
-            if end > t.length(link.child):
-                raise ShrunkError(f"node {link.child!r} has become shorter; QEMU ends there")
-            pass_on(t, link.child, write)
+        for child in _in_turn(node):
+            if end > t.length(child):
+                raise ShrunkError(f"node {child!r} has become shorter; QEMU ends there")
+            pass_on(t, child, write)
 
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
@@ -406,7 +406,7 @@ def _put_clusters(
         image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
     else:
         image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
-    _settle(t, node, before, image)
+    _settle(t, node, before, image, zeroes=zeroes != "off")
 
 
 def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
@@ -436,7 +436,7 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
                 image = without_data(image, [index])
                 extents = overlay(image.extents, *_cluster(t, node, index), 0)
                 image = attrs.evolve(image, extents=extents)
-        _settle(t, node, before, image)
+        _settle(t, node, before, image, zeroes=True)
     elif node.driver == "raw":
         shift = node.private.offset
         discard(t, t.primary_child(name), start + shift, end + shift)
@@ -456,8 +456,11 @@ def _overlaid(image: Image, start: int, end: int, data: Pieces) -> Extents:
     return extents
 
 
-def _settle(t: Transition, node: Node, before: Image, image: Image) -> None:
-    """Let ``image`` take the place of ``before``; the file grows as far as it was written."""
+def _settle(t: Transition, node: Node, before: Image, image: Image, *, zeroes: bool) -> None:
+    """Let ``image`` take the place of ``before``; the file grows as far as it was written.
+
+    With ``zeroes`` that is no further than to the tables.
+    """
     if image.unsure:
         t.ev.meet(RACE)
     remember(t, node.name, image)
@@ -466,7 +469,10 @@ def _settle(t: Transition, node: Node, before: Image, image: Image) -> None:
         tables = set(image.l2_tables.values()) - set(before.l2_tables.values())
         # A new L2 table is written before the data, and an entry of the cache at a time.
         first = min(tables) * CLUSTER + node.private.l2_entry if tables else None
-        grown(t, t.primary_child(node.name), end, zeroes=False, first=first)
+        if zeroes:
+            tables_grown(t, node.name, end, first=first)
+        else:
+            grown(t, t.primary_child(node.name), end, zeroes=False, first=first)
 
 
 def remember(t: Transition, name: str, image: Image) -> None:
@@ -594,9 +600,23 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
             _copy_up(t, child, start, end)
 
 
+def _in_turn(node: Node) -> list[str]:
+    """The children of a node in the order in which it turns to them."""
+    if node.driver == "quorum":
+        quorum: QuorumState = node.private
+        return [link.child for m in quorum.members if (link := node.link(m)) is not None]
+    if node.driver == "blkverify":
+        return [link.child for name in ("test", "raw") if (link := node.link(name)) is not None]
+    return [link.child for link in node.children]
+
+
 def _read_from(node: Node) -> list[str]:
     """What a node reads; a filter that copies before it writes does not read its target."""
-    return [link.child for link in node.children if link.name != "target"]
+    if node.link("target") is not None:
+        return [link.child for link in node.children if link.name != "target"]
+    if node.driver == "quorum" and node.private.fifo:
+        return _in_turn(node)[:1]
+    return _in_turn(node)
 
 
 def _unallocated(image: Image, start: int, end: int) -> Ranges:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 FOREIGN_FILE = hazard(
     "hazard.qcow2-file",
     "A qcow2 node was to get another file when the transaction failed; or it has one that holds "
-    "another image, or not all of its own, and is read, written or resized; or the file is cut off "
-    "where its tables are.",
+    "another image, or not all of its own, or did when it was opened, and is read, written or "
+    "resized; or the file is cut off where its tables are.",
     source="7.2 looks at neither file nor link: it goes on with a link that was taken back, or "
     "with tables that are not there, finds the image corrupt, and ends at the next reopen",
 )
@@ -55,7 +55,7 @@ def content(t: Transition, name: str) -> Image | None:
     return content(t, primary.child)
 
 
-def _holds(t: Transition, file: str, image: Image) -> bool:
+def shows_all(t: Transition, file: str, image: Image) -> bool:
     """Whether a node shows all of an image's clusters, the last one at least in part."""
     return t.length(file) > min(image.length - 1, (image.clusters - 1) * CLUSTER)
 
@@ -69,7 +69,7 @@ def image_of(t: Transition, node: Node) -> Image | None:
         return None
     state: Qcow2State | None = node.private
     opened = state is None or state.image == image.name
-    if not opened or not _holds(t, file, image):
+    if not opened or not shows_all(t, file, image):
         t.ev.meet(FOREIGN_FILE)
     check_alone(t, node, image)
     return image
@@ -123,6 +123,26 @@ def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | N
     where they are to be detected and unmapped.
     """
     _grow(t, name, length, first, zeroes=zeroes, unmapped=False)
+
+
+def tables_grown(t: Transition, name: str, length: int, *, first: int | None = None) -> None:
+    """A qcow2 node was given new tables up to ``length``, which are zeroes in the file at first.
+
+    What is in them is written down by the next :func:`flush`.
+    """
+    file = t.primary_child(name)
+    grown(t, file, length, zeroes=True, first=first)
+    image = content(t, file)
+    if image is not None and image.length < length:
+        t.change(name, private=attrs.evolve(t.nodes[name].private, unwritten=length))
+
+
+def flush(t: Transition, name: str) -> None:
+    """A node, and those that it writes to, write down what they keep in a cache."""
+    driver = driver_of(t.nodes[name].driver)
+    driver.flush(t, t.nodes[name])
+    for child in driver.written(t.nodes[name]):
+        flush(t, child)
 
 
 def _grow(

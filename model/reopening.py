@@ -19,7 +19,7 @@ from model.contexts import drivers_stop_slowly, in_use, jobs_stop, locked, need_
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string
 from model.graph import CYCLE, Undo
-from model.lengths import FOREIGN_FILE
+from model.lengths import FOREIGN_FILE, flush
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
@@ -293,6 +293,8 @@ class Reopening:
         """
         t = self.t
         undo = t.undo()
+        for name in self.queue:
+            flush(t, name)
         try:
             for entry in self.queue.values():
                 with locked(t, entry.node):

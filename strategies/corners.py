@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model.commands.driving import WRITE
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
-from model.drivers.formats import RawState
+from model.drivers.formats import Qcow2State, RawState
 from strategies.changing import is_overlay
 from strategies.scene import generated
 
@@ -204,6 +205,34 @@ def outvoted(scene: Scene) -> Command | None:
     return _add(scene, driver="quorum", vote_threshold=2, children=children, read_only=True)
 
 
+def left_dirty(scene: Scene) -> Command | None:
+    """A read-only node on an image that another one, which does not lock it, has made dirty."""
+    known = [node for node in scene.nodes if isinstance(node.private, Qcow2State)]
+    for node in known:
+        name = node.children[0].child
+        if node.read_only and node.private.dirty and not generated(name):
+            lazy = node.private.lazy and scene.choose.chance(50)
+            given = {"read_only": True, "lazy_refcounts": lazy, "file": name, "backing": None}
+            return _reopen(driver="qcow2", node_name=node.name, **given)
+    for node in known:
+        image = scene.state.images.get(node.private.image)
+        if image is None:
+            continue
+        lazy = scene.choose.chance(50)
+        file = {**_file(image), "node-name": scene.fresh_name()}
+        if node.private.dirty:
+            given = {"read_only": True, "lazy_refcounts": lazy, "backing": None}
+            return _add(scene, driver="qcow2", file=file, **given)
+        if node.private.lazy and not node.read_only and node.size:
+            where = {"node": node.name, "offset": 0, "length": 512, "pattern": 1}
+            return {"execute": WRITE, "arguments": where}
+    image = _qcow2_image(scene)
+    if image is None or scene.is_open(image):
+        return None
+    file = {**_file(image), "node-name": scene.fresh_name()}
+    return _add(scene, driver="qcow2", file=file, backing=None, lazy_refcounts=True)
+
+
 CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     mismatch,
     direct_directory,
@@ -216,9 +245,10 @@ CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
     forgotten_access,
     forgotten_access,
     forgotten_access,
+    left_dirty,
     *(stuck_preallocation,) * 6,
 )
-"""The last two take four commands, so that they are tried more often."""
+"""The last ones take four commands, so that they are tried more often."""
 
 
 def corner(scene: Scene) -> Command:

@@ -22,7 +22,7 @@ from model.drivers import driver_of
 from model.drivers.mirror_filters import MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
-from model.lengths import UNKNOWN_BYTES, cluster_size, content, look_again
+from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen
@@ -421,6 +421,7 @@ class MirrorKind(JobKind):
             failed = _copy_dirty(t, job.id)
             if failed:
                 return _fail(t, job, failed)
+            flush(t, job.body.target)
         except ImageError as error:
             t.ev.meet(defect(error))
         job = t.jobs[job.id]

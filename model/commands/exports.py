@@ -214,9 +214,7 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     writable = arguments.get("writable", False)
     perm = Perm.CONSISTENT_READ | (Perm.WRITE if writable else 0)
     context = t.nodes[node].context
-    user = backends.take(
-        t, f"export:{name}", node, (perm, ALL), context=context, follows=not fixed
-    )
+    user = backends.take(t, f"export:{name}", node, (perm, ALL), context=context, follows=not fixed)
     try:
         _check_nbd(t, arguments)
         if ev.holds(UNSHARES_RESIZE):

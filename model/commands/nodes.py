@@ -10,7 +10,7 @@ import attrs
 from model.blockers import check_free
 from model.contexts import drain, locked
 from model.drivers import driver_of
-from model.lengths import look_again
+from model.lengths import flush, look_again
 from model.opening import NO_NODE, Opening
 from model.permissions import Permissions
 from model.qdict import flatten
@@ -216,6 +216,7 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     name, overlay = arguments["node"], arguments["overlay"]
     ev.check(NO_NODE, name in t.nodes, device=name, node=name)
     check_free(t, name, "snapshot")
+    flush(t, name)
     ev.check(NO_NODE, overlay in t.nodes, device=overlay, node=overlay)
     perm, _ = Permissions(t.nodes, {}).cumulative(overlay)
     ev.check(OVERLAY_IN_USE, not perm & Perm.CONSISTENT_READ)

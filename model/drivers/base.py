@@ -203,6 +203,9 @@ class Driver(ABC):
         """The node that this one keeps alive without being its parent, if any."""
         return None
 
+    def flush(self, t: Transition, node: Node) -> None:
+        """Write down what is kept in a cache."""
+
     def closed(self, t: Transition, node: Node) -> None:
         """Notice that the node is about to go."""
 

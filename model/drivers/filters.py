@@ -167,12 +167,15 @@ class Compress(Filter):
         """Not every child can compress."""
         self.open_child(opening, name, options)
         t = opening.t
-        child = t.driver(t.primary_child(name))
+        below = t.primary_child(name)
+        child = t.driver(below)
         t.ev.check(COMPRESSION, child.can_compress, driver=child.name)
+        t.change(name, private=cluster_size(t, below) or 1)
 
     def alignment(self, t: Transition, node: Node) -> int:
-        """Whole clusters of the child."""
-        return cluster_size(t, t.primary_child(node.name)) or 1
+        """Whole clusters of the child that it was opened on, whatever has come in its place."""
+        alignment: int = node.private or 1
+        return alignment
 
 
 @attrs.frozen

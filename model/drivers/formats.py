@@ -9,8 +9,8 @@ import attrs
 
 from model.contexts import need_lock
 from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
-from model.lengths import UNKNOWN_BYTES, check_alone, content, readable, verified
-from model.rules import Evaluation, guard
+from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
+from model.rules import Evaluation, guard, hazard
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
@@ -111,6 +111,24 @@ DATA_FILE = guard(
     source="7.2",
     text="'data-file' can only be set for images with an external data file",
 )
+CLEAN = guard(
+    "qcow2.clean",
+    "A node that is to be read-only, and knows its image to be dirty, marks it clean.",
+    source="7.2, also where it is read-only already, and the image was dirty when it was opened",
+    text="failed while preparing to reopen image '{image}'",
+)
+CLEAN_LAZY = guard(
+    "qcow2.clean-lazy",
+    "With lazy refcounts turned off, a node that knows its image to be dirty marks it clean.",
+    source="7.2, also where it is read-only",
+    text="Failed to disable lazy refcounts: Operation not permitted",
+)
+CLEAN_READ_ONLY = hazard(
+    "hazard.clean-read-only",
+    "A read-only qcow2 node, whose image was dirty when opened, is reopened and does not become "
+    "writable, or without lazy refcounts; its file node is writable.",
+    source="7.2: it marks the image as clean, and asserts that it may write",
+)
 RAW_OFFSET = guard(
     "raw.offset",
     "A raw image does not begin behind the end of its file.",
@@ -148,10 +166,13 @@ _FLAGS = (
 class Qcow2State:
     """What the node remembers of its ``image``, a file's name: its L1 table's size, and L2 tables.
 
+    No ``image`` is one of which the node did not see all when it was opened.
+
     ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
     Another node on the same image (locking can be turned off) does not know; ``written`` says
-    that there is something to know.
+    that there is something to know. ``unwritten`` is how far tables reach that are kept in a cache
+    where the file has nothing of them yet, not even their zeroes.
     """
 
     image: str
@@ -162,6 +183,7 @@ class Qcow2State:
     lazy: bool = False
     dirty: bool = False
     written: bool = False
+    unwritten: int = 0
 
 
 class Qcow2Settings(NamedTuple):
@@ -218,7 +240,7 @@ class Qcow2(Driver):
         t.change(
             name,
             private=Qcow2State(
-                image.name,
+                image.name if shows_all(t, file, image) else "",
                 image.l1_entries,
                 image.l2_tables,
                 settings.l2_entry,
@@ -242,14 +264,17 @@ class Qcow2(Driver):
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """All run-time options may change; what is omitted takes its default."""
-        self._write_down(t, node)
         return self._check(t, node, options)
 
-    def _write_down(self, t: Transition, node: Node) -> None:
+    def flush(self, t: Transition, node: Node) -> None:
         """Tables that are still in a cache go to the file, wherever that is by now."""
         state: Qcow2State = node.private
-        if state.written and content(t, t.primary_child(node.name)) is None:
+        file = t.primary_child(node.name)
+        if state.written and content(t, file) is None:
             t.ev.meet(UNKNOWN_BYTES)
+        elif state.unwritten:
+            grown(t, file, state.unwritten, zeroes=False)
+            t.change(node.name, private=attrs.evolve(state, unwritten=0))
 
     def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
         """Perhaps other settings; what is known of the image stays."""
@@ -257,17 +282,30 @@ class Qcow2(Driver):
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
-        if node.private.dirty:
-            image = content(t, t.primary_child(node.name))
-            if image is not None:
-                t.images[image.name] = attrs.evolve(image, dirty=False)
-            t.change(node.name, private=attrs.evolve(node.private, dirty=False))
+        if not self._clean(t, node):
+            t.ev.refuse(CLEAN, image=t.filename(node.name))
+        t.ev.accepted.add(CLEAN.id)
+
+    def _clean(self, t: Transition, node: Node) -> bool:
+        """Mark the image clean, as far as the node knows of it; returns whether it could."""
+        if not node.private.dirty:
+            return True
+        t.change(node.name, private=attrs.evolve(node.private, dirty=False))
+        file = t.primary_child(node.name)
+        if node.read_only:
+            if not t.nodes[file].read_only:
+                t.ev.meet(CLEAN_READ_ONLY)
+            return False
+        image = content(t, file)
+        if image is not None:
+            t.images[image.name] = attrs.evolve(image, dirty=False)
+        return True
 
     def closed(self, t: Transition, node: Node) -> None:
         """A node that could write leaves a clean image behind."""
         if not node.read_only and isinstance(node.private, Qcow2State):
-            self._write_down(t, node)
-            self.stop_writing(t, node)
+            self.flush(t, node)
+            self._clean(t, t.nodes[node.name])
 
     def _check(self, t: Transition, node: Node, options: FlatOptions) -> Qcow2Settings:
         """Check the options and take them out."""
@@ -279,7 +317,7 @@ class Qcow2(Driver):
         ev.check(CLEAN_INTERVAL, 0 <= interval <= _UINT_MAX)
         lazy = own.get("lazy-refcounts", False)
         if isinstance(node.private, Qcow2State) and node.private.lazy and not lazy:
-            self.stop_writing(t, node)
+            ev.check(CLEAN_LAZY, self._clean(t, node))
         template, value = own.get("overlap-check.template"), own.get("overlap-check")
         ev.check(
             OVERLAP,
