@@ -33,13 +33,12 @@ DELETED = "BLOCK_EXPORT_DELETED"
 
 _GONE = "null"
 _PAUSED = frozenset({"paused", "standby"})
+_RESUMING = "resuming"
+"""Our own: the job was told to, and has not said so yet."""
+_HELD = _PAUSED | {_RESUMING}
 _PAUSES = {"job-pause": "id", "block-job-pause": "device"}
-_RESUMES = {
-    "job-resume": "id",
-    "block-job-resume": "device",
-    "job-cancel": "id",
-    "block-job-cancel": "device",
-}
+_RESUMES = {"job-resume": "id", "block-job-resume": "device"}
+_GOES_ON = {**_RESUMES, "job-cancel": "id", "block-job-cancel": "device"}
 _MOVES = frozenset({"block-export-add", "x-blockdev-set-iothread"})
 _NBD_WITHIN = 5.0
 _QUERY_JOBS: Command = {"execute": "query-jobs"}
@@ -57,7 +56,8 @@ class Surroundings:
     ``paused`` are the jobs that the trace has paused. ``server`` is the path of the socket of a
     server that the trace has started, or None. Then ``own`` is the one to use, which goes on
     running if the trace has none (``keep``). ``stuck`` are the jobs that were waited for once to go
-    on by themselves, in vain, and of which nothing was heard since.
+    on by themselves, in vain, and of which nothing was heard since. ``failed`` are those that an
+    error has stopped, and that nobody has told to go on.
     """
 
     statuses: dict[str, str]
@@ -66,6 +66,7 @@ class Surroundings:
     keep: bool = True
     server: str | None = None
     stuck: set[str] = attrs.Factory(set)
+    failed: set[str] = attrs.Factory(set)
 
 
 def is_own(command: Command) -> bool:
@@ -86,8 +87,16 @@ def paused_by(command: Command, paused: frozenset[str]) -> frozenset[str]:
     job = _PAUSES.get(str(command.get("execute")))
     if job is not None:
         return paused | {command["arguments"][job]}
-    job = _RESUMES.get(str(command.get("execute")))
+    job = _GOES_ON.get(str(command.get("execute")))
     return paused if job is None else paused - {command["arguments"][job]}
+
+
+def resumed_by(command: Command) -> str | None:
+    """The job that a command tells to go on, if it is accepted."""
+    key = _RESUMES.get(str(command.get("execute")))
+    arguments = command.get("arguments")
+    job = arguments.get(key) if isinstance(arguments, dict) else None
+    return job if isinstance(job, str) else None
 
 
 def send(command: Command) -> Work:
@@ -103,20 +112,38 @@ def send(command: Command) -> Work:
 
 
 def settled(work: Work, command: Command, place: Surroundings) -> Work:
-    """Carry out a command, and wait until no job is paused by a drain any more."""
+    """Carry out a command, and wait until no job is paused by a drain any more.
+
+    A job that was told to go on has then been heard of: it may be paused again by then.
+    """
+    resumed = resumed_by(command)
+    status = place.statuses.get(resumed or "", _GONE)
+    failed = place.failed & {resumed}
+    if resumed is not None and status in _PAUSED:
+        place.statuses[resumed] = _RESUMING
+        place.stuck.discard(resumed)
+        place.failed.difference_update(failed)
     reply = yield from work
-    paused = paused_by(command, place.paused) if "return" in reply else place.paused
+    if "return" in reply:
+        paused = paused_by(command, place.paused)
+    else:
+        paused = place.paused
+        place.failed.update(failed)
+        if resumed is not None and place.statuses.get(resumed) == _RESUMING:
+            place.statuses[resumed] = status
 
     def drained() -> set[str]:
-        held = {job for job, status in place.statuses.items() if status in _PAUSED}
-        return held - paused - place.stuck
+        held = {job for job, status in place.statuses.items() if status in _HELD}
+        return held - paused - place.stuck - place.failed
 
     try:
         while drained():
             yield None
     except OutOfTimeError:
-        # It was no drain: such a job has met an error, or waits for another one.
+        # It was no drain: such a job waits for another one.
         place.stuck.update(drained())
+        if resumed in place.stuck and place.statuses[resumed] == _RESUMING:
+            place.statuses[resumed] = status
     return reply
 
 

@@ -34,6 +34,7 @@ from targets.driving import (
     is_own,
     moves_nodes,
     paused_by,
+    resumed_by,
     send,
     settled,
 )
@@ -126,6 +127,7 @@ class Exchange:
         self.statuses = dict(statuses or {})
         """The last status of each job that was heard of."""
         self._stuck: set[str] = set()
+        self._failed: set[str] = set()
         self._work: Work | None = None
         self._asked = 0
         names = {str(command.get("execute")) for command in commands}
@@ -229,7 +231,8 @@ class Exchange:
             if self._answered < index and (own or self._lockstep or self._threads):
                 break
             self._begun += 1
-            if own or (self._threads and self._steps[index].wanted):
+            settles = self._steps[index].wanted or resumed_by(command) is not None
+            if own or (self._threads and settles):
                 place = self._surroundings()
                 work = begin(command, place) if own else send(command)
                 self._work = settled(work, command, place) if self._threads else work
@@ -257,7 +260,7 @@ class Exchange:
                 server = None
         path = None if server is None else str(self._daemon.directory / server)
         keep = not self._has_servers
-        return Surroundings(self.statuses, own, paused, keep, path, self._stuck)
+        return Surroundings(self.statuses, own, paused, keep, path, self._stuck, self._failed)
 
     def _make_way(self) -> None:
         """End our own NBD server for commands that have to do with one."""
@@ -353,6 +356,8 @@ class Exchange:
         if message["event"] == "JOB_STATUS_CHANGE":
             self.statuses[data["id"]] = data["status"]
             self._stuck.discard(data["id"])
+        if message["event"] == "BLOCK_JOB_ERROR" and data["action"] == "stop":
+            self._failed.add(data["device"])
         self._work_on(message)
 
     def _advance(self) -> None:
