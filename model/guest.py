@@ -225,6 +225,9 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         if seen[0] != seen[1]:
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
+    if node.driver == "copy-on-read":
+        reads = _reads(t, t.primary_child(name), start, end, node.private)
+        return [piece for s, e in reads for piece in pieces(t, t.primary_child(name), s, e)]
     if driver_of(node.driver).is_filter:
         return pieces(t, t.primary_child(name), start, end)
     return []
@@ -650,6 +653,22 @@ def _requests(
             copies = bool(flags & ALLOCATED)
         yield start, reached, copies
         start = reached
+
+
+def _reads(
+    t: Transition, name: str, start: int, end: int, bottom: Bottom | None
+) -> Iterator[tuple[int, int]]:
+    """What a copy-on-read filter reads of ``name`` at a time, once what it copies is there."""
+    for s, e, copies in _requests(t, name, start, end, bottom):
+        at = s
+        while copies and at < e:
+            reached, _ = status(t, name, at, e, exact=False)
+            if reached == at:
+                break
+            yield at, reached
+            at = reached
+        if at < e:
+            yield at, e
 
 
 def _between(
