@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from model.permissions import Grant, permission_names, permissions
 from model.state import LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, claims, filters, in_chain
-from properties.data_laws import ready_mirrors_are_equal
 from properties.users import (
     connected_nodes_share_a_context,
     contexts_are_threads,
@@ -298,7 +297,6 @@ INVARIANTS: tuple[Invariant, ...] = (
     throttle_groups_exist,
     connected_nodes_share_a_context,
     contexts_are_threads,
-    ready_mirrors_are_equal,
 )
 """All of them but `options_are_in`, which needs a schema. The first ones come first on
 purpose: those that follow rely on a graph that hangs together."""

@@ -133,6 +133,15 @@ def _job_is(*statuses: str) -> Sight:
     )
 
 
+def _mirror_became_ready(before: BlockState, _command: Command, outcome: Outcome) -> bool:
+    return any(
+        job.type in ("mirror", "commit-active")
+        and job.status == "ready"
+        and (name not in before.jobs or before.jobs[name].status != "ready")
+        for name, job in outcome.state.jobs.items()
+    )
+
+
 def _reopened_beside_a_job(before: BlockState, command: Command, outcome: Outcome) -> bool:
     return accepted(command, outcome, "blockdev-reopen") and any(living(before))
 
@@ -249,7 +258,9 @@ WITNESSES: tuple[Witness, ...] = (
         "connected_nodes_share_a_context",
         _state_has(_elsewhere),
     ),
-    Witness("a mirror was ready", "ready_mirrors_are_equal", _job_is("ready")),
+    Witness(
+        "a mirror became ready", "mirrors_are_equal_when_they_become_ready", _mirror_became_ready
+    ),
     Witness(
         "a reopen was accepted beside a job",
         "claimed_chains_stay",

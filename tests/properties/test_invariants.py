@@ -13,7 +13,7 @@ from model import BlockState, Monitor, find_dialect
 from model.state import EMPTY, FrozenDict, Link, Node
 from properties import INVARIANTS, WITNESSES, law, users
 from properties import invariants as inv
-from properties.data_laws import DATA_LAWS, ready_mirrors_are_equal
+from properties.data_laws import DATA_LAWS
 from properties.job_laws import JOB_LAWS
 from properties.laws import LAWS
 
@@ -122,11 +122,6 @@ def thawed(state: BlockState, parent: str) -> BlockState:
             attrs.evolve(x, frozen=False) if x is link else x for x in state.nodes[parent].children
         ),
     )
-
-
-def rewritten(state: BlockState) -> BlockState:
-    image = attrs.evolve(state.images["dst.qcow2"], extents=((0, 65536, 8),))
-    return attrs.evolve(state, images=FrozenDict({**state.images, "dst.qcow2": image}))
 
 
 def linked(state: BlockState, parent: str, name: str, child: str, **extra: Any) -> BlockState:
@@ -238,7 +233,6 @@ BAD: list[tuple[Callable[[BlockState], str | None], Callable[[BlockState], Block
     (users.connected_nodes_share_a_context, lambda s: with_node(s, "prot", context="io0")),
     (users.connected_nodes_share_a_context, lambda s: with_user(s, "export:e0", context="io0")),
     (users.contexts_are_threads, lambda s: with_node(s, "thr", context="io9")),
-    (ready_mirrors_are_equal, rewritten),
     (options_are_known, lambda s: _options(s, "null", filename="hd0.qcow2")),
 ]
 

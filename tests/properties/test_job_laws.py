@@ -18,6 +18,7 @@ from properties.data_laws import (
     DATA_LAWS,
     another_backing_file_shows_where_nothing_is_allocated,
     jobs_keep_what_their_users_see,
+    mirrors_are_equal_when_they_become_ready,
     reopening_options_keeps_what_is_read,
 )
 from properties.job_laws import (
@@ -203,6 +204,11 @@ SPOILED: list[tuple[Law, tuple[Command, ...], Callable[[Outcome], Outcome]]] = [
             command("job-complete", id="c"),
         ),
         lambda o: with_image(o, "base", (0, CLUSTER, 1)),
+    ),
+    (
+        mirrors_are_equal_when_they_become_ready,
+        (READY,),
+        lambda o: with_image(o, "dst", (0, CLUSTER, 8)),
     ),
 ]
 
