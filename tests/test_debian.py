@@ -40,7 +40,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         'case "$*" in\n'
         "*indextargets*) echo http://mirror.example/debian ;;\n"
         "*download-only*)\n"
-        '  for each; do case $each in Dir::Cache=*) cache=${each#Dir::Cache=} ;; esac; done\n'
+        "  for each; do case $each in Dir::Cache=*) cache=${each#Dir::Cache=} ;; esac; done\n"
         '  touch "$cache/archives/qemu-utils.deb" ;;\n'
         "esac",
     )
