@@ -490,6 +490,7 @@ def remember(t: Transition, name: str, image: Image) -> None:
             l2_tables=image.l2_tables,
             search=image.search,
             written=True,
+            unwritten=private.unwritten or 0,
         ),
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.commands.driving import WRITE
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
-from model.drivers.formats import Qcow2State, RawState
+from model.drivers.formats import CLUSTER, Qcow2State, RawState
 from strategies.changing import is_overlay
 from strategies.scene import generated
 
@@ -151,17 +151,24 @@ def stuck_preallocation(scene: Scene) -> Command | None:
             continue
         file = node.children[0].child
         if (state.file_end or 0) <= (state.data_end or 0):
-            size = {"node-name": overlay.name, "size": 65536}
-            return {"execute": "block_resize", "arguments": size}
+            offset = scene.choose.integer(0, max(0, overlay.size // CLUSTER - 1)) * CLUSTER
+            if scene.choose.chance(50) or not overlay.size:
+                size = {"node-name": overlay.name, "size": offset + CLUSTER}
+                return {"execute": "block_resize", "arguments": size}
+            where = {"node": overlay.name, "offset": offset, "length": 512, "pattern": 1}
+            return {"execute": WRITE, "arguments": where}
         given = {
             k: node.options[k] for k in ("prealloc-align", "prealloc-size") if k in node.options
         }
         options = {"driver": "preallocate", "node_name": node.name, **given}
+        backing = {"backing": None} if overlay.link("backing") is None else {}
         if scene.state.nodes[file].driver not in ("null-co", "null-aio"):
+            if overlay.private.unwritten is not None:
+                # What is in a cache is written down first: it is not to be lost.
+                return _reopen(driver="qcow2", node_name=overlay.name, file=node.name, **backing)
             if not nulls:
                 return _add(scene, driver="null-co")
             return _reopen(**options, file=scene.choose.one_of(nulls).name)
-        backing = {"backing": None} if overlay.link("backing") is None else {}
         return _reopen(
             driver="qcow2", node_name=overlay.name, file=node.name, read_only=True, **backing
         )

@@ -78,6 +78,7 @@ _FIRST_JOBS: dict[str, tuple[str, ...]] = {
 """What an example may begin with: a job, and what is to be there before."""
 _CORNERS = (
     corners.put_back,
+    corners.forgotten_access,
     corners.left_dirty,
     corners.stuck_preallocation,
     *job_corners.CHAIN_CORNERS,

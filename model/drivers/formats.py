@@ -172,7 +172,8 @@ class Qcow2State:
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
     Another node on the same image (locking can be turned off) does not know; ``written`` says
     that there is something to know. ``unwritten`` is how far tables reach that are kept in a cache
-    where the file has nothing of them yet, not even their zeroes.
+    where the file has nothing of them yet, not even their zeroes; None says that no table in the
+    cache has changed since it was written down.
     """
 
     image: str
@@ -183,7 +184,7 @@ class Qcow2State:
     lazy: bool = False
     dirty: bool = False
     written: bool = False
-    unwritten: int = 0
+    unwritten: int | None = None
 
 
 class Qcow2Settings(NamedTuple):
@@ -269,12 +270,14 @@ class Qcow2(Driver):
     def flush(self, t: Transition, node: Node) -> None:
         """Tables that are still in a cache go to the file, wherever that is by now."""
         state: Qcow2State = node.private
+        if state.unwritten is None:
+            return
         file = t.primary_child(node.name)
-        if state.written and content(t, file) is None:
+        if content(t, file) is None:
             t.ev.meet(UNKNOWN_BYTES)
         elif state.unwritten:
             grown(t, file, state.unwritten, zeroes=False)
-            t.change(node.name, private=attrs.evolve(state, unwritten=0))
+        t.change(node.name, private=attrs.evolve(state, unwritten=None))
 
     def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
         """Perhaps other settings; what is known of the image stays."""
