@@ -660,8 +660,8 @@ def _reads(
     t: Transition, name: str, start: int, end: int, bottom: Bottom | None
 ) -> Iterator[tuple[int, int]]:
     """What a copy-on-read filter reads of ``name`` at a time, once what it copies is there."""
-    for s, e, copies in _requests(t, name, start, end, bottom):
-        at = s
+    at = start
+    for _, e, copies in _requests(t, name, start, end, bottom):
         while copies and at < e:
             reached, _ = status(t, name, at, e, exact=False)
             if reached == at:
@@ -670,6 +670,9 @@ def _reads(
             at = reached
         if at < e:
             yield at, e
+            at = e
+    if at < end:
+        yield at, end
 
 
 def _between(

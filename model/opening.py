@@ -422,7 +422,8 @@ class Opening:
     def _look_at(self, pending: str, file: str) -> str | None:
         """Use a file for a while, asking for nothing. Meanwhile it does not change its context."""
         t = self.t
-        if not in_use(t) or not t.ev.holds(PROBED):
+        follows = not in_use(t) or not t.ev.holds(PROBED)
+        if follows and not t.driver(file).minds_being_used:
             refresh(t, [file])
             return None
         context = t.nodes[file].context
@@ -483,7 +484,8 @@ class Opening:
         node = t.nodes[name]
         driver = driver_of(node.driver)
         rest, sub = extract(options, "backing.")
-        reference = options.get("backing")
+        # One from a file name of the form "json:" may be {}: neither a name nor options.
+        reference = options.get("backing") or None
         filename = None
         implicit = False
         if reference is None and "file.filename" not in sub:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from strategies.scene import Scene
 
 GIB = 1 << 30
+_TOLD = 'json:{"driver": "qcow2", "backing": {"driver": "null-co"}}'
 _ALMOST_ALL = (1 << 63) - GIB
 
 
@@ -238,6 +239,27 @@ def left_dirty(scene: Scene) -> Command | None:
         return None
     file = {**_file(image), "node-name": scene.fresh_name()}
     return _add(scene, driver="qcow2", file=file, backing=None, lazy_refcounts=True)
+
+
+def told_backing(scene: Scene) -> Command | None:
+    """An image that names a backing file with one of its own, opened on a node of another kind."""
+    for told in scene.images:
+        if told.format == "qcow2" and told.backing == _TOLD:
+            return _add(scene, driver="qcow2", file=_file(told), backing={"driver": "null-co"})
+    for node in scene.nodes:
+        backing = node.link("backing")
+        writable = node.driver == "qcow2" and not node.read_only
+        if writable and backing is not None and not generated(backing.child):
+            where = {"device": node.name, "base-node": backing.child, "backing-file": _TOLD}
+            arguments = {"job-id": scene.fresh_id("j"), **where}
+            return {"execute": "block-stream", "arguments": arguments}
+    image = _qcow2_image(scene)
+    if image is None or scene.is_open(image):
+        return None
+    nulls = [node for node in scene.nodes if node.driver == "null-co" and node.monitor_owned]
+    if not nulls:
+        return _add(scene, driver="null-co", read_zeroes=True, size=image.size)
+    return _add(scene, driver="qcow2", file=_file(image), backing=nulls[0].name)
 
 
 CORNERS: tuple[Callable[[Scene], Command | None], ...] = (

@@ -81,6 +81,7 @@ _CORNERS = (
     corners.forgotten_access,
     corners.left_dirty,
     corners.stuck_preallocation,
+    corners.told_backing,
     *job_corners.CHAIN_CORNERS,
     *job_corners.MIRROR_CORNERS,
     *job_corners.FILTER_CORNERS,

@@ -188,6 +188,9 @@ class Driver(ABC):
         """Whether the node locks a file on the host."""
         return False
 
+    minds_being_used = False
+    """Whether the permissions on its children depend on whether anybody uses the node."""
+
     settles_for_good = False
     """Whether what was settled stays when the command is refused afterwards."""
 

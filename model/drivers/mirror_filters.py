@@ -94,6 +94,7 @@ class CopyBeforeWrite(Filter):
 
     name = "copy-before-write"
     borrows_filename = True
+    minds_being_used = True
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The node below, then the target of the copies."""
