@@ -226,6 +226,10 @@ def _follow(t: Transition, parent: str, context: str) -> None:
     reach = _Reach(t, context)
     reached = reach.from_node(parent) if user is None else reach.from_user(user)
     _settle(t, reached, context)
+    if drivers_stop_slowly(t, above(t.nodes, reached.nodes)):
+        # The drains end in the new context, of which nobody has taken the lock.
+        for name in reached.nodes:
+            need_lock(t, name)
 
 
 class _Reach:
