@@ -218,6 +218,14 @@ class Transition:
         for name, node in self.before.nodes.items():
             if driver_of(node.driver).settles_for_good and done[name].private != node.private:
                 self.change(name, private=done[name].private)
+            if any(link.kept is not None for link in node.children):
+                # What was worked out anew on the way stays so.
+                fresh = {link.key for link in done[name].children if link.kept is None}
+                children = (
+                    attrs.evolve(link, kept=None) if link.key in fresh else link
+                    for link in node.children
+                )
+                self.change(name, children=tuple(children))
 
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""

@@ -183,7 +183,8 @@ class PreallocateState:
     """``align`` and ``size`` are the options, in bytes.
 
     While the node may write and resize its file, it remembers where the data ends and
-    where the file does; otherwise both are None, and the file is asked.
+    where the file does; otherwise both are None, and the file is asked. Where the file could not
+    be cut, its end alone is None.
     """
 
     align: int
@@ -238,9 +239,9 @@ class Preallocate(Filter):
     def grow(self, t: Transition, node: Node, length: int, first: int) -> int:
         """Preallocate when data is written behind the end of the file."""
         state: PreallocateState = node.private
-        if state.data_end is None or state.file_end is None or length <= state.data_end:
+        if state.data_end is None or length <= state.data_end:
             return length
-        file_end = state.file_end
+        file_end = self._file_end(t, node)
         if length > file_end:
             align = max(state.align, 1)
             reached = first if first > file_end else length
@@ -257,12 +258,19 @@ class Preallocate(Filter):
     def lose(self, t: Transition, node: Node, perm: int) -> None:
         """Give preallocated space back before somebody else may write or resize."""
         state: PreallocateState = node.private
-        if state.data_end is None or state.file_end is None or _may_write_and_resize(perm):
+        if state.data_end is None or _may_write_and_resize(perm):
             return
-        if state.data_end < state.file_end:
-            t.ev.check(PREALLOC_DROP, can_cut(t, t.primary_child(node.name)))
-            cut(t, t.primary_child(node.name), state.data_end)
-            t.change(node.name, private=attrs.evolve(state, file_end=state.data_end))
+        file, file_end = t.primary_child(node.name), self._file_end(t, node)
+        if state.data_end < file_end:
+            can = can_cut(t, file)
+            known = state.data_end if can else None
+            t.change(node.name, private=attrs.evolve(state, file_end=known))
+            t.ev.check(PREALLOC_DROP, can)
+            cut(t, file, state.data_end)
+
+    def _file_end(self, t: Transition, node: Node) -> int:
+        state: PreallocateState = node.private
+        return t.primary_length(node) if state.file_end is None else state.file_end
 
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """Begin to remember, or forget."""
