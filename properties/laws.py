@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from model import Outcome, step
+from model.drivers.filters import PreallocateState
 from model.drivers.formats import Qcow2State
+from model.graph import Transition
+from model.lengths import flush
 from model.permissions import reaches
 from model.qdict import flatten
+from model.rules import Evaluation
 from model.state import Role
 
 if TYPE_CHECKING:
@@ -48,8 +52,10 @@ def same_but_for_order(one: BlockState, other: BlockState) -> bool:
     That is: the order of links in the lists of their parent and child (a link that was
     moved and moved back is the newest), how many node names have been generated, the
     threads that nodes live in, how a file node's descriptor is really open, which 7.2 does
-    not always know itself, and whether lazy refcounts have been written down by now.
+    not always know itself, what has been written down by now, of tables and lazy refcounts, and
+    what is known by now: of permissions, and of the end of a file that could not be cut.
     """
+    one, other = _flushed(one), _flushed(other)
     return (
         one.objects == other.objects
         and _written_down(one.images) == _written_down(other.images)
@@ -65,6 +71,13 @@ def same_but_for_order(one: BlockState, other: BlockState) -> bool:
     )
 
 
+def _flushed(state: BlockState) -> BlockState:
+    t = Transition(state, Evaluation(frozenset(), {}))
+    for name in state.nodes:
+        flush(t, name)
+    return t.result()
+
+
 def _elsewhere(state: BlockState) -> dict[str, tuple[tuple[str, str], ...]]:
     return {key: tuple(sorted(user.links)) for key, user in state.users.items()}
 
@@ -77,11 +90,14 @@ def _sorted(node: Node) -> Node:
     private = None if node.driver == "file" else node.private
     if isinstance(private, Qcow2State):
         private = attrs.evolve(private, dirty=False)
+    elif isinstance(private, PreallocateState):
+        private = attrs.evolve(private, file_end=None)
+    links = (attrs.evolve(link, kept=None) for link in node.children)
     return attrs.evolve(
         node,
         context="",
         private=private,
-        children=tuple(sorted(node.children, key=lambda link: link.name)),
+        children=tuple(sorted(links, key=lambda link: link.name)),
         parents=tuple(sorted(node.parents)),
     )
 
