@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.contexts import need_lock
 from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import can_cut, cluster_size, cut
 from model.qdict import extract
@@ -262,6 +263,7 @@ class Preallocate(Filter):
             return
         file, file_end = t.primary_child(node.name), self._file_end(t, node)
         if state.data_end < file_end:
+            need_lock(t, file)
             can = can_cut(t, file)
             known = state.data_end if can else None
             t.change(node.name, private=attrs.evolve(state, file_end=known))
