@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from checker import questions, runs
+from checker import comparisons, questions, runs
 from checker.errors import CheckerError
 from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
 from model.dialect import NoSuchDialectError
@@ -35,6 +35,7 @@ for command in (
     runs.check,
     runs.diff,
     runs.repeat,
+    comparisons.compare,
     runs.mutants,
     questions.replay,
     questions.rules,

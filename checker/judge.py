@@ -158,7 +158,8 @@ def _death(trace: Trace, death: Death) -> Verdict:
     )
 
 
-def _answer(value: object) -> str:
+def answer(value: object) -> str:
+    """A compared value as people read it."""
     if isinstance(value, dict) and isinstance(value.get("error"), dict):
         return repr(value["error"].get("desc"))
     if isinstance(value, dict) and "return" in value:
@@ -170,7 +171,7 @@ def _answer(value: object) -> str:
 def title(trace: Trace, mismatch: StepMismatch) -> str:
     """A difference in one line for people."""
     command = told_command(trace, mismatch.step)
-    expected, got = _answer(mismatch.expected), _answer(mismatch.got)
+    expected, got = answer(mismatch.expected), answer(mismatch.got)
     return f"{command}: {mismatch.path}: expected {expected}, got {got}"
 
 

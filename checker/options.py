@@ -78,6 +78,37 @@ class RunOptions:
         return Amount(self.examples, self.steps, self.seed)
 
 
+def steps_option(command: F) -> F:
+    """The option that says how long a trace is."""
+    return click.option(
+        "--steps",
+        type=click.IntRange(min=1, max=1000),
+        default=30,
+        show_default=True,
+        metavar="N",
+        help="Commands in a trace.",
+    )(command)
+
+
+def budget_option(command: F) -> F:
+    """The option that ends a run by time."""
+    return click.option(
+        "--budget", callback=_seconds, metavar="T", help="End after this time (90s, 5m)."
+    )(command)
+
+
+def cases_option(command: F) -> F:
+    """The option that says where cases go."""
+    return click.option(
+        "--cases",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("out/cases"),
+        show_default=True,
+        metavar="DIR",
+        help="Write what fails there.",
+    )(command)
+
+
 def run_options(examples: int) -> Callable[[F], F]:
     """The options of a run, with the number of examples that is the default."""
 
@@ -93,40 +124,21 @@ def run_options(examples: int) -> Callable[[F], F]:
                     metavar="N",
                     help="Traces to make.",
                 ),
-                click.option(
-                    "--steps",
-                    type=click.IntRange(min=1, max=1000),
-                    default=30,
-                    show_default=True,
-                    metavar="N",
-                    help="Commands in a trace.",
-                ),
+                steps_option,
                 click.option(
                     "--seed",
                     type=click.IntRange(min=0),
                     metavar="S",
                     help="Repeats a run; otherwise one is chosen and told.",
                 ),
-                click.option(
-                    "--budget",
-                    callback=_seconds,
-                    metavar="T",
-                    help="End after this time (90s, 5m).",
-                ),
+                budget_option,
                 click.option(
                     "--report",
                     type=click.Path(path_type=Path, file_okay=False),
                     metavar="DIR",
                     help="Write a summary, JUnit XML and scripts there.",
                 ),
-                click.option(
-                    "--cases",
-                    type=click.Path(path_type=Path, file_okay=False),
-                    default=Path("out/cases"),
-                    show_default=True,
-                    metavar="DIR",
-                    help="Write what fails there.",
-                ),
+                cases_option,
                 json_option,
             )
         ):

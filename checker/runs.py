@@ -27,6 +27,7 @@ from checker.options import (
     qemu_option,
     run_options,
     say,
+    steps_option,
     tell,
 )
 from checker.output import write_report
@@ -192,9 +193,7 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
 @click.option("--dialect", metavar="D", help="The dialect to take rules from.")
 @click.option("--rule", "wanted", multiple=True, metavar="ID", help="Only this rule (reopen.*).")
 @click.option("--examples", type=click.IntRange(min=1), default=500, show_default=True, metavar="N")
-@click.option(
-    "--steps", type=click.IntRange(min=1, max=1000), default=30, show_default=True, metavar="N"
-)
+@steps_option
 @click.option("--seed", type=click.IntRange(min=0), metavar="S")
 @json_option
 def mutants(

@@ -16,6 +16,8 @@ from model.rules import Evaluation, Rule, all_rules
 from model.schema import Schema
 from model.state import EMPTY, FrozenDict
 
+_WITHOUT = " without "
+
 
 class NoSuchDialectError(LookupError):
     """No dialect goes by that name."""
@@ -52,7 +54,7 @@ class Dialect:
                 raise NoSuchDialectError(f"no rule is called {rule_id!r}")
         return attrs.evolve(
             self,
-            name=f"{self.name} without {', '.join(rule_ids)}",
+            name=f"{self.name}{_WITHOUT}{', '.join(rule_ids)}",
             absent=self.absent | set(rule_ids),
         )
 
@@ -63,12 +65,17 @@ DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_7_2,)}
 
 
 def find_dialect(name: str) -> Dialect:
-    """The dialect called ``name``; :class:`NoSuchDialectError` lists those there are."""
+    """The dialect called ``name``; :class:`NoSuchDialectError` lists those there are.
+
+    ``NAME without RULE, RULE`` is one that lacks some of its rules.
+    """
+    base, _, lacks = name.partition(_WITHOUT)
     try:
-        return DIALECTS[name]
+        dialect = DIALECTS[base]
     except KeyError:
         names = ", ".join(sorted(DIALECTS))
-        raise NoSuchDialectError(f"no dialect is called {name!r}; there are: {names}") from None
+        raise NoSuchDialectError(f"no dialect is called {base!r}; there are: {names}") from None
+    return dialect.without(*lacks.replace(",", " ").split()) if lacks else dialect
 
 
 def nearest_dialect(release: tuple[int, int]) -> Dialect:

@@ -61,9 +61,36 @@ def write_case(directory: Path, **changes: Any) -> str:
     return str(path)
 
 
+def test_compare_tells_what_a_rule_is_good_for(run: Any) -> None:
+    lax = "qemu-7.2 without reopen.backing-missing"
+    words = ["compare", "qemu-7.2", lax, "--examples", "40", "--steps", "12", "--seed", "3"]
+    status, out, _ = run(*words, "--budget", "10m", "--json")
+    assert status == 1
+    result = json.loads(out)
+    assert (result["first"], result["second"], result["examples"]) == ("qemu-7.2", lax, 40)
+    ways = {each["way"] for each in result["differences"]}
+    assert f"{lax} accepts, qemu-7.2 refuses" in ways
+    case = result["differences"][0]["case"]
+    assert run("replay", case, "--dialect", "qemu-7.2")[0] == 0
+    status, out, _ = run("replay", case, "--dialect", lax)
+    assert status == 1
+    assert "DIFFERS" in out
+
+
+def test_compare_finds_nothing_where_there_is_nothing(run: Any) -> None:
+    words = ["compare", "qemu-7.2", "qemu-7.2", "--examples", "3", "--steps", "4"]
+    status, out, _ = run(*words, "--seed", "1", "--budget", "10m")
+    assert status == 0
+    assert out.endswith("no difference\n")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["compare", "qemu-7.2", "qemu-9.9"], "no dialect is called 'qemu-9.9'; there are: "),
+        (["compare", "qemu-7.2 without no.rule", "qemu-7.2"], "no rule is called 'no.rule'"),
+        (["compare", "qemu-7.2"], "Missing argument 'B'"),
+        (["compare", "qemu-7.2", "qemu-7.2", "--budget", "soon"], "'soon' is not a time"),
         (["check", "--examples", "0"], "'--examples': 0 is not in the range x>=1"),
         (["check", "--examples", "-5"], "'--examples': -5 is not in the range x>=1"),
         (["check", "--examples", "many"], "'many' is not a valid integer"),
