@@ -301,7 +301,7 @@ class Transition:
         return links
 
     def freeze_chain(self, top: str, base: str | None) -> None:
-        """Freeze the links from ``top`` down to ``base``, or to the end; none is frozen yet."""
+        """Freeze the links from ``top`` down to ``base``, or to the end."""
         chain = self.chain(top, base)
         for link in chain:
             self.ev.check(
@@ -312,18 +312,18 @@ class Transition:
             self.ev.check(NEVER_FROZEN, not never, name=link.name, child=link.child)
         if self.ev.holds(FREEZES):
             for link in chain:
-                self._freeze(link.key, frozen=True)
+                self._freeze(link.key, 1)
 
     def unfreeze_chain(self, top: str, base: str | None) -> None:
         """Let the links from ``top`` down to ``base``, or to the end, be changed again."""
         if self.ev.holds(THAWS):
             for link in self.chain(top, base):
-                self._freeze(link.key, frozen=False)
+                self._freeze(link.key, -1)
 
-    def _freeze(self, key: LinkKey, *, frozen: bool) -> None:
+    def _freeze(self, key: LinkKey, by: int) -> None:
         parent = self.nodes[key[0]]
         children = tuple(
-            attrs.evolve(link, frozen=frozen) if link.key == key else link
+            attrs.evolve(link, frozen=max(0, link.frozen + by)) if link.key == key else link
             for link in parent.children
         )
         self.change(key[0], children=children)

@@ -107,6 +107,7 @@ class Use(NamedTuple):
 class Link:
     """An edge of the graph, held in its parent's ``children``.
 
+    ``frozen`` counts who has frozen it, which in a dialect where that is a flag is never above one.
     ``kept`` is what the parent goes on requiring and sharing (sums of :class:`Perm`) where
     QEMU did not work that out anew, and None where it did.
     """
@@ -115,7 +116,7 @@ class Link:
     name: str
     child: str
     role: int
-    frozen: bool = False
+    frozen: int = 0
     kept: tuple[int, int] | None = None
 
     @property

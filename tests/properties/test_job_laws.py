@@ -116,7 +116,7 @@ def with_job(outcome: Outcome, name: str, **changes: Any) -> Outcome:
 
 def elsewhere(outcome: Outcome) -> Outcome:
     """The link that the commit has frozen leads to another node."""
-    link = Link("mid", "backing", "spare", Role.COW, frozen=True)
+    link = Link("mid", "backing", "spare", Role.COW, frozen=1)
     file = outcome.state.nodes["mid"].link("file")
     assert file is not None
     return with_node(outcome, "mid", children=(link, file))
