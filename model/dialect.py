@@ -25,18 +25,22 @@ class NoSuchDialectError(LookupError):
 
 @attrs.frozen(slots=False)
 class Dialect:
-    """``absent``: identifiers of rules that it lacks. ``texts``: wordings by rule identifier."""
+    """``absent``: identifiers of rules that it lacks. ``texts``: wordings by rule identifier.
+
+    ``nullable`` are commands all optional members of whose arguments may be null, too.
+    """
 
     name: str
     schema_name: str
     release: tuple[int, int]
     absent: frozenset[str] = frozenset()
     texts: FrozenDict[str, str] = EMPTY
+    nullable: frozenset[str] = frozenset()
 
     @cached_property
     def schema(self) -> Schema:
         """The QAPI schema that commands are checked against."""
-        return Schema.load(self.schema_name)
+        return Schema.load(self.schema_name).taking_nulls(self.nullable)
 
     def evaluation(self) -> Evaluation:
         """A fresh record for one command."""
@@ -59,9 +63,39 @@ class Dialect:
         )
 
 
-QEMU_7_2 = Dialect("qemu-7.2", "qemu-7.2", (7, 2))
+_PROPOSED = frozenset(
+    {
+        "proposal.null-resets",
+        "proposal.omission-keeps",
+        "proposal.omitted-backing-detaches",
+    }
+)
+QEMU_7_2 = Dialect("qemu-7.2", "qemu-7.2", (7, 2), absent=_PROPOSED)
 
 DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_7_2,)}
+
+
+def _proposal(
+    name: str, *, gains: frozenset[str] = frozenset(), loses: frozenset[str] = frozenset()
+) -> Dialect:
+    """An alternative that was argued for on the list, as a change to 7.2."""
+    return attrs.evolve(QEMU_7_2, name=name, absent=(QEMU_7_2.absent - gains) | loses)
+
+
+OMISSION_KEEPS = _proposal("omission-keeps", gains=frozenset({"proposal.omission-keeps"}))
+NULL_RESETS = attrs.evolve(
+    _proposal("null-resets", gains=frozenset({"proposal.omission-keeps", "proposal.null-resets"})),
+    nullable=frozenset({"blockdev-reopen"}),
+)
+OMITTED_DETACHES = _proposal(
+    "omitted-backing-detaches",
+    gains=frozenset({"proposal.omitted-backing-detaches"}),
+    loses=frozenset({"reopen.backing-missing"}),
+)
+FREEZE_COUNTER = _proposal("freeze-counter", loses=frozenset({"freeze.frozen"}))
+PROPOSALS: dict[str, Dialect] = {
+    d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)
+}
 
 
 def find_dialect(name: str) -> Dialect:
@@ -71,9 +105,9 @@ def find_dialect(name: str) -> Dialect:
     """
     base, _, lacks = name.partition(_WITHOUT)
     try:
-        dialect = DIALECTS[base]
+        dialect = {**DIALECTS, **PROPOSALS}[base]
     except KeyError:
-        names = ", ".join(sorted(DIALECTS))
+        names = ", ".join([*sorted(DIALECTS), *sorted(PROPOSALS)])
         raise NoSuchDialectError(f"no dialect is called {base!r}; there are: {names}") from None
     return dialect.without(*lacks.replace(",", " ").split()) if lacks else dialect
 

@@ -162,6 +162,21 @@ ROOT_INHERITS_NOTHING = effect(
     "A child that is taken away no longer inherits from its old parent.",
     source="patch 8/13",
 )
+OMISSION_KEEPS = effect(
+    "proposal.omission-keeps",
+    "An option that is left out stays as it is.",
+    source="Eric Blake and Vladimir Sementsov-Ogievskiy, January 2019; no release does so",
+)
+NULL_RESETS = effect(
+    "proposal.null-resets",
+    "An option that is null takes its default; but a backing file that is null is detached.",
+    source="Eric Blake, January 2019; no release does so",
+)
+OMITTED_DETACHES = effect(
+    "proposal.omitted-backing-detaches",
+    "A backing file that is left out is detached.",
+    source="Vladimir Sementsov-Ogievskiy, January 2019; no release does so",
+)
 
 LOST_NODE = hazard(
     "hazard.lost-node",
@@ -236,6 +251,10 @@ class Reopening:
         if not keep_old:
             given = entry.options
             entry.backing_missing = "backing" not in given and "backing.driver" not in given
+            has_backing = self.t.nodes[name].link("backing") is not None
+            if entry.backing_missing and has_backing and self.t.ev.holds(OMITTED_DETACHES):
+                entry.options["backing"] = None
+                entry.backing_missing = False
         elif name in self.queue:
             entry.backing_missing = self.queue[name].backing_missing
         self.queue[name] = entry
@@ -263,6 +282,8 @@ class Reopening:
                 inherit_options(t, role, options, parent.options)
         if keep_old:
             driver.join(options, node.options)
+        if None in options.values() and ev.holds(NULL_RESETS):
+            options, explicit = _without_nulls(options), _without_nulls(explicit)
         return Entry(name, options, explicit, Flags.of(options), unmap)
 
     def _add_children(self, entry: Entry, *, keep_old: bool) -> None:
@@ -499,6 +520,11 @@ def _unchanged(node: Node, key: str, value: Any) -> bool:
 def _present(node: Node, name: str) -> Link | None:
     """The link that an option called ``backing`` or ``file`` is about."""
     return node.link("backing") if name == "backing" else driver_of(node.driver).primary(node)
+
+
+def _without_nulls(options: FlatOptions) -> FlatOptions:
+    """All but those that are null; for a backing file that is a value."""
+    return {k: v for k, v in options.items() if v is not None or k.split(".")[-1] == "backing"}
 
 
 def keep_options(t: Transition, name: str, changes: FlatOptions) -> None:

@@ -13,7 +13,7 @@ is found when the visitor leaves the object.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
@@ -336,11 +336,19 @@ def _refuse_unexpected(value: Mapping[str, Json], seen: Mapping[str, Json]) -> N
     raise refusal
 
 
-class _Compiler:
-    """Turns the types of a schema document into functions."""
+def _or_null(check: Visit) -> Visit:
+    return lambda value: None if value is None else check(value)
 
-    def __init__(self, types: Mapping[str, dict[str, Json]]) -> None:
+
+class _Compiler:
+    """Turns the types of a schema document into functions.
+
+    With ``nulls`` every optional member may be null, too.
+    """
+
+    def __init__(self, types: Mapping[str, dict[str, Json]], *, nulls: bool = False) -> None:
         self.types = types
+        self._nulls = nulls
         self.plans = {name: _Plan() for name, each in types.items() if "members" in each}
         self.visits: dict[str, Visit] = dict(_BUILTIN)
         # Objects first, with empty plans, because types refer to each other in circles.
@@ -351,13 +359,18 @@ class _Compiler:
     def fill(self, plan: _Plan, description: dict[str, Json]) -> None:
         """Give a plan its members and variants."""
         plan.members = tuple(
-            (member["name"], self.visit(member["type"]), not member.get("optional", False))
+            (member["name"], *self.member(member["type"], optional=member.get("optional", False)))
             for member in description["members"]
         )
         plan.tag = description.get("tag")
         plan.variants = {
             case: self.plans[kind] for case, kind in description.get("variants", {}).items()
         }
+
+    def member(self, kind: str, *, optional: bool) -> tuple[Visit, bool]:
+        """The function of a member, and whether it is required."""
+        check = self.visit(kind)
+        return (_or_null(check) if optional and self._nulls else check), not optional
 
     def visit(self, name: str) -> Visit:
         """The function of a type, made when it is first asked for."""
@@ -422,6 +435,14 @@ class Schema:
             types=document["types"],
             visits={command: compiler.visit(kind) for command, kind in commands.items()},
         )
+
+    def taking_nulls(self, commands: Collection[str]) -> Schema:
+        """The same, but for some commands all optional members may be null."""
+        if not commands:
+            return self
+        compiler = _Compiler(self.types, nulls=True)
+        visits = {command: compiler.visit(self.commands[command]) for command in commands}
+        return attrs.evolve(self, visits={**self._visits, **visits})
 
     def check(self, command: str, arguments: Mapping[str, Json]) -> dict[str, Json]:
         """The arguments as the command gets them: checked, in order of visiting.

@@ -15,7 +15,7 @@ from model.opening import NO_NODE, Opening
 from model.permissions import Permissions
 from model.qdict import flatten
 from model.refreshing import refresh
-from model.reopening import Reopening, keep_options
+from model.reopening import OMISSION_KEEPS, Reopening, keep_options
 from model.rules import Refusal, effect, guard, hazard
 from model.state import Perm, Role, Use
 
@@ -201,7 +201,7 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
         ev.check(REOPEN_NAME, "node-name" in options)
         name = options["node-name"]
         ev.check(UNKNOWN, name in t.nodes, node=name)
-        reopening.add(name, flatten(options), keep_old=False)
+        reopening.add(name, flatten(options), keep_old=ev.holds(OMISSION_KEEPS))
     if not reopening.queue:
         ev.meet(NOTHING_ASSERTS)
         ev.refuse(REOPEN_NOTHING)

@@ -9,9 +9,6 @@ import pytest
 
 from model import Monitor
 
-COUNTER = "qemu-7.2 without freeze.frozen"
-"""Freezing as a counter: a link that somebody has frozen can be frozen again."""
-
 
 def run(monitor: Monitor, name: str, **arguments: Any) -> str:
     """Carry out a command; the text of its error, "" for none."""
@@ -46,6 +43,17 @@ def cut_off(monitor: Monitor) -> str:
     return run(monitor, "blockdev-reopen", options=[options])
 
 
+def reopen(monitor: Monitor, **options: Any) -> str:
+    """Reopen the uppermost image with its file as it is."""
+    given = {"driver": "qcow2", "node-name": "top", "file": "top-file", **options}
+    return run(monitor, "blockdev-reopen", options=[given])
+
+
+def backing_of(monitor: Monitor) -> str | None:
+    link = monitor.state.nodes["top"].link("backing")
+    return None if link is None else link.child
+
+
 def test_a_flag_is_set_once() -> None:
     monitor = chain("qemu-7.2")
     assert filter_above(monitor, "one") == ""
@@ -55,10 +63,77 @@ def test_a_flag_is_set_once() -> None:
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
 def test_a_counter_counts_to_two_and_back(order: tuple[str, str]) -> None:
-    monitor = chain(COUNTER)
+    monitor = chain("freeze-counter")
     assert filter_above(monitor, "one") == filter_above(monitor, "two") == ""
     for name in order:
         assert "frozen" in cut_off(monitor)
         assert run(monitor, "blockdev-del", node_name=name) == ""
     assert cut_off(monitor) == ""
     assert not any(link.frozen for link in monitor.state.links())
+
+
+@pytest.mark.parametrize("dialect", ["omission-keeps", "null-resets"])
+def test_what_is_left_out_is_kept(dialect: str) -> None:
+    monitor = chain(dialect)
+    given = {"detect-zeroes": "on", "read-only": True, "l2-cache-size": 131072}
+    assert reopen(monitor, backing="mid", **given) == ""
+    assert reopen(monitor, discard="unmap") == ""
+    top = monitor.state.nodes["top"]
+    assert (top.detect_zeroes, top.read_only, backing_of(monitor)) == ("on", True, "mid")
+    assert top.options["l2-cache-size"] == 131072
+
+
+def test_releases_reset_what_is_left_out() -> None:
+    monitor = chain("qemu-7.2")
+    assert reopen(monitor, backing="mid", **{"detect-zeroes": "on"}) == ""
+    assert reopen(monitor) == "backing is missing for 'top'"
+    assert reopen(monitor, backing="mid") == ""
+    assert monitor.state.nodes["top"].detect_zeroes == "off"
+
+
+def test_null_resets() -> None:
+    monitor = chain("null-resets")
+    given = {"detect-zeroes": "on", "read-only": True, "cache": {"direct": True, "no-flush": True}}
+    assert reopen(monitor, **given) == ""
+    nulls = {"detect-zeroes": None, "cache": {"direct": None}}
+    assert reopen(monitor, **nulls) == ""
+    top = monitor.state.nodes["top"]
+    assert (top.detect_zeroes, top.no_cache, top.no_flush) == ("off", False, True)
+    assert (top.read_only, backing_of(monitor)) == (True, "mid")
+    assert not any(value is None for value in top.options.values())
+
+
+def test_null_detaches_a_backing_file_all_the_same() -> None:
+    monitor = chain("null-resets")
+    assert reopen(monitor, backing=None) == ""
+    assert backing_of(monitor) is None
+
+
+def test_null_is_no_value_of_what_must_be_given() -> None:
+    told = run(chain("null-resets"), "blockdev-reopen", options=[{"driver": None}])
+    assert told == "Invalid parameter type for 'options[0].driver', expected: string"
+
+
+@pytest.mark.parametrize("dialect", ["qemu-7.2", "omission-keeps", "omitted-backing-detaches"])
+def test_elsewhere_null_is_no_value(dialect: str) -> None:
+    told = reopen(chain(dialect), **{"read-only": None})
+    assert told == "Invalid parameter type for 'options[0].read-only', expected: boolean"
+
+
+def test_nulls_are_for_reopening_only() -> None:
+    told = run(Monitor("null-resets"), "blockdev-add", driver="null-co", node_name=None)
+    assert told == "Invalid parameter type for 'node-name', expected: string"
+
+
+def test_a_backing_file_that_is_left_out_is_detached() -> None:
+    monitor = chain("omitted-backing-detaches")
+    assert reopen(monitor) == ""
+    assert backing_of(monitor) is None
+    assert reopen(monitor) == ""
+
+
+def test_a_frozen_one_cannot_be_left_out() -> None:
+    monitor = chain("omitted-backing-detaches")
+    assert filter_above(monitor, "one") == ""
+    assert reopen(monitor) == "Cannot change frozen 'backing' link from 'top' to 'mid'"
+    assert backing_of(monitor) == "mid"
