@@ -64,7 +64,8 @@ def of_state(state: BlockState) -> str:
         for node in state.nodes.values()
     ]
     arrows = [
-        Arrow(link.parent, link.name, link.child, frozen=bool(link.frozen)) for link in state.links()
+        Arrow(link.parent, link.name, link.child, frozen=bool(link.frozen))
+        for link in state.links()
     ]
     exports = {export.user: f"export {export.id}" for export in state.exports.values()}
     for user in state.users.values():
