@@ -11,7 +11,6 @@ that cannot move to each other cannot be connected (see docs/contexts.md).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -21,7 +20,7 @@ from model.rules import Refusal, effect, guard, hazard
 from model.state import Use, User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     from model.graph import Transition
     from model.state import LinkKey
@@ -99,15 +98,20 @@ def in_use(t: Transition) -> bool:
     return any(node.context != MAIN for node in t.nodes.values())
 
 
-@contextmanager
-def locked(t: Transition, node: str) -> Iterator[None]:
+class locked:  # noqa: N801  # a context manager, written out since every reopen goes through it
     """Hold the lock of the iothread in which a node is now."""
-    context = t.nodes[node].context
-    t.locks.append(context)
-    try:
-        yield
-    finally:
-        t.locks.remove(context)
+
+    __slots__ = ("_context", "_t")
+
+    def __init__(self, t: Transition, node: str) -> None:
+        self._t = t
+        self._context = t.nodes[node].context
+
+    def __enter__(self) -> None:
+        self._t.locks.append(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        self._t.locks.remove(self._context)
 
 
 def need_lock(t: Transition, node: str) -> None:

@@ -351,9 +351,9 @@ class Transition:
 
     def release(self, name: str) -> None:
         """Delete a node, and what only it held on to, unless somebody still uses it."""
-        if name not in self.nodes or self.references(name):
+        node = self.nodes.get(name)
+        if node is None or node.parents or self.references(name):
             return
-        node = self.nodes[name]
         driver_of(node.driver).closed(self, node)
         bitmaps.lost(self, name)
         held = driver_of(node.driver).held_by(node)

@@ -139,10 +139,12 @@ def tables_grown(t: Transition, name: str, length: int, *, first: int | None = N
 
 def flush(t: Transition, name: str) -> None:
     """A node, and those that it writes to, write down what they keep in a cache."""
-    driver = driver_of(t.nodes[name].driver)
-    driver.flush(t, t.nodes[name])
-    for child in driver.written(t.nodes[name]):
-        flush(t, child)
+    node = t.nodes[name]
+    driver = driver_of(node.driver)
+    driver.flush(t, node)
+    if node.children:
+        for child in driver.written(node):
+            flush(t, child)
 
 
 def _grow(

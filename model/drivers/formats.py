@@ -281,7 +281,10 @@ class Qcow2(Driver):
 
     def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
         """Perhaps other settings; what is known of the image stays."""
-        return attrs.evolve(node.private, l2_entry=prepared.l2_entry, lazy=prepared.lazy)
+        state: Qcow2State = node.private
+        if (state.l2_entry, state.lazy) == prepared:
+            return state
+        return attrs.evolve(state, l2_entry=prepared.l2_entry, lazy=prepared.lazy)
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
