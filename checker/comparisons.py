@@ -25,7 +25,7 @@ from checker.options import (
 )
 from checker.output import check_directory
 from checker.tally import Amount
-from model.dialect import find_dialect
+from model.dialects import find_dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

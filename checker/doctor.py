@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from checker.compare import MASKS, NORMALISATIONS
-from model.dialect import DIALECTS, Dialect, nearest_dialect
+from model.dialects import DIALECTS, nearest_dialect
 from targets.binaries import (
     DAEMON,
     QEMU_IMG,
@@ -26,6 +26,7 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from model.dialect import Dialect
     from model.trace import Json
 
 PACKAGES = ("attrs", "networkx", "hypothesis", "click", "rich", "msgspec", "jinja2", "junitparser")

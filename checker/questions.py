@@ -25,7 +25,7 @@ from checker.options import (
     json_option,
     say,
 )
-from model.dialect import find_dialect
+from model.dialects import find_dialect
 from reports.markdown import reply as reply_line
 from targets import debian
 from targets.binaries import DAEMON

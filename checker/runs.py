@@ -32,13 +32,14 @@ from checker.options import (
 )
 from checker.output import write_report
 from checker.tally import Amount, Tally
-from model.dialect import Dialect, find_dialect
+from model.dialects import find_dialect
 from targets.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.diff import Generator, Sides
+    from model.dialect import Dialect
     from reports.values import RunKind, Summary
     from targets.binaries import Build
 

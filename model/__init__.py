@@ -6,7 +6,8 @@ Pure values and functions; importable with nothing but attrs and networkx.
 
 from __future__ import annotations
 
-from model.dialect import Dialect, NoSuchDialectError, find_dialect, nearest_dialect
+from model.dialect import Dialect, NoSuchDialectError
+from model.dialects import find_dialect, nearest_dialect
 from model.images import ImageError
 from model.monitor import Monitor, Outcome, reopen_keeping, step
 from model.rules import Refusal, Rule

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Copying from node to node, as jobs do, and how fast."""
+"""Copying from node to node, as jobs do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 CHUNK = 512 << 10
 """How many bytes of a chain a job looks at, and copies, at most at once."""
 
-_SLICES = 10
-"""Into how many slices a job divides a second; each lets so much through at once."""
-
 
 def copy(t: Transition, source: str, target: str, start: int, end: int) -> None:
     """Copy a range from one node to another in one request.
@@ -23,8 +20,3 @@ def copy(t: Transition, source: str, target: str, start: int, end: int) -> None:
     Raises :class:`model.images.ImageError` where that is no bytes of a guest's.
     """
     guest.put(t, target, start, end, guest.get(t, source, start, end))
-
-
-def sleeps(speed: int, length: int) -> bool:
-    """Whether a job of a limited ``speed`` (bytes per second) sleeps when it has copied this."""
-    return speed > 0 and length >= max(speed // _SLICES, 1)

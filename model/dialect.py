@@ -3,12 +3,14 @@
 
 A dialect names its schema and says how it differs from the full set of rules:
 which of them it lacks, and which texts it words differently. Rules are looked up
-by identifier, so nothing in the spec ever asks for a dialect's name.
+by identifier, so nothing in the spec ever asks for a dialect's name. The values stand in
+:mod:`model.dialects`, a module for each.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,7 +18,11 @@ from model.rules import Evaluation, Rule, all_rules
 from model.schema import Schema
 from model.state import EMPTY, FrozenDict
 
-_WITHOUT = " without "
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+WITHOUT = " without "
+"""What stands in the name of a dialect before the rules that it was made to lack."""
 
 
 class NoSuchDialectError(LookupError):
@@ -58,62 +64,34 @@ class Dialect:
                 raise NoSuchDialectError(f"no rule is called {rule_id!r}")
         return attrs.evolve(
             self,
-            name=f"{self.name}{_WITHOUT}{', '.join(rule_ids)}",
+            name=f"{self.name}{WITHOUT}{', '.join(rule_ids)}",
             absent=self.absent | set(rule_ids),
         )
 
+    def derive(
+        self,
+        name: str,
+        release: tuple[int, int] | None = None,
+        *,
+        gains: Iterable[str] = (),
+        loses: Iterable[str] = (),
+        texts: Mapping[str, str] | None = None,
+        nullable: Iterable[str] = (),
+    ) -> Dialect:
+        """Another dialect, told by how it differs from this one.
 
-_PROPOSED = frozenset(
-    {
-        "proposal.null-resets",
-        "proposal.omission-keeps",
-        "proposal.omitted-backing-detaches",
-    }
-)
-QEMU_7_2 = Dialect("qemu-7.2", "qemu-7.2", (7, 2), absent=_PROPOSED)
-
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_7_2,)}
-
-
-def _proposal(
-    name: str, *, gains: frozenset[str] = frozenset(), loses: frozenset[str] = frozenset()
-) -> Dialect:
-    """An alternative that was argued for on the list, as a change to 7.2."""
-    return attrs.evolve(QEMU_7_2, name=name, absent=(QEMU_7_2.absent - gains) | loses)
-
-
-OMISSION_KEEPS = _proposal("omission-keeps", gains=frozenset({"proposal.omission-keeps"}))
-NULL_RESETS = attrs.evolve(
-    _proposal("null-resets", gains=frozenset({"proposal.omission-keeps", "proposal.null-resets"})),
-    nullable=frozenset({"blockdev-reopen"}),
-)
-OMITTED_DETACHES = _proposal(
-    "omitted-backing-detaches",
-    gains=frozenset({"proposal.omitted-backing-detaches"}),
-    loses=frozenset({"reopen.backing-missing"}),
-)
-FREEZE_COUNTER = _proposal("freeze-counter", loses=frozenset({"freeze.frozen"}))
-PROPOSALS: dict[str, Dialect] = {
-    d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)
-}
-
-
-def find_dialect(name: str) -> Dialect:
-    """The dialect called ``name``; :class:`NoSuchDialectError` lists those there are.
-
-    ``NAME without RULE, RULE`` is one that lacks some of its rules.
-    """
-    base, _, lacks = name.partition(_WITHOUT)
-    try:
-        dialect = {**DIALECTS, **PROPOSALS}[base]
-    except KeyError:
-        names = ", ".join([*sorted(DIALECTS), *sorted(PROPOSALS)])
-        raise NoSuchDialectError(f"no dialect is called {base!r}; there are: {names}") from None
-    return dialect.without(*lacks.replace(",", " ").split()) if lacks else dialect
-
-
-def nearest_dialect(release: tuple[int, int]) -> Dialect:
-    """The dialect of the newest release not after ``release``, else of the oldest one."""
-    by_release = sorted(DIALECTS.values(), key=lambda d: d.release)
-    earlier = [d for d in by_release if d.release <= release]
-    return earlier[-1] if earlier else by_release[0]
+        It has rules that this one lacks (``gains``), lacks some that this one has (``loses``), and
+        words some its own way. A ``release`` has a schema of its own, a proposal has not. Raises
+        ValueError for a difference that is none, so that no module says more than it has to.
+        """
+        gained, lost = frozenset(gains), frozenset(loses)
+        for rule_id in sorted((gained - self.absent) | (lost & self.absent)):
+            raise ValueError(f"{name} does not differ from {self.name} in {rule_id!r}")
+        return Dialect(
+            name,
+            self.schema_name if release is None else name,
+            release or self.release,
+            (self.absent - gained) | lost,
+            FrozenDict({**self.texts, **(texts or {})}),
+            self.nullable | frozenset(nullable),
+        )

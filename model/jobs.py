@@ -46,6 +46,11 @@ SPEED = guard(
     source="7.2",
     text="Parameter 'speed' expects a non-negative value",
 )
+SLEEPS_ON = effect(
+    "job.sleeps-on",
+    "A job that is woken while it sleeps for its speed's sake goes on sleeping.",
+    source="10.0; before, a pause or drain let one more chunk through",
+)
 UNKNOWN = guard(
     "job.unknown",
     "The job that a verb is about exists.",
@@ -188,6 +193,10 @@ class JobKind(ABC):
     def run(self, t: Transition, job: Job) -> Rest:
         """Go on with the work, as far as it goes. May change the job by :func:`change`."""
 
+    def details(self, job: Job) -> dict[str, Any]:
+        """What a query shows of such jobs only."""
+        return {}
+
     def prepare(self, t: Transition, job: Job) -> str | None:
         """Change the graph when the work is done; returns an error's text if that fails."""
         return None
@@ -222,6 +231,10 @@ def change(t: Transition, job_id: str, **changes: Any) -> Job:
     """Replace fields of a job."""
     job = t.jobs[job_id] = attrs.evolve(t.jobs[job_id], **changes)
     return job
+
+
+_SLICES = 10
+"""Into how many slices a job divides a second; each lets so much through at once."""
 
 
 def _move(t: Transition, job_id: str, status: str) -> None:
@@ -332,7 +345,7 @@ def _enter(t: Transition, job_id: str) -> None:
     if resumed is not None:
         _move(t, job_id, resumed)
     before = job.current
-    rest = KINDS[job.type].run(t, t.jobs[job_id])
+    rest = _run(t, t.jobs[job_id])
     sleeping: int | None = None
     if rest is Rest.READY and t.jobs[job_id].status != "ready":
         _move(t, job_id, "ready")
@@ -345,6 +358,22 @@ def _enter(t: Transition, job_id: str) -> None:
     elif t.jobs[job_id].paused:
         _move(t, job_id, "standby" if t.jobs[job_id].status in _READY else "paused")
     _settle(t, job_id, sleeping)
+
+
+def sleeps(speed: int, length: int) -> bool:
+    """Whether a job of a limited ``speed`` (bytes per second) sleeps when it has copied this."""
+    return speed > 0 and length >= max(speed // _SLICES, 1)
+
+
+def _run(t: Transition, job: Job) -> Rest:
+    """Go on with the work, unless the job is to sleep on."""
+    asked_to_end = job.forced or job.cancelled
+    if not asked_to_end and sleeps(job.speed, job.asleep) and t.ev.holds(SLEEPS_ON):
+        return Rest.SLEEPING
+    rest = KINDS[job.type].run(t, job)
+    if rest is not Rest.SLEEPING:
+        change(t, job.id, asleep=0)
+    return rest
 
 
 def meet_error(t: Transition, job_id: str, on_error: str) -> Rest:

@@ -13,11 +13,11 @@ import attrs
 
 from model import guest, images
 from model.commands import COMMANDS, DRIVING
-from model.dialect import Dialect, find_dialect
+from model.dialects import find_dialect
 from model.graph import Settled, Transition
 from model.jobs import attend
 from model.reopening import keep_options
-from model.rules import Evaluation, Refusal, guard
+from model.rules import Refusal, guard
 from model.schema import (
     COMMAND_NOT_FOUND,
     SchemaError,
@@ -30,6 +30,8 @@ from model.trace import Command, ImageSpec, Json, Observation, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from model.dialect import Dialect
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -317,8 +319,7 @@ class Monitor:
 
     def observe(self) -> Observation:
         """The last reply, and what the two queries of the graph return now."""
-        quiet = Evaluation(frozenset(), {})
-        t = Transition(self.state, quiet)
+        t = self._transition()
         return Observation(
             self.outcome.reply if self.outcome is not None else {"return": {}},
             COMMANDS["query-named-block-nodes"](t, {"flat": True}),

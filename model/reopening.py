@@ -17,7 +17,7 @@ import attrs
 
 from model.contexts import drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
 from model.drivers import driver_of
-from model.drivers.base import FlatOptions, as_string
+from model.drivers.base import FlatOptions, as_string, sectors
 from model.graph import CYCLE, Undo
 from model.lengths import FOREIGN_FILE, flush
 from model.opening import DETECT_ZEROES, Flags, inherit_options
@@ -95,6 +95,16 @@ NEWEST_FIRST = effect(
     "reopen.children-newest-first",
     "The children of a node are queued newest first.",
     source="7.2",
+)
+STAYS_DRAINED = hazard(
+    "hazard.stays-drained",
+    "A list reaches the same node twice, by its name or as a child.",
+    source="10.0 drains it twice and ends that once: a job or guest that gets there waits for ever",
+)
+LENGTH_AGAIN = effect(
+    "reopen.length-again",
+    "A node that was reopened looks at its length again.",
+    source="10.0",
 )
 QUEUE_CHILDREN = effect(
     "reopen.queue-children",
@@ -270,6 +280,7 @@ class Reopening:
         driver = driver_of(node.driver)
         queued = self.queue.get(name)
         if queued is not None:
+            ev.meet(STAYS_DRAINED)
             if ev.holds(LAST_WINS):
                 driver.join(options, queued.explicit)
         elif keep_old:
@@ -506,6 +517,9 @@ class Reopening:
             private=driver_of(node.driver).adopt(node, entry.private),
         )
         driver_of(node.driver).reopened(t, node, after)
+        if t.ev.holds(LENGTH_AGAIN):
+            length = driver_of(node.driver).measure(t, after)
+            t.change(entry.node, size=sectors(length))
 
 
 def _unchanged(node: Node, key: str, value: Any) -> bool:

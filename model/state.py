@@ -278,7 +278,8 @@ class Job:
     rest. ``current`` and ``total`` are its progress in bytes. ``error`` is why it fails.
     ``complete`` says that it was asked to end, ``cancelled`` that it was asked to stop,
     ``forced`` that it must not finish its work before. ``replacing`` is the node that a job which
-    was asked to end will replace, if a client named one. ``body`` is what its kind remembers.
+    was asked to end will replace, if a client named one. ``asleep``: the bytes after which a job of
+    a limited speed went to sleep, 0 unless it sleeps. ``body`` is what its kind remembers.
     """
 
     id: str
@@ -296,6 +297,7 @@ class Job:
     cancelled: bool = False
     forced: bool = False
     replacing: str | None = None
+    asleep: int = 0
     body: Any = None
 
     @property

@@ -30,10 +30,10 @@ from model.chains import (
     skip_filters,
     try_read_only,
 )
-from model.copying import CHUNK, copy, sleeps
+from model.copying import CHUNK, copy
 from model.drivers.base import sectors
 from model.images import ImageError
-from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold, start
+from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import ALL, Permissions
@@ -365,6 +365,7 @@ class Commit(JobKind):
             if copies and end < length and sleeps(job.speed, end - start):
                 if scattered(t, body.top):
                     t.ev.meet(RACE)
+                change(t, job_id, asleep=end - start)
                 return Rest.SLEEPING
         return Rest.DONE
 

@@ -19,6 +19,21 @@ STUCK = hazard(
     "agree with those of the node below.",
     source="7.2 does not expect that and ends with an unexpected error",
 )
+INSERTED_IN_IOTHREAD = hazard(
+    "hazard.inserted-in-iothread",
+    "The new filter of a stream or backup job takes its node along out of an iothread.",
+    source="10.0 and 11.1 end with an assertion in bdrv_insert_node",
+)
+
+
+def insert(t: Transition, name: str, above: str, context: str) -> None:
+    """Let the users of a node go over to the filter ``name`` that was put ``above`` it.
+
+    ``context`` is where the node was before it had the filter. Raises :class:`Refusal`.
+    """
+    if t.nodes[above].context != context:
+        t.ev.meet(INSERTED_IN_IOTHREAD)
+    chains.replace(t, above, name)
 
 
 def step_aside(t: Transition, name: str) -> None:

@@ -140,6 +140,16 @@ COMMIT_WRITABLE = effect(
     "replaces a node that is read-only.",
     source="7.2",
 )
+ABORT_READ_ONLY = effect(
+    "mirror.abort-read-only",
+    "The base of an active commit that was read-only becomes so again when the job fails.",
+    source="10.0; before, see mirror.commit-writable",
+)
+NOTES_ON_FILTER = effect(
+    "mirror.notes-on-filter",
+    "What is written through the filter of a mirror is noted down in a bitmap of the filter.",
+    source="10.0; before, what is written to the source in whatever way, in a bitmap of the source",
+)
 
 _ERRORS = {RESIZE_SECTORS.id: "Invalid argument", RESIZE_L1.id: "File too large"}
 """Why a base cannot be made longer; where it is not said, its driver does not know how."""
@@ -163,7 +173,8 @@ class Mirror:
     ``blocking``: writes go to both sides at once. ``begun`` and ``over``: how far the job has come.
     ``aligned`` are chunks that may be copied without the rest of their cluster, None if all may.
     ``on_error`` is what a client wants to be done where the target cannot be written to.
-    ``length`` is how long the source was when the job was made.
+    ``length`` is how long the source was when the job was made. ``synced``: both sides are equal
+    and stay so, since every write goes to both. ``read_only``: the target was so before.
     """
 
     filter: str
@@ -182,6 +193,8 @@ class Mirror:
     aligned: bitmaps.Ranges | None = None
     on_error: str = "report"
     length: int = 0
+    synced: bool = False
+    read_only: bool = False
 
 
 @attrs.frozen
@@ -199,6 +212,7 @@ class _Plan:
     nothing: bool = False
     blocking: bool = False
     on_error: str = "report"
+    read_only: bool = False
 
 
 # The commands
@@ -248,7 +262,7 @@ def start_active_commit(
         chains.set_read_only(t, base, read_only=False)
     try:
         on_error = arguments.get("on-error", "report")
-        plan = _Plan("commit-active", top, base, base=base, on_error=on_error)
+        plan = _Plan("commit-active", top, base, base=base, on_error=on_error, read_only=read_only)
         _start(t, plan, {**arguments, "job-id": job_id})
     except Refusal:
         if read_only:
@@ -323,15 +337,16 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
     """Make the job and let it hold on to all that it needs. Raises :class:`Refusal`."""
     shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE
     job = jobs.create(t, plan.kind, arguments, top, (Perm.CONSISTENT_READ, shared))
+    noted = top if t.ev.holds(NOTES_ON_FILTER) else plan.source
     backend = None
     try:
         backend = _use_target(t, plan, job, below=below)
         granularity = plan.granularity or _default_granularity(t, plan.target)
-        bitmap = Bitmap(job.user, granularity, recording=not plan.blocking)
-        bitmaps.add(t, plan.source, bitmap)
+        recording = not plan.blocking and noted == plan.source
+        bitmaps.add(t, noted, Bitmap(job.user, granularity, recording))
         _hold(t, plan, job, top, below=below)
     except Refusal:
-        bitmaps.remove(t, plan.source, job.user)
+        bitmaps.remove(t, noted, job.user)
         backends.let_go(t, backend)
         jobs.fail_early(t, job.id)
         raise
@@ -350,9 +365,17 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         plan.blocking,
         on_error=plan.on_error,
         length=t.length(plan.source),
+        read_only=plan.read_only,
     )
     jobs.change(t, job.id, body=body)
     return job.id
+
+
+def _noted(t: Transition, job: Job) -> str:
+    """The node that has the bitmap of what is still to be copied."""
+    top: str = job.body.filter
+    on_filter = any(bitmap.owner == job.user for bitmap in t.nodes[top].bitmaps)
+    return top if on_filter else t.primary_child(top)
 
 
 def _default_granularity(t: Transition, target: str) -> int:
@@ -422,6 +445,8 @@ class MirrorKind(JobKind):
             if failed:
                 return _fail(t, job, failed)
             flush(t, job.body.target)
+            body = t.jobs[job.id].body
+            jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking))
         except ImageError as error:
             t.ev.meet(defect(error))
         job = t.jobs[job.id]
@@ -430,6 +455,10 @@ class MirrorKind(JobKind):
     def must_force(self, job: Job, *, force: bool) -> bool:
         """One that is ready may finish its copy."""
         return force or job.status not in ("ready", "standby")
+
+    def details(self, job: Job) -> dict[str, Any]:
+        """Whether every write goes to both sides by now."""
+        return {"actively-synced": job.body.synced}
 
     def complete(self, t: Transition, job: Job) -> None:
         """From now on, what is to be replaced must stay as it is."""
@@ -447,12 +476,17 @@ class MirrorKind(JobKind):
 
     def abort(self, t: Transition, job: Job) -> None:
         """Clean up."""
+        target = job.body.target
+        t.keeping.append(target)
         _end(t, job, pivot=False)
+        if job.body.read_only and t.ev.holds(ABORT_READ_ONLY):
+            chains.try_read_only(t, target)
+        t.keeping.remove(target)
+        t.release(target)
 
     def lags(self, t: Transition, job: Job) -> bool:
         """Whether there is something dirty."""
-        source = t.primary_child(job.body.filter)
-        return bool(bitmaps.find(t, source, job.user).dirty)
+        return bool(bitmaps.find(t, _noted(t, job), job.user).dirty)
 
     def drains(self, t: Transition, job: Job) -> str | None:
         """Between its work and its end nobody reads or writes the source."""
@@ -463,6 +497,10 @@ class ActiveCommitKind(MirrorKind):
     """A mirror to a node below."""
 
     type = "commit"
+
+    def details(self, job: Job) -> dict[str, Any]:
+        """Nothing; it cannot be told to write to both sides."""
+        return {}
 
 
 def _begin(t: Transition, job: Job) -> bool:
@@ -517,9 +555,10 @@ def _grow(t: Transition, job: Job, length: int) -> bool:
 
 def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
     body: Mirror = job.body
-    bitmap = bitmaps.find(t, source, job.user)
+    noted = _noted(t, job)
+    bitmap = bitmaps.find(t, noted, job.user)
     if body.fresh and not _unmaps(t, body.target):
-        bitmaps.put(t, source, bitmap, bitmaps.whole(length, body.granularity))
+        bitmaps.put(t, noted, bitmap, bitmaps.whole(length, body.granularity))
         return
     if body.fresh:
         guest.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
@@ -535,7 +574,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
         if allocated:
             dirty = bitmaps.joined(dirty, *bitmaps.aligned(offset, reached, body.granularity))
         offset = reached
-    bitmaps.put(t, source, bitmap, dirty)
+    bitmaps.put(t, noted, bitmap, dirty)
 
 
 def _unmaps(t: Transition, name: str) -> bool:
@@ -559,12 +598,13 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
         t.ev.meet(RACE)
     if job.body.on_error == "ignore":
         t.ev.meet(ENDLESS)
-    source = t.primary_child(job.body.filter)
-    bitmap = bitmaps.find(t, source, job.user)
+    jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, synced=False))
+    noted = _noted(t, job)
+    bitmap = bitmaps.find(t, noted, job.user)
     dirty = bitmap.dirty
     for start, end, _ in failed:
         dirty = bitmaps.joined(dirty, *bitmaps.aligned(start, end, bitmap.granularity))
-    bitmaps.put(t, source, bitmap, dirty)
+    bitmaps.put(t, noted, bitmap, dirty)
     jobs.change(t, job.id, total=t.jobs[job.id].current + bitmaps.count(dirty))
     return jobs.meet_error(t, job.id, job.body.on_error)
 
@@ -577,12 +617,13 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
     while True:
         job = t.jobs[job_id]
         source = t.primary_child(job.body.filter)
-        bitmap = bitmaps.find(t, source, job.user)
+        noted = _noted(t, job)
+        bitmap = bitmaps.find(t, noted, job.user)
         if not bitmap.dirty:
             break
         start, end = bitmap.dirty[0]
         end = min(end, start + job.body.buffer)
-        bitmaps.put(t, source, bitmap, bitmaps.without(bitmap.dirty, start, end))
+        bitmaps.put(t, noted, bitmap, bitmaps.without(bitmap.dirty, start, end))
         race.batch()
         requests = _requests(t, job_id, source, start, end)
         # What is copied has to be read first.
@@ -690,10 +731,11 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     source = t.primary_child(body.filter)
     if chains.contains(t, source, body.target):
         t.unfreeze_chain(body.filter, body.target)
-    if pivot and bitmaps.find(t, source, job.user).dirty:
+    noted = _noted(t, job)
+    if pivot and bitmaps.find(t, noted, job.user).dirty:
         t.ev.meet(LOST_WRITE)
         _copy_dirty(t, job.id)
-    bitmaps.remove(t, source, job.user)
+    bitmaps.remove(t, noted, job.user)
     held = [body.filter, source, body.target]
     t.keeping += held
     backends.let_go(t, body.writer)
@@ -741,6 +783,10 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
             if job.status == "pending":
                 raise ImageError(f"job {job.id!r} is at its end and lets nobody write; QEMU hangs")
             _write_both(t, job, write)
+        elif any(bitmap.owner == job.user for bitmap in t.nodes[node.name].bitmaps):
+            bitmap = bitmaps.find(t, node.name, job.user)
+            chunks = bitmaps.aligned(write.start, write.end, bitmap.granularity)
+            bitmaps.put(t, node.name, bitmap, bitmaps.joined(bitmap.dirty, *chunks))
 
 
 def _write_both(t: Transition, job: Job, write: Write) -> None:

@@ -21,16 +21,15 @@ from model.chains import (
     downwards,
     next_below,
     overlay_above,
-    replace,
     set_backing,
     set_read_only,
     skip_filters,
     try_read_only,
 )
-from model.copying import CHUNK, sleeps
+from model.copying import CHUNK
 from model.drivers import driver_of
 from model.images import ImageError
-from model.jobs import JobKind, Rest, change, create, fail_early, hold, start
+from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.opening import NO_NODE, Opening
 from model.permissions import ALL, shares_below
 from model.reopening import SHARED_BELOW
@@ -99,6 +98,12 @@ ORPHANED_FILTER = hazard(
     "A stream job ends that a client has still to dismiss.",
     source="7.2: the job holds on to its filter, which has no child any more; the next query of "
     "the nodes ends with a segmentation fault",
+)
+FILTER_STAYS = effect(
+    "stream.filter-stays",
+    "The filter keeps what it filters until nobody holds on to it, a job that is not dismissed "
+    "included.",
+    source="10.0; before, see hazard.orphaned-filter",
 )
 
 _READING = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED
@@ -227,6 +232,7 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
 def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
     """Put a copy-on-read filter above the target, which freezes the chain down to ``bottom``."""
     before = dict(t.nodes)
+    context = t.nodes[target].context
     try:
         cor = Opening(t).name(name)
         options = {"driver": "copy-on-read", "file": target, "bottom": bottom}
@@ -237,7 +243,7 @@ def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
         raise refusal.prefixed("Could not create node: ") from None
     t.change(cor, options=FrozenDict({**options, **_FLAGS}))
     try:
-        replace(t, target, cor)
+        filters.insert(t, cor, target, context)
     except Refusal as refusal:
         t.release(cor)
         raise refusal.prefixed("Could not replace node: ") from None
@@ -261,7 +267,10 @@ def _drop(t: Transition, cor: str | None) -> None:
     if held is not None:
         t.unfreeze_chain(cor, held)
         t.change(cor, private=None)
-    filters.drop(t, cor)
+    if t.ev.holds(FILTER_STAYS):
+        filters.step_aside(t, cor)
+    else:
+        filters.drop(t, cor)
 
 
 class Stream(JobKind):
@@ -301,6 +310,7 @@ class Stream(JobKind):
             if copies and end < length and sleeps(job.speed, end - start):
                 if scattered(t, body.target):
                     t.ev.meet(RACE)
+                change(t, job_id, asleep=end - start)
                 return Rest.SLEEPING
         return Rest.DONE
 
@@ -340,7 +350,7 @@ class Stream(JobKind):
         backends.let_go(t, body.reader)
         if body.read_only and t.ev.holds(TARGET_READ_ONLY):
             try_read_only(t, body.target)
-        if not job.auto_dismiss:
+        if not job.auto_dismiss and not t.ev.holds(FILTER_STAYS):
             t.ev.meet(ORPHANED_FILTER)
             t.unuse(job.user, "main node")
 

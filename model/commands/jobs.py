@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from model import jobs
 from model.jobs import CANCEL_PAUSED, KINDS, UNKNOWN, UNKNOWN_BLOCK_JOB
+from model.rules import effect
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.state import Job
+
+DETAILS = effect(
+    "query.job-details",
+    "A query shows of a mirror whether every write goes to both sides by now.",
+    source="10.0 (query-block-jobs)",
+)
 
 Verb = Callable[["Transition", dict[str, Any]], None]
 
@@ -100,6 +107,8 @@ def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str,
             "auto-finalize": job.auto_finalize,
             "auto-dismiss": job.auto_dismiss,
         }
+        if t.ev.holds(DETAILS):
+            info.update(KINDS[job.type].details(job))
         if job.error is not None:
             info["error"] = job.error
         answer.append(info)

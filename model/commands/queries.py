@@ -10,10 +10,22 @@ from model.drivers import driver_of
 from model.lengths import cluster_size, is_dirty
 from model.naming import Names, dirname, is_absolute
 from model.permissions import Permissions
+from model.rules import effect
 from model.state import Bitmap, Node, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
+
+ACTIVE = effect(
+    "query.active",
+    "A node says whether it is active.",
+    source="10.0 (query-named-block-nodes)",
+)
+FILE_SPECIFIC = effect(
+    "query.file-specific",
+    "What is shown of a file node's image has a part for what only files have.",
+    source="10.0 (query-named-block-nodes)",
+)
 
 _PERM_NAMES = ((8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
 
@@ -63,6 +75,8 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
         "iops_rd": 0,
         "iops_wr": 0,
     }
+    if t.ev.holds(ACTIVE):
+        info["active"] = True
     if node.bitmaps:
         info["dirty-bitmaps"] = [_bitmap_info(bitmap) for bitmap in node.bitmaps]
     overlaid = None if driver_of(node.driver).is_filter else node.link("backing")
@@ -107,6 +121,8 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
             info["cluster-size"] = cluster
     if node.driver == "qcow2":
         info["format-specific"] = _QCOW2_INFO
+    elif node.driver == "file" and t.ev.holds(FILE_SPECIFIC):
+        info["format-specific"] = {"type": "file", "data": {}}
     if node.backing_file:
         info["backing-filename"] = node.backing_file
         if is_absolute(node.backing_file):

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model import backends
-from model.blockers import blocked
+from model.blockers import blocked, check_free
 from model.contexts import LOCK_KEPT, locked
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import ALL
-from model.rules import guard
+from model.rules import effect, guard
 from model.state import Perm
 from model.truncating import truncate
 
@@ -30,6 +30,11 @@ RESIZE_BUSY = guard(
     source="7.2; the message prints a device name that nobody gave",
     text="Device '{device}' is in use",
 )
+RESIZE_SAYS_WHO = effect(
+    "resize.says-who",
+    "Whoever blocks a resize is named in the refusal.",
+    source="10.0; before, see resize.busy",
+)
 
 
 def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
@@ -41,6 +46,8 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(RESIZE_NEGATIVE, size >= 0)
     given = arguments.get("device", "(null)")
     ev.check(RESIZE_BUSY, not blocked(t, name, "resize"), device=given)
+    if ev.holds(RESIZE_SAYS_WHO):
+        check_free(t, name, "resize")
     context = t.nodes[name].context
     user = backends.take(t, "resize", name, (Perm.RESIZE, ALL), context=context)
     try:

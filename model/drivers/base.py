@@ -60,7 +60,8 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
     taken = {key: options.pop(key) for key in list(options) if key in kinds}
     negative = [k for k, v in taken.items() if kinds[k] == "size" and int(v) < 0]
     if negative:
-        ev.refuse(SIZE_RANGE, key=min(negative, key=in_order(taken).index))
+        key = min(negative, key=in_order(taken).index)
+        ev.refuse(SIZE_RANGE, key=key, value=taken[key])
     for key, value in taken.items():
         kind = kinds[key]
         if kind == "bool":

@@ -171,6 +171,11 @@ class File(Driver):
             ),
         )
 
+    def measure(self, t: Transition, node: Node) -> int:
+        """That of the file, which may have become longer or shorter otherwise."""
+        image = t.images.get(node.filename)
+        return node.size if image is None else image.length
+
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
         """``file:`` before a name is not part of it."""
         if filename.startswith("file:"):

@@ -11,7 +11,7 @@ from model.bitmaps import add as add_bitmap
 from model.bitmaps import remove, whole
 from model.drivers.base import Filter, FlatOptions, default_permissions
 from model.lengths import cluster_size
-from model.rules import guard
+from model.rules import effect, guard
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ CBW_BITMAP = guard(
     "The bitmap that says what is copied exists.",
     source="7.2; no modelled command makes a bitmap with a name",
     text="Dirty bitmap '{bitmap}' not found",
+)
+CBW_NOTES = effect(
+    "copy-before-write.notes-on-filter",
+    "The filter itself has the bitmap of what is still to be copied.",
+    source="10.0; before, the node that it filters",
+)
+CBW_READS = effect(
+    "copy-before-write.always-reads",
+    "The filter reads what it filters whether or not anybody may write to it.",
+    source="10.0; before, only where somebody may",
 )
 
 _DEFAULT_CLUSTER = 65536
@@ -82,11 +92,13 @@ class CopyBeforeWriteState:
     """``cluster`` is the size of the pieces that are copied, in bytes.
 
     ``noted`` is the node that the bitmap is on which says what is still to be copied: the one that
-    was filtered when the filter was made.
+    was filtered when the filter was made, or the filter. ``reads``: it reads what it filters though
+    nobody may write to it.
     """
 
     cluster: int
     noted: str
+    reads: bool
 
 
 class CopyBeforeWrite(Filter):
@@ -113,6 +125,7 @@ class CopyBeforeWrite(Filter):
 
     def set_up(self, t: Transition, name: str) -> None:
         """Begin to take note of what was copied, once the children are there."""
+        ev = t.ev
         target = t.nodes[name].link("target")
         if target is None:
             raise LookupError(f"filter {name!r} has no target")
@@ -120,11 +133,14 @@ class CopyBeforeWrite(Filter):
         source = t.primary_child(name)
         length = t.length(source)
         everything = whole(length, cluster)
-        add_bitmap(t, source, Bitmap(name, cluster, recording=False, dirty=everything))
+        noted = name if ev.holds(CBW_NOTES) else source
+        add_bitmap(t, noted, Bitmap(name, cluster, recording=False, dirty=everything))
         # What was copied so far, and what may be read of the copy.
         add_bitmap(t, name, Bitmap(f"{name}#done", cluster, recording=False))
         add_bitmap(t, name, Bitmap(f"{name}#access", cluster, recording=False, dirty=everything))
-        t.change(name, size=length, private=CopyBeforeWriteState(cluster, source))
+        t.change(
+            name, size=length, private=CopyBeforeWriteState(cluster, noted, ev.holds(CBW_READS))
+        )
 
     def closed(self, t: Transition, node: Node) -> None:
         """Take no more notes."""
@@ -144,7 +160,7 @@ class CopyBeforeWrite(Filter):
             return Perm.WRITE, Perm.ALL & ~Perm.RESIZE
         needed, granted = default_permissions(role, writable, perm, shared)
         if node.parents:
-            if perm & Perm.WRITE:
+            if perm & Perm.WRITE or (node.private and node.private.reads):
                 needed |= Perm.CONSISTENT_READ
             granted &= ~(Perm.WRITE | Perm.RESIZE)
         return needed, granted

@@ -13,7 +13,7 @@ from checker.case import load
 from checker.judge import Example
 from checker.repeat import run_repeat, wobble
 from checker.tally import Tally
-from model.dialect import QEMU_7_2
+from model.dialects import QEMU_7_2
 from model.trace import Observation
 from targets.daemon import Death
 from targets.replay import Replay

@@ -12,7 +12,7 @@ from checker.judge import Example
 from checker.oracle import expect
 from checker.settling import cause, is_wait, settled, through
 from checker.tally import Tally
-from model.dialect import QEMU_7_2
+from model.dialects import QEMU_7_2
 from model.images import ImageError
 from tests.checker.jobs import ADD, CANCEL, COMMIT, PAUSE, READ, REOPEN, TRACE, command, wait
 

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests that need a real storage daemon share. Without one they fail: never skip."""
+"""What the tests that need a real storage daemon share. Without one they fail: never skip.
+
+Builds of other releases than the system's own are installed by CI; elsewhere the tests of a
+release are skipped where nobody has installed it.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +15,15 @@ import pytest
 
 from targets.binaries import Build, find_daemon
 from targets.daemon import StorageDaemon
+from targets.debian import find_build
+from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.pool import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from model.dialect import Dialect
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +37,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def build() -> Build:
     return find_daemon("qemu-storage-daemon")
+
+
+@pytest.fixture(scope="session")
+def build_of() -> Callable[[Dialect], Build]:
+    """Find the build of a dialect's release: the system's own, or one that was installed."""
+    found: dict[str, Build] = {}
+
+    def find(dialect: Dialect) -> Build:
+        release = ".".join(map(str, dialect.release))
+        own = find_daemon("qemu-storage-daemon")
+        try:
+            build = own if own.release == release else found.get(release) or find_build(release)
+        except TargetError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        return found.setdefault(release, build)
+
+    return find
 
 
 @pytest.fixture(scope="session")

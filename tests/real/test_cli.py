@@ -119,9 +119,9 @@ def test_planted_fault_becomes_a_case(tmp_path: Path) -> None:
     """Drive the whole way once: a model that lacks a rule, its case, and the case replayed."""
     script = (
         "import sys\n"
-        "from model import dialect\n"
-        "mutant = dialect.QEMU_7_2.without('reopen.unchanged')\n"
-        "dialect.DIALECTS['qemu-7.2'] = mutant\n"
+        "from model import dialects\n"
+        "mutant = dialects.QEMU_7_2.without('reopen.unchanged')\n"
+        "dialects.DIALECTS['qemu-7.2'] = mutant\n"
         "from checker.cli import main\n"
         "main()\n"
     )

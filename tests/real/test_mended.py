@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -11,23 +13,26 @@ from checker.case import load
 from checker.judge import Example, judge
 from checker.oracle import oracle
 from checker.settling import settled
-from model import find_dialect
-from targets.binaries import find_daemon
+from model.dialect import Dialect
+from model.dialects import DIALECTS
+from targets.binaries import Build
 from targets.pool import Target
 
+BuildOf: TypeAlias = Callable[[Dialect], Build]
+
 MENDED = sorted((Path(__file__).resolve().parents[2] / "cases" / "mended").glob("*.json"))
-DIALECT = find_dialect("qemu-7.2")
 
 
 def test_there_is_a_corpus() -> None:
     assert MENDED
 
 
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
 @pytest.mark.parametrize("path", MENDED, ids=lambda path: path.stem)
-def test_spec_and_daemon_agree(path: Path) -> None:
+def test_spec_and_daemon_agree(path: Path, dialect: Dialect, build_of: BuildOf) -> None:
     """In all that the case once showed, and without meeting a defect that would excuse it."""
-    trace = settled(load(path).trace(), DIALECT)
-    example = Example(trace, oracle(DIALECT)(trace))
+    trace = settled(load(path).trace(), dialect)
+    example = Example(trace, oracle(dialect)(trace))
     assert example.hazard_before(len(trace.commands)) is None
-    with Target(find_daemon()) as target:
+    with Target(build_of(dialect)) as target:
         assert judge(example, target.confirm(trace)) is None

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dialects that there are, each in a module that says only how it differs."""
+
+from __future__ import annotations
+
+from model.dialect import WITHOUT, Dialect, NoSuchDialectError
+from model.dialects.proposals import (
+    FREEZE_COUNTER,
+    NULL_RESETS,
+    OMISSION_KEEPS,
+    OMITTED_DETACHES,
+)
+from model.dialects.qemu_7_2 import QEMU_7_2
+from model.dialects.qemu_10_0 import QEMU_10_0
+
+__all__ = ["DIALECTS", "PROPOSALS", "QEMU_7_2", "QEMU_10_0", "find_dialect", "nearest_dialect"]
+
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_7_2, QEMU_10_0)}
+
+PROPOSALS: dict[str, Dialect] = {
+    d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)
+}
+
+
+def find_dialect(name: str) -> Dialect:
+    """The dialect called ``name``; :class:`NoSuchDialectError` lists those there are.
+
+    ``NAME without RULE, RULE`` is one that lacks some of its rules.
+    """
+    base, _, lacks = name.partition(WITHOUT)
+    try:
+        dialect = {**DIALECTS, **PROPOSALS}[base]
+    except KeyError:
+        names = ", ".join([*sorted(DIALECTS), *sorted(PROPOSALS)])
+        raise NoSuchDialectError(f"no dialect is called {base!r}; there are: {names}") from None
+    return dialect.without(*lacks.replace(",", " ").split()) if lacks else dialect
+
+
+def nearest_dialect(release: tuple[int, int]) -> Dialect:
+    """The dialect of the newest release not after ``release``, else of the oldest one."""
+    by_release = sorted(DIALECTS.values(), key=lambda d: d.release)
+    earlier = [d for d in by_release if d.release <= release]
+    return earlier[-1] if earlier else by_release[0]

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU 10.0."""
+
+from __future__ import annotations
+
+from model.dialects.qemu_7_2 import QEMU_7_2
+
+QEMU_10_0 = QEMU_7_2.derive(
+    "qemu-10.0",
+    (10, 0),
+    gains=(
+        "copy-before-write.always-reads",
+        "copy-before-write.notes-on-filter",
+        "hazard.inserted-in-iothread",
+        "hazard.stays-drained",
+        "job.sleeps-on",
+        "mirror.abort-read-only",
+        "mirror.notes-on-filter",
+        "query.active",
+        "query.file-specific",
+        "query.job-details",
+        "reopen.length-again",
+        "resize.says-who",
+        "stream.filter-stays",
+    ),
+    # Defects that it has mended. An iothread has no lock any more.
+    loses=(
+        "hazard.bitmap-lost",
+        "hazard.iothread-lock-kept",
+        "hazard.mirror-completed-twice",
+        "hazard.orphaned-filter",
+        "hazard.shared-below",
+        "hazard.throttle-moves-locked",
+        "hazard.unlocked-iothread",
+        "resize.busy",
+    ),
+    texts={"options.size-range": "Value '{value}' is out of range for parameter '{key}'"},
+)

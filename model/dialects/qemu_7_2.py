@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU 7.2, from which most rules were written down. It lacks what came later or never came."""
+
+from __future__ import annotations
+
+from model.dialect import Dialect
+
+QEMU_7_2 = Dialect(
+    "qemu-7.2",
+    "qemu-7.2",
+    (7, 2),
+    absent=frozenset(
+        {
+            "copy-before-write.always-reads",
+            "copy-before-write.notes-on-filter",
+            "hazard.inserted-in-iothread",
+            "hazard.stays-drained",
+            "job.sleeps-on",
+            "mirror.abort-read-only",
+            "mirror.notes-on-filter",
+            "proposal.null-resets",
+            "proposal.omission-keeps",
+            "proposal.omitted-backing-detaches",
+            "query.active",
+            "query.file-specific",
+            "query.job-details",
+            "reopen.length-again",
+            "resize.says-who",
+            "stream.filter-stays",
+        }
+    ),
+)
