@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.drivers.base import driver_of, sectors
+from model.drivers.base import ALWAYS_LOOKS, driver_of, sectors
 from model.images import CLUSTER
 from model.rules import hazard
 
@@ -197,6 +197,8 @@ def can_cut(t: Transition, name: str) -> bool:
 
 def look_again(t: Transition) -> None:
     """A raw node whose file has become too short for its window keeps the shorter window."""
+    if not t.ev.holds(ALWAYS_LOOKS):
+        return
     for node in list(t.nodes.values()):
         driver = driver_of(node.driver)
         private = driver.shortened(t, node)

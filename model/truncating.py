@@ -91,8 +91,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
             ev.meet(BLKVERIFY_LENGTH)
         truncate(t, t.primary_child(name), size)
         driver.truncated(t, node, size)
-        if not driver.variable_length:
-            t.change(name, size=driver.measure(t, t.nodes[name]))
+        t.change(name, size=driver.measure(t, t.nodes[name]))
         if driver.name == "blkverify" and t.nodes[name].size != sectors(size):
             ev.meet(BLKVERIFY_LENGTH)
         return
@@ -100,6 +99,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         ev.check(RESIZE_FIXED, node.private.size is None)
         ev.check(RESIZE_OFFSET, _INT64_MAX - size >= node.private.offset)
         truncate(t, t.primary_child(name), size + node.private.offset)
+        t.change(name, size=driver.measure(t, t.nodes[name]))
         return
     if driver.name == "qcow2":
         ev.check(RESIZE_SECTORS, size % 512 == 0)

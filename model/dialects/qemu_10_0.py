@@ -32,7 +32,11 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.shared-below",
         "hazard.throttle-moves-locked",
         "hazard.unlocked-iothread",
+        "length.always-looks",
         "resize.busy",
     ),
-    texts={"options.size-range": "Value '{value}' is out of range for parameter '{key}'"},
+    texts={
+        "options.size-range": "Value '{value}' is out of range for parameter '{key}'",
+        "preallocate.drop": "Failed to drop preallocation: Operation not supported",
+    },
 )

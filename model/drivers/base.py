@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.qdict import in_order
-from model.rules import guard
+from model.rules import effect, guard
 from model.state import Link, Node, Perm, Role
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ SIZE_RANGE = guard(
     "A driver's size option is not negative.",
     source="7.2: run-time options are parsed as unsigned sizes",
     text="Parameter '{key}' expects a non-negative number below 2^64",
+)
+ALWAYS_LOOKS = effect(
+    "length.always-looks",
+    "A raw, copy-on-read, compress or preallocate node looks at its file whenever it is asked for "
+    "its length.",
+    source="7.2; 10.0 does so only when such a node is opened, reopened or resized",
 )
 
 
@@ -298,10 +304,13 @@ class Filter(Driver):
     def open_child(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """Open the filtered child."""
         opening.open_child(name, self.child_name, options, Role.FILTER)
+        if self.variable_length:
+            opening.t.change(name, size=opening.t.primary_length(opening.t.nodes[name]))
 
     def length(self, t: Transition, node: Node) -> int:
         """That of the child: now, or as it was when the driver last looked."""
-        return self.measure(t, node) if self.variable_length else node.size
+        looks = self.variable_length and t.ev.holds(ALWAYS_LOOKS)
+        return self.measure(t, node) if looks else node.size
 
     def measure(self, t: Transition, node: Node) -> int:
         """That of the child now."""

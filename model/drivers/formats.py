@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from model.contexts import need_lock
-from model.drivers.base import Driver, FlatOptions, absorb, default_permissions, sectors
+from model.drivers.base import (
+    ALWAYS_LOOKS,
+    Driver,
+    FlatOptions,
+    absorb,
+    default_permissions,
+    sectors,
+)
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
 from model.rules import Evaluation, guard, hazard
 from model.state import FrozenDict, Node, Role
@@ -421,7 +428,8 @@ class Raw(Driver):
         window = own.get("offset", 0) or "size" in own
         role = Role.DATA | Role.PRIMARY if window else Role.FILTER
         opening.open_child(name, "file", options, role)
-        t.change(name, private=self._window(t, t.nodes[name], own))
+        node = t.change(name, private=self._window(t, t.nodes[name], own))
+        t.change(name, size=self.measure(t, node))
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """The window may change, within the file that the node has now."""
@@ -456,6 +464,10 @@ class Raw(Driver):
         return state if state.size <= rest else attrs.evolve(state, size=rest)
 
     def length(self, t: Transition, node: Node) -> int:
+        """That of the file: now, or as it was when the driver last looked."""
+        return self.measure(t, node) if t.ev.holds(ALWAYS_LOOKS) else node.size
+
+    def measure(self, t: Transition, node: Node) -> int:
         """What of the window lies within the file, in whole sectors."""
         state: RawState = node.private
         real = t.primary_length(node)
