@@ -19,7 +19,7 @@ from model.opening import Opening
 from model.permissions import Permissions, topological
 from model.refreshing import refresh
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role, Use
 
 if TYPE_CHECKING:
@@ -315,11 +315,25 @@ def new_node(
     return given
 
 
+APPENDED_TO_COMPRESS = hazard(
+    "hazard.appended-to-compress",
+    "A mirror, a commit or a snapshot puts a node right above a compress filter.",
+    source="10.0 and 11.1 hang, whether or not the command would be refused",
+)
+
+
+def beware_of_compress(t: Transition, top: str) -> None:
+    """Notice that a node is about to be put above ``top``."""
+    if t.nodes[top].driver == "compress":
+        t.ev.meet(APPENDED_TO_COMPRESS)
+
+
 def append(t: Transition, new: str, top: str) -> None:
     """Put a node that has no backing file yet above ``top``, whose users go over to it.
 
     Raises :class:`Refusal`; the new node is gone then unless somebody else holds on to it.
     """
+    beware_of_compress(t, top)
     undo = t.undo()
     role = Role.FILTER if t.driver(new).is_filter else Role.COW
     try:

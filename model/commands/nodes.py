@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.blockers import check_free
+from model.chains import beware_of_compress
 from model.contexts import drain, locked
 from model.drivers import driver_of
 from model.lengths import flush, look_again
@@ -225,6 +226,7 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(OVERLAY_BACKING, t.nodes[overlay].link("backing") is None)
     ev.check(OVERLAY_FORMAT, driver.supports_backing)
     with locked(t, name):
+        beware_of_compress(t, name)
         _append(t, overlay, name)
     if ev.holds(SNAPSHOT_READ_ONLY):
         try:

@@ -11,6 +11,7 @@ QEMU_10_0 = QEMU_7_2.derive(
     gains=(
         "copy-before-write.always-reads",
         "copy-before-write.notes-on-filter",
+        "hazard.appended-to-compress",
         "hazard.inserted-in-iothread",
         "hazard.stays-drained",
         "job.sleeps-on",

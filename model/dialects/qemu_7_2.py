@@ -13,6 +13,7 @@ QEMU_7_2 = Dialect(
         {
             "copy-before-write.always-reads",
             "copy-before-write.notes-on-filter",
+            "hazard.appended-to-compress",
             "hazard.inserted-in-iothread",
             "hazard.stays-drained",
             "job.sleeps-on",
