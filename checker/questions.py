@@ -26,6 +26,7 @@ from checker.options import (
     say,
 )
 from model.dialects import find_dialect
+from model.rules import all_rules
 from reports.markdown import reply as reply_line
 from targets import debian
 from targets.binaries import DAEMON
@@ -130,7 +131,7 @@ def rules(dialect: str, *, as_json: bool) -> None:
 def doctor(*, masks: bool, as_json: bool) -> NoReturn:
     """Say what was found, which release it is, and what is missing. Status 2 if anything is."""
     known = load_known(_known_directory())
-    hazards = [rule for rule in find_dialect("qemu-7.2").rules() if rule.kind == "hazard"]
+    hazards = [rule for rule in all_rules() if rule.kind == "hazard"]
     count = (
         f"{len(MASKS)} mask, {len(NORMALISATIONS)} normalisations and {len(hazards)} hazards"
         " are all the exceptions to equality"
