@@ -101,6 +101,11 @@ STAYS_DRAINED = hazard(
     "A list reaches the same node twice, by its name or as a child.",
     source="10.0 drains it twice and ends that once: a job or guest that gets there waits for ever",
 )
+LAST_REFUSES = effect(
+    "reopen.last-refuses",
+    "Of several nodes whose permissions do not fit, the last of the list is told.",
+    source="7.2; 10.0 tells the first",
+)
 LENGTH_AGAIN = effect(
     "reopen.length-again",
     "A node that was reopened looks at its length again.",
@@ -336,7 +341,7 @@ class Reopening:
             for entry in self.queue.values():
                 roots += [entry.node, *entry.old_children]
             if t.ev.holds(REFRESH_ONCE):
-                refresh(t, roots, writable)
+                refresh(t, roots if t.ev.holds(LAST_REFUSES) else roots[::-1], writable)
         except Refusal:
             if any(e.new_file and t.nodes[e.node].driver == "qcow2" for e in self.queue.values()):
                 t.ev.meet(FOREIGN_FILE)

@@ -34,6 +34,7 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.throttle-moves-locked",
         "hazard.unlocked-iothread",
         "length.always-looks",
+        "reopen.last-refuses",
         "resize.busy",
     ),
     texts={
