@@ -596,5 +596,11 @@ def _kept(before: FrozenDict[str, T], now: dict[str, T]) -> FrozenDict[str, T]:
 
 def _same(before: FrozenDict[str, Node], now: dict[str, Node]) -> bool:
     return before.keys() == now.keys() and all(
-        before[name] is node or before[name] == node for name, node in now.items()
+        before[name] is node or (before[name] == node and _order(before[name]) == _order(node))
+        for name, node in now.items()
     )
+
+
+def _order(node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """In which order its options were put in, which file names show and equality does not."""
+    return tuple(node.options), tuple(node.explicit)

@@ -92,6 +92,9 @@ def readable(t: Transition, name: str) -> bool:
     driver = driver_of(node.driver)
     if driver.reads_badly(node):
         return False
+    if not t.length(name):
+        # What lies behind the end is not asked for.
+        return True
     primary = driver.primary(node)
     return primary is None or readable(t, primary.child)
 

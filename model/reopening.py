@@ -287,9 +287,9 @@ class Reopening:
         if queued is not None:
             ev.meet(STAYS_DRAINED)
             if ev.holds(LAST_WINS):
-                driver.join(options, queued.explicit)
+                driver.join(options, clone(queued.explicit))
         elif keep_old:
-            driver.join(options, node.explicit)
+            driver.join(options, clone(node.explicit))
         explicit = clone(options)
         unmap = node.unmap if ev.holds(DISCARD_STAYS) else False
         if parent is not None:
@@ -297,7 +297,7 @@ class Reopening:
             if ev.holds(INHERIT_AGAIN):
                 inherit_options(t, role, options, parent.options)
         if keep_old:
-            driver.join(options, node.options)
+            driver.join(options, clone(node.options))
         if None in options.values() and ev.holds(NULL_RESETS):
             options, explicit = _without_nulls(options), _without_nulls(explicit)
         return Entry(name, options, explicit, Flags.of(options), unmap)
