@@ -125,5 +125,5 @@ def test_the_commands(tools: Path) -> None:
     assert f"now in {debian.cache() / '10.0'}" in first.output
     assert "already in" in run(cli, ["qemu", "install", "10.0"]).output
     shown = run(cli, ["qemu", "list"]).output
-    assert "ok       10.0: qemu-storage-daemon version 10.0.13 (fake); release 10.0.13" in shown
+    assert "ok       10.0: qemu-storage-daemon version 10.0.13 (fake); qemu-10.0" in shown
     assert "MISSING  5.2: there is no QEMU 5.2 here: reopencheck qemu install 5.2" in shown
