@@ -82,6 +82,12 @@ BAD_HEARD = effect(
     source="7.2",
 )
 
+BEYOND_END = hazard(
+    "hazard.copy-on-read-beyond-end",
+    "Somebody reads through a copy-on-read filter behind the end of what is below, which has "
+    "become shorter.",
+    source="10.0 and 11.1 end with an assertion",
+)
 SHORT_BELOW = hazard(
     "hazard.copy-on-read-short",
     "Somebody reads through a copy-on-read filter with a bottom, as a stream job has one, where a "
@@ -593,15 +599,22 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
         shift = node.private.offset
         _copy_up(t, t.primary_child(name), start + shift, end + shift)
     elif node.driver == "copy-on-read":
-        below = t.primary_child(name)
-        for s, e, copies in _requests(t, below, start, end, node.private):
-            if copies and t.ev.holds(COPIED_ON_READ):
-                _read_and_copy(t, below, s, e)
-            else:
-                _copy_up(t, below, s, e)
+        _copy_through(t, node, start, end)
     else:
         for child in _read_from(node):
             _copy_up(t, child, start, end)
+
+
+def _copy_through(t: Transition, node: Node, start: int, end: int) -> None:
+    """Copy what is about to be read through this copy-on-read filter."""
+    below = t.primary_child(node.name)
+    if end > t.length(below):
+        t.ev.meet(BEYOND_END)
+    for s, e, copies in _requests(t, below, start, end, node.private):
+        if copies and t.ev.holds(COPIED_ON_READ):
+            _read_and_copy(t, below, s, e)
+        else:
+            _copy_up(t, below, s, e)
 
 
 def _in_turn(node: Node) -> list[str]:

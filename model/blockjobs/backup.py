@@ -166,7 +166,7 @@ def _check_bitmap(t: Transition, arguments: dict[str, Any]) -> None:
 def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
     """Put the filter above the source, whose users go over to it. Raises :class:`Refusal`."""
     options = {} if name is None else {"node-name": name}
-    context = t.nodes[source].context
+    filters.beware_of_iothread(t, source)
     top = None
     try:
         top = chains.new_node(t, "copy-before-write", name, read_only=False, options=options)
@@ -178,7 +178,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
             t.release(top)
         raise refusal.prefixed("Could not create node: ") from None
     try:
-        filters.insert(t, top, source, context)
+        chains.replace(t, source, top)
     except Refusal as refusal:
         t.release(top)
         raise refusal.prefixed("Could not replace node: ") from None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, jobs
-from model.block_status import RACE, allocated_above
+from model import backends, guest, jobs
+from model.block_status import ALLOCATED, RACE, ZERO, status_above
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
@@ -44,6 +44,11 @@ from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED,
 if TYPE_CHECKING:
     from model.graph import Transition
 
+ZEROES_AS_SUCH = effect(
+    "commit.zeroes-as-such",
+    "A commit of an inactive image writes zeroes as such, and not as data.",
+    source="10.0",
+)
 NO_DEVICE = guard(
     "commit.unknown-device",
     "The active layer exists.",
@@ -349,7 +354,11 @@ class Commit(JobKind):
         length = body.length or 0
         while body.offset < length:
             start, limit = body.offset, body.offset + CHUNK
-            end, copies = allocated_above(t, body.top, body.overlay, start, limit)
+            as_such = t.ev.holds(ZEROES_AS_SUCH)
+            end, flags = status_above(
+                t, body.top, body.overlay, start, limit, exact=as_such, include_base=True
+            )
+            copies = bool(flags & ALLOCATED)
             if end == start:
                 # Behind the end of the image there is nothing to copy, as for a stream job.
                 t.ev.meet(ENDLESS)
@@ -358,7 +367,9 @@ class Commit(JobKind):
                 if body.on_error == "ignore":
                     t.ev.meet(ENDLESS)
                 return jobs.meet_error(t, job_id, body.on_error)
-            if copies:
+            if copies and as_such and flags & ZERO:
+                guest.put(t, body.base, start, end, [], zeroes="unmap")
+            elif copies:
                 copy(t, body.top, body.base, start, end)
             body = _note(t, job_id, offset=end)
             job = change(t, job_id, current=job.current + end - start)

@@ -21,19 +21,15 @@ STUCK = hazard(
 )
 INSERTED_IN_IOTHREAD = hazard(
     "hazard.inserted-in-iothread",
-    "A stream or backup job puts its filter above a node in an iothread.",
-    source="10.0 and 11.1 end with an assertion in bdrv_insert_node",
+    "A stream or backup job is to put its filter above a node in an iothread.",
+    source="10.0 and 11.1 end with an assertion in bdrv_insert_node, though they might refuse it",
 )
 
 
-def insert(t: Transition, name: str, above: str, context: str) -> None:
-    """Let the users of a node go over to the filter ``name`` that was put ``above`` it.
-
-    ``context`` is where the node was before it had the filter. Raises :class:`Refusal`.
-    """
-    if context != contexts.MAIN:
+def beware_of_iothread(t: Transition, above: str) -> None:
+    """Notice that a filter is about to be put ``above`` a node."""
+    if t.nodes[above].context != contexts.MAIN:
         t.ev.meet(INSERTED_IN_IOTHREAD)
-    chains.replace(t, above, name)
 
 
 def step_aside(t: Transition, name: str) -> None:

@@ -21,6 +21,7 @@ from model.chains import (
     downwards,
     next_below,
     overlay_above,
+    replace,
     set_backing,
     set_read_only,
     skip_filters,
@@ -232,9 +233,9 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
 def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
     """Put a copy-on-read filter above the target, which freezes the chain down to ``bottom``."""
     before = dict(t.nodes)
-    context = t.nodes[target].context
     try:
         cor = Opening(t).name(name)
+        filters.beware_of_iothread(t, target)
         options = {"driver": "copy-on-read", "file": target, "bottom": bottom}
         t.nodes[cor] = Node(cor, "copy-on-read", explicit=FrozenDict(options))
         driver_of("copy-on-read").open(Opening(t), cor, options)
@@ -243,7 +244,7 @@ def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
         raise refusal.prefixed("Could not create node: ") from None
     t.change(cor, options=FrozenDict({**options, **_FLAGS}))
     try:
-        filters.insert(t, cor, target, context)
+        replace(t, target, cor)
     except Refusal as refusal:
         t.release(cor)
         raise refusal.prefixed("Could not replace node: ") from None

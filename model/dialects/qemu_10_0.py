@@ -9,9 +9,11 @@ QEMU_10_0 = QEMU_7_2.derive(
     "qemu-10.0",
     (10, 0),
     gains=(
+        "commit.zeroes-as-such",
         "copy-before-write.always-reads",
         "copy-before-write.notes-on-filter",
         "hazard.appended-to-compress",
+        "hazard.copy-on-read-beyond-end",
         "hazard.inserted-in-iothread",
         "hazard.stays-drained",
         "job.sleeps-on",

@@ -11,9 +11,11 @@ QEMU_7_2 = Dialect(
     (7, 2),
     absent=frozenset(
         {
+            "commit.zeroes-as-such",
             "copy-before-write.always-reads",
             "copy-before-write.notes-on-filter",
             "hazard.appended-to-compress",
+            "hazard.copy-on-read-beyond-end",
             "hazard.inserted-in-iothread",
             "hazard.stays-drained",
             "job.sleeps-on",
