@@ -376,11 +376,11 @@ def _run(t: Transition, job: Job) -> Rest:
     return rest
 
 
-def meet_error(t: Transition, job_id: str, on_error: str) -> Rest:
-    """A write has failed: do what a client wants to be done ``on_error``."""
+def meet_error(t: Transition, job_id: str, on_error: str, operation: str = "write") -> Rest:
+    """A write or a read has failed: do what a client wants to be done ``on_error``."""
     action = on_error if on_error in {"stop", "ignore"} else "report"
     if t.ev.holds(ERROR_HEARD):
-        data = {"device": job_id, "operation": "write", "action": action}
+        data = {"device": job_id, "operation": operation, "action": action}
         t.events.append({"event": "BLOCK_JOB_ERROR", "data": data})
     if action == "report":
         change(t, job_id, error="Input/output error")

@@ -734,7 +734,10 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     noted = _noted(t, job)
     if pivot and bitmaps.find(t, noted, job.user).dirty:
         t.ev.meet(LOST_WRITE)
-        _copy_dirty(t, job.id)
+        try:
+            _copy_dirty(t, job.id)
+        except ImageError as unknown:
+            t.ev.meet(defect(unknown))
     bitmaps.remove(t, noted, job.user)
     held = [body.filter, source, body.target]
     t.keeping += held

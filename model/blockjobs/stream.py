@@ -185,7 +185,8 @@ class Body:
     ``filter`` is the node above ``target``, which gets the data; ``overlay`` the last image that
     it comes from, and ``above`` the node just above the base. ``reader`` is the key of the block
     backend. ``length`` is how much there is to look at, None before the job has begun, and
-    ``offset`` how far it has come.
+    ``offset`` how far it has come. ``on_error`` is what a client wants to be done where something
+    cannot be read; ``failed`` says that it could not, and was to be ignored.
     """
 
     filter: str | None
@@ -195,8 +196,10 @@ class Body:
     read_only: bool
     backing_file: str | None
     reader: str
+    on_error: str
     length: int | None = None
     offset: int = 0
+    failed: bool = False
 
 
 def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, above: str) -> None:
@@ -225,7 +228,8 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
         if read_only:
             try_read_only(t, target)
         raise
-    body = Body(cor, target, overlay, above, read_only, arguments.get("backing-file"), reader)
+    backing_file, on_error = arguments.get("backing-file"), arguments.get("on-error", "report")
+    body = Body(cor, target, overlay, above, read_only, backing_file, reader, on_error)
     change(t, job.id, body=body)
     start(t, job.id)
 
@@ -304,7 +308,13 @@ class Stream(JobKind):
             end, copies = _look(t, body)
             if end == start:
                 end = length
-            if copies:
+            if copies and end > t.length(body.filter or body.target):
+                # What is above has not noticed that the image is longer.
+                rest = jobs.meet_error(t, job_id, body.on_error, "read")
+                if rest is Rest.DONE or t.jobs[job_id].paused:
+                    return rest
+                body = attrs.evolve(body, failed=True)
+            elif copies:
                 guest.lift(t, body.target, start, end)
             body = attrs.evolve(body, offset=end)
             job = change(t, job_id, current=job.current + end - start, body=body)
@@ -313,6 +323,8 @@ class Stream(JobKind):
                     t.ev.meet(RACE)
                 change(t, job_id, asleep=end - start)
                 return Rest.SLEEPING
+        if body.failed:
+            change(t, job_id, error="Input/output error")
         return Rest.DONE
 
     def prepare(self, t: Transition, job: Job) -> str | None:
