@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import cluster_size, grown, image_of, tables_grown
+from model.lengths import cluster_size, grown, image_of
 from model.rules import effect, hazard
 from model.trace import RATE_LIMITED
 
@@ -478,10 +478,7 @@ def _settle(t: Transition, node: Node, before: Image, image: Image, *, zeroes: b
         tables = set(image.l2_tables.values()) - set(before.l2_tables.values())
         # A new L2 table is written before the data, and an entry of the cache at a time.
         first = min(tables) * CLUSTER + node.private.l2_entry if tables else None
-        if zeroes:
-            tables_grown(t, node.name, end, first=first)
-        else:
-            grown(t, t.primary_child(node.name), end, zeroes=False, first=first)
+        grown(t, t.primary_child(node.name), end, zeroes=zeroes, first=first)
 
 
 def remember(t: Transition, name: str, image: Image) -> None:
@@ -496,7 +493,7 @@ def remember(t: Transition, name: str, image: Image) -> None:
             l2_tables=image.l2_tables,
             search=image.search,
             written=True,
-            unwritten=private.unwritten or 0,
+            cached=True,
         ),
     )
 

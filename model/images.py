@@ -216,6 +216,15 @@ def _shrunk(image: Image, start: int, entries: int) -> tuple[Image, int]:
     return image, written * CLUSTER
 
 
+def tables_end(image: Image) -> int:
+    """Up to where the L2 tables reach that have any entry, in bytes; 0 if none has."""
+    used = {index * CLUSTER // L2_COVERS for index in image.data}
+    for start, end, _ in image.extents:
+        used.update(range(start // L2_COVERS, -(-end // L2_COVERS)))
+    ends = [(cluster + 1) * CLUSTER for table, cluster in image.l2_tables.items() if table in used]
+    return max(ends, default=0)
+
+
 def written_end(before: Image, after: Image) -> int:
     """Up to which byte of the file the clusters go that ``after`` has and ``before`` has not."""
     new = {*after.data.values(), *after.l2_tables.values()}

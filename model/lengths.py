@@ -122,22 +122,10 @@ def verified(t: Transition, name: str) -> bool:
 def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | None = None) -> None:
     """Data was written up to ``length``: the nodes on the way down to the files notice.
 
-    ``first`` is where the first of several writes ended. Zeroes do not make the file longer
-    where they are to be detected and unmapped.
+    ``first`` is where the first of several writes ended. Zeroes, as new tables are, do not make the
+    file longer where they are to be detected and unmapped.
     """
     _grow(t, name, length, first, zeroes=zeroes, unmapped=False)
-
-
-def tables_grown(t: Transition, name: str, length: int, *, first: int | None = None) -> None:
-    """A qcow2 node was given new tables up to ``length``, which are zeroes in the file at first.
-
-    What is in them is written down by the next :func:`flush`.
-    """
-    file = t.primary_child(name)
-    grown(t, file, length, zeroes=True, first=first)
-    image = content(t, file)
-    if image is not None and image.length < length:
-        t.change(name, private=attrs.evolve(t.nodes[name].private, unwritten=length))
 
 
 def flush(t: Transition, name: str) -> None:

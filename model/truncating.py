@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.guest import remember
-from model.lengths import FOREIGN_FILE, image_of, tables_grown
+from model.lengths import FOREIGN_FILE, grown, image_of
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
@@ -150,7 +150,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     end = after.clusters * images.CLUSTER
     if written:
         first = written - images.CLUSTER + known.l2_entry
-        tables_grown(t, node.name, written, first=first)
+        grown(t, file, written, zeroes=True, first=first)
     if size < node.size and end < t.length(file):
         try:
             truncate(t, file, end)

@@ -164,7 +164,7 @@ def stuck_preallocation(scene: Scene) -> Command | None:
         options = {"driver": "preallocate", "node_name": node.name, **given}
         backing = {"backing": None} if overlay.link("backing") is None else {}
         if scene.state.nodes[file].driver not in ("null-co", "null-aio"):
-            if overlay.private.unwritten is not None:
+            if overlay.private.cached:
                 # What is in a cache is written down first: it is not to be lost.
                 return _reopen(driver="qcow2", node_name=overlay.name, file=node.name, **backing)
             if not nulls:

@@ -16,6 +16,7 @@ from model.drivers.base import (
     default_permissions,
     sectors,
 )
+from model.images import tables_end
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
 from model.rules import Evaluation, guard, hazard
 from model.state import FrozenDict, Node, Role
@@ -178,9 +179,8 @@ class Qcow2State:
     ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
     Another node on the same image (locking can be turned off) does not know; ``written`` says
-    that there is something to know. ``unwritten`` is how far tables reach that are kept in a cache
-    where the file has nothing of them yet, not even their zeroes; None says that no table in the
-    cache has changed since it was written down.
+    that there is something to know. ``cached`` says that there are tables in a cache that have
+    changed since they were written down.
     """
 
     image: str
@@ -191,7 +191,7 @@ class Qcow2State:
     lazy: bool = False
     dirty: bool = False
     written: bool = False
-    unwritten: int | None = None
+    cached: bool = False
 
 
 class Qcow2Settings(NamedTuple):
@@ -277,14 +277,16 @@ class Qcow2(Driver):
     def flush(self, t: Transition, node: Node) -> None:
         """Tables that are still in a cache go to the file, wherever that is by now."""
         state: Qcow2State = node.private
-        if state.unwritten is None:
+        if not state.cached:
             return
         file = t.primary_child(node.name)
-        if content(t, file) is None:
+        image = content(t, file)
+        if image is None or image.format != "qcow2":
             t.ev.meet(UNKNOWN_BYTES)
-        elif state.unwritten:
-            grown(t, file, state.unwritten, zeroes=False)
-        t.change(node.name, private=attrs.evolve(state, unwritten=None))
+        elif tables_end(image) > image.length:
+            # So far they were zeroes, which are not in a file that unmaps them.
+            grown(t, file, tables_end(image), zeroes=False)
+        t.change(node.name, private=attrs.evolve(state, cached=False))
 
     def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
         """Perhaps other settings; what is known of the image stays."""
