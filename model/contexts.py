@@ -191,6 +191,21 @@ def join(t: Transition, parent: str, child: str) -> Places:
     return places
 
 
+def can_join(t: Transition, parent: str, child: str) -> None:
+    """Whether a child and its new parent can come together; raises what the parent's move is told.
+
+    Nothing is moved.
+    """
+    context = t.nodes[parent].context
+    if context == t.nodes[child].context:
+        return
+    try:
+        _Reach(t, context).from_node(child)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        _Reach(t, t.nodes[child].context).from_node(parent)
+
+
 def part(t: Transition, parent: str, child: str, places: Places) -> None:
     """Put a child and its parent back where they were before they were connected."""
     if not t.ev.holds(ABORT_RETURNS):

@@ -150,6 +150,7 @@ class Transition:
     """
 
     __slots__ = (
+        "_granted",
         "_pending",
         "before",
         "ev",
@@ -182,6 +183,7 @@ class Transition:
         self.events: list[dict[str, Any]] = []
         self.settling: dict[str, Settled] = {}
         self.held: dict[str, Grant] = {}
+        self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
         self._pending: dict[str, dict[str, Any]] = {}
@@ -230,6 +232,21 @@ class Transition:
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""
         return Undo()
+
+    @property
+    def granted(self) -> dict[tuple[LinkKey | Use, str], Grant]:
+        """What each user of a node required and shared when that was settled last.
+
+        By the user and the node: a link may have led elsewhere before.
+        """
+        if self._granted is None:
+            derived = Permissions(self.before.nodes, {})
+            self._granted = {
+                (key, name): derived.grant(key)
+                for name, node in self.before.nodes.items()
+                for key in node.parents
+            }
+        return self._granted
 
     # Nodes that are being opened: their file is open before they have a name
 

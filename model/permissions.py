@@ -21,7 +21,7 @@ ALL = Perm.ALL
 Grant = tuple[int, int]
 """``(required, shared)`` as sums of :class:`Perm`."""
 
-_NAMES = ((1, "consistent read"), (2, "write"), (4, "write unchanged"), (8, "resize"))
+_NAMES = ((1, "consistent read"), (2, "write"), (4, "write unchanged"), (8, "resize"), (16, "change children"))
 
 
 def permission_names(perm: int) -> str:

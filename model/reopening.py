@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.contexts import drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
+from model.contexts import can_join, drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
+from model.descending import Descent
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string, sectors
 from model.graph import CYCLE, Undo
@@ -110,6 +111,22 @@ LENGTH_AGAIN = effect(
     "reopen.length-again",
     "A node that was reopened looks at its length again.",
     source="10.0",
+)
+FILE_TOO = effect(
+    "reopen.file-too",
+    "Not only the backing file of a node may be replaced, its file may be, too.",
+    source="6.1",
+)
+LINKS_FIRST = effect(
+    "reopen.links-first",
+    "New links are made before permissions are checked, and taken back where those do not fit.",
+    source="6.1; before, a new backing file is asked first and attached when all is settled",
+)
+BACKING_LOST = hazard(
+    "hazard.backing-conflict",
+    "A backing file that was asked without regard to what the reopen makes of other nodes, and "
+    "does not fit then.",
+    source="5.2 ends with an assertion, since it attaches the node when it is too late to refuse",
 )
 QUEUE_CHILDREN = effect(
     "reopen.queue-children",
@@ -236,6 +253,8 @@ class Entry:
     private: Any = None
     old_children: list[str] = attrs.Factory(list)
     new_file: bool = False
+    new_backing: tuple[Link | None, str | None] | None = None
+    """The link that is to go, and the node that is to come, where that is done at last."""
 
 
 class Reopening:
@@ -340,7 +359,9 @@ class Reopening:
             roots: list[str] = []
             for entry in self.queue.values():
                 roots += [entry.node, *entry.old_children]
-            if t.ev.holds(REFRESH_ONCE):
+            if not t.ev.holds(LINKS_FIRST):
+                self._ask_each(writable)
+            elif t.ev.holds(REFRESH_ONCE):
                 refresh(t, roots if t.ev.holds(LAST_REFUSES) else roots[::-1], writable)
         except Refusal:
             if any(e.new_file and t.nodes[e.node].driver == "qcow2" for e in self.queue.values()):
@@ -349,6 +370,8 @@ class Reopening:
             raise
         for entry in reversed(self.queue.values()):
             self._commit(entry)
+            if entry.new_backing is not None:
+                self._replace_backing(entry.node, *entry.new_backing)
         if t.ev.holds(RELEASE_CHILD):
             undo.commit()
         if any(name not in t.nodes for name in self.queue):
@@ -373,7 +396,7 @@ class Reopening:
         if driver.supports_backing and entry.backing_missing:
             has_backing = node.link("backing") is not None or node.backing_file
             ev.check(BACKING_MISSING, not has_backing, node=node.name)
-        for name in ("backing", "file"):
+        for name in ("backing", "file") if ev.holds(FILE_TOO) else ("backing",):
             if name in rest:
                 self._change_child(entry, rest.pop(name), name, undo)
         self._check_unchanged(t.nodes[entry.node], rest)
@@ -401,6 +424,9 @@ class Reopening:
             cycle = reaches(t.nodes, new, node.name)
             ev.check(CYCLE, not cycle, child=new, name=name, parent=node.name)
         old = _present(node, name)
+        if not ev.holds(LINKS_FIRST):
+            self._change_backing_late(entry, old, new)
+            return
         if (old.child if old else None) == new and ev.holds(SAME_CHILD):
             return
         if old is not None and self._skip_implicit(old.child) == new:
@@ -425,6 +451,65 @@ class Reopening:
             if inherits:
                 t.set_inherits(new, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
+
+    def _change_backing_late(self, entry: Entry, old: Link | None, new: str | None) -> None:
+        """See whether a backing file could be replaced; the old link is still there afterwards."""
+        t, ev = self.t, self.t.ev
+        node = t.nodes[entry.node]
+        driver = driver_of(node.driver)
+        if new is not None:
+            can_join(t, node.name, new)
+        keeps = driver.is_filter and old is None
+        ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name="backing")
+        has_backing = driver.is_filter or driver.supports_backing
+        ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
+        below = t.below(node.name)
+        shown = None if below is None else self._skip_implicit(below.child)
+        if shown == new:
+            return
+        implicit = below is not None and t.nodes[below.child].implicit
+        ev.check(IMPLICIT, not implicit, name="backing", node=node.name)
+        if old is not None:
+            ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
+        entry.new_backing = (old, new)
+
+    def _ask_each(self, writable: dict[str, bool]) -> None:
+        """Check the permissions of each entry, and what its new backing file would say to it."""
+        t = self.t
+        descent = Descent(t, writable)
+        for entry in self.queue.values():
+            descent.check(entry.node)
+            new = None if entry.new_backing is None else entry.new_backing[1]
+            if new is not None:
+                node = t.nodes[entry.node]
+                users = descent.users(entry.node)
+                grant = descent.child_grant(node, new, self._backing_role(node), users)
+                Descent(t, {}).check_users(new, *grant, ())
+        descent.settle()
+
+    def _backing_role(self, node: Node) -> int:
+        return Role.FILTER if driver_of(node.driver).is_filter else Role.COW
+
+    def _replace_backing(self, name: str, old: Link | None, new: str | None) -> None:
+        """Detach the old backing file and attach the new one, for better or worse."""
+        t = self.t
+        inherits = new is not None and self._inherits(new, name)
+        if new is not None:
+            t.keeping.append(new)
+        if old is not None:
+            t.unset_inherits(name, "backing", None)
+            t.drop(old)
+        if new is None:
+            return
+        undo = t.undo()
+        try:
+            t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), undo)
+            refresh(t, [name])
+        except Refusal:
+            t.ev.meet(BACKING_LOST)
+        if inherits:
+            t.set_inherits(new, name, None)
+        t.keeping.remove(new)
 
     def _link_drains(self, parent: str, child: str, *, begins: bool) -> bool:
         """Whether drains that a link passes on have to wait when it comes (``begins``) or goes.

@@ -74,8 +74,12 @@ class Perm:
     WRITE = 2
     WRITE_UNCHANGED = 4
     RESIZE = 8
-    ALL = 15
+    GRAPH_MOD = 16
+    ALL = 31
 
+
+UNNAMED = "an unnamed block device"
+"""What error texts call a block backend."""
 
 LinkKey = tuple[str, str]
 """A link is known by its parent's node name and the name of the child."""

@@ -19,7 +19,7 @@ from model.blockers import check_free
 from model.blockjobs import filters
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
-from model.drivers.mirror_filters import MirrorTopState
+from model.drivers.mirror_filters import MIRROR_PASSES_ON, MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
@@ -319,7 +319,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
         implicit=name is None,
         never_frozen=True,
         size=t.length(plan.source),
-        private=MirrorTopState(commit=below),
+        private=MirrorTopState(commit=below, passes_on=t.ev.holds(MIRROR_PASSES_ON)),
     )
     chains.append(t, top, plan.source)
     t.keeping.append(top)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import guest
 from model.commands.exports import block_export_add, block_export_del
+from model.commands.objects import object_add
 from model.images import ImageError
 from model.rules import guard
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WAIT = "reopencheck-wait"
 READ = "reopencheck-read"
 WRITE = "reopencheck-write"
+OBJECT = "reopencheck-object"
 _EXPORT = "reopencheck"
 
 NOT_REACHED = guard(
@@ -97,10 +99,19 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
             guest.write(t, name, start, count, arguments["pattern"])
 
 
+def have_object(t: Transition, arguments: dict[str, Any]) -> None:
+    """Have an object from the start, as ``--object`` makes it: arguments as of ``object-add``.
+
+    These commands come before all others. A release without ``object-add`` has no other objects.
+    """
+    object_add(t, arguments)
+
+
 DRIVING: dict[str, Callable[[Transition, dict[str, Any]], Any]] = {
     WAIT: wait,
     READ: read,
     WRITE: write,
+    OBJECT: have_object,
 }
 
 

@@ -59,6 +59,12 @@ REOPEN_NAME = guard(
     source="patch 12/13 (the QMP command); 7.2 wording",
     text="node-name not specified",
 )
+REOPEN_UNKNOWN = guard(
+    "reopen.unknown-node",
+    "Each node to reopen exists.",
+    source="patch 12/13; 7.2 wording",
+    text="Failed to find node with node-name='{node}'",
+)
 NOTHING_ASSERTS = hazard(
     "hazard.empty-list",
     "A reopen of no node at all.",
@@ -201,7 +207,7 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     for options in arguments["options"]:
         ev.check(REOPEN_NAME, "node-name" in options)
         name = options["node-name"]
-        ev.check(UNKNOWN, name in t.nodes, node=name)
+        ev.check(REOPEN_UNKNOWN, name in t.nodes, node=name)
         reopening.add(name, flatten(options), keep_old=ev.holds(OMISSION_KEEPS))
     if not reopening.queue:
         ev.meet(NOTHING_ASSERTS)
@@ -209,6 +215,11 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     ev.accepted.add(REOPEN_NOTHING.id)
     reopening.run()
     look_again(t)
+
+
+def x_blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
+    """Reopen one node, as the command was before it got a list and lost its ``x-``."""
+    blockdev_reopen(t, {"options": [arguments]})
 
 
 def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:

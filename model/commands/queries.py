@@ -11,7 +11,7 @@ from model.lengths import cluster_size, is_dirty
 from model.naming import Names, dirname, is_absolute
 from model.permissions import Permissions
 from model.rules import effect
-from model.state import Bitmap, Node, Role
+from model.state import Perm, Bitmap, Node, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -21,13 +21,25 @@ ACTIVE = effect(
     "A node says whether it is active.",
     source="10.0 (query-named-block-nodes)",
 )
+GRAPH_MOD = effect(
+    "query.graph-mod",
+    "Among the permissions is one to change a node's children, which hardly anybody asks for.",
+    source="5.2",
+)
+KEY_MISSING = effect(
+    "query.encryption-key-missing",
+    "A node says whether its key is missing.",
+    source="5.2; deprecated there, gone since 6.1",
+)
 FILE_SPECIFIC = effect(
     "query.file-specific",
     "What is shown of a file node's image has a part for what only files have.",
     source="10.0 (query-named-block-nodes)",
 )
 
-_PERM_NAMES = ((8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
+_PERM_NAMES = (
+    (16, "graph-mod"),
+    (8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
 
 _QCOW2_INFO = {
     "type": "qcow2",
@@ -75,6 +87,8 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
         "iops_rd": 0,
         "iops_wr": 0,
     }
+    if t.ev.holds(KEY_MISSING):
+        info["encryption_key_missing"] = False
     if t.ev.holds(ACTIVE):
         info["active"] = True
     if node.bitmaps:
@@ -148,8 +162,9 @@ def _knows_actual_size(t: Transition, node: Node) -> bool:
     )
 
 
-def _names_of(perm: int) -> list[str]:
-    return [name for bit, name in _PERM_NAMES if perm & bit]
+def _names_of(t: Transition, perm: int) -> list[str]:
+    shown = perm if t.ev.holds(GRAPH_MOD) else perm & ~Perm.GRAPH_MOD
+    return [name for bit, name in _PERM_NAMES if shown & bit]
 
 
 def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -173,8 +188,8 @@ def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[
                     "name": use.label,
                     "parent": number(user.key),
                     "child": number(child),
-                    "perm": _names_of(use.perm),
-                    "shared-perm": _names_of(use.shared),
+                    "perm": _names_of(t, use.perm),
+                    "shared-perm": _names_of(t, use.shared),
                 }
             )
     for node in t.nodes.values():
@@ -186,8 +201,8 @@ def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[
                     "name": link.name,
                     "parent": number(node.name),
                     "child": number(link.child),
-                    "perm": _names_of(perm),
-                    "shared-perm": _names_of(shared),
+                    "perm": _names_of(t, perm),
+                    "shared-perm": _names_of(t, shared),
                 }
             )
     return {"nodes": nodes[::-1], "edges": edges[::-1]}

@@ -80,18 +80,19 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
     return taken
 
 
-_READ, _WRITE, _UNCHANGED, _RESIZE = 1, 2, 4, 8
+_READ, _WRITE, _UNCHANGED, _RESIZE, _GRAPH = 1, 2, 4, 8, 16
+_PASSED = _READ | _WRITE | _UNCHANGED | _RESIZE
 _ALL = Perm.ALL
 
 
 def filter_permissions(perm: int, shared: int) -> tuple[int, int]:
     """A filter requires and shares what its parents do."""
-    return perm, shared
+    return perm & _PASSED, shared & _PASSED | _GRAPH
 
 
 def cow_permissions(perm: int, shared: int) -> tuple[int, int]:
     """A backing file is read, and may change only if the overlay's users accept changes."""
-    share = _READ | _UNCHANGED
+    share = _READ | _UNCHANGED | _GRAPH
     if shared & _WRITE:
         share |= _WRITE | _RESIZE
     return perm & _READ, share
@@ -99,6 +100,7 @@ def cow_permissions(perm: int, shared: int) -> tuple[int, int]:
 
 def storage_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:
     """What a format node requires of the file it keeps data or metadata in."""
+    perm, shared = filter_permissions(perm, shared)
     if role & Role.METADATA:
         if writable:
             perm |= _WRITE | _RESIZE

@@ -18,7 +18,7 @@ from model.drivers.base import (
 )
 from model.images import tables_end
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
-from model.rules import Evaluation, guard, hazard
+from model.rules import Evaluation, effect, guard, hazard
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ NOT_QCOW2 = guard(
     "A qcow2 node is opened on a qcow2 image.",
     source="7.2",
     text="Image is not in qcow2 format",
+)
+GIVES_BACK = effect(
+    "raw.gives-back",
+    "A raw node wants to write and resize its file only where one of its users wants to.",
+    source="6.0",
 )
 CACHE_ALL = guard(
     "qcow2.cache-all-set",
@@ -409,6 +414,8 @@ class RawState:
 
     offset: int = 0
     size: int | None = None
+    gives_back: bool = True
+    """Whether it asks for writes and resizes of the file only where a user does."""
 
 
 class Raw(Driver):
@@ -427,6 +434,7 @@ class Raw(Driver):
         """Without a window the node is much like a filter."""
         t = opening.t
         own = absorb(t.ev, options, self.kinds)
+        t.change(name, private=RawState(gives_back=t.ev.holds(GIVES_BACK)))
         window = own.get("offset", 0) or "size" in own
         role = Role.DATA | Role.PRIMARY if window else Role.FILTER
         opening.open_child(name, "file", options, role)
@@ -445,7 +453,7 @@ class Raw(Driver):
         if size is not None:
             ev.check(RAW_SIZE, real - offset >= size, offset=offset, size=size, real=real)
             ev.check(RAW_ALIGNED, size % 512 == 0)
-        return RawState(offset, size)
+        return RawState(offset, size, gives_back=t.ev.holds(GIVES_BACK))
 
     def can_resize(self, node: Node) -> bool:
         """Unless the window has a size of its own."""
@@ -487,4 +495,5 @@ class Raw(Driver):
     ) -> tuple[int, int]:
         """Writes and resizes of the file are wanted only where a user of the node wants them."""
         needed, granted = default_permissions(role, writable, perm, shared)
-        return needed & 5 | perm & 10, granted
+        state: RawState = node.private
+        return (needed & 5 | perm & 10 if state.gives_back else needed), granted

@@ -37,6 +37,11 @@ CBW_BITMAP = guard(
     source="7.2; no modelled command makes a bitmap with a name",
     text="Dirty bitmap '{bitmap}' not found",
 )
+MIRROR_PASSES_ON = effect(
+    "mirror.filter-passes-on",
+    "The filter requires and shares what its users do.",
+    source="6.0; before, it only writes what they write",
+)
 CBW_NOTES = effect(
     "copy-before-write.notes-on-filter",
     "The filter itself has the bitmap of what is still to be copied.",
@@ -57,6 +62,8 @@ class MirrorTopState:
 
     commit: bool
     stopped: bool = False
+    passes_on: bool = True
+    """Whether all that its users require and share is passed on, or only what they write."""
 
 
 class MirrorTop(Filter):
@@ -82,6 +89,8 @@ class MirrorTop(Filter):
         state: MirrorTopState = node.private
         if state.stopped:
             return 0, Perm.ALL
+        if not state.passes_on:
+            return perm & Perm.WRITE, Perm.ALL
         if state.commit:
             return perm & ~Perm.CONSISTENT_READ, shared | Perm.WRITE
         return perm, shared

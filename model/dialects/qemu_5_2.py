@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU 5.2."""
+
+from __future__ import annotations
+
+from model.dialects.qemu_7_2 import QEMU_7_2
+
+QEMU_5_2 = QEMU_7_2.derive(
+    "qemu-5.2",
+    (5, 2),
+    gains=(
+        "permissions.from-each-node",
+        "query.encryption-key-missing",
+        "query.graph-mod",
+    ),
+    loses=(
+        "mirror.filter-passes-on",
+        "raw.gives-back",
+        "reopen.file-too",
+        "reopen.links-first",
+    ),
+    texts={
+        "graph.cycle": "Making '{child}' a {name} file of '{parent}' would create a cycle",
+        "node-name.form": "Invalid node name",
+        "node-name.taken": "Duplicate node name",
+        "node.unknown": "Cannot find node {node}",
+        "node.unknown-reference": "Cannot find device={device} nor node_name={node}",
+        "reopen.frozen": "Cannot change '{name}' link from '{parent}' to '{child}'",
+        "reopen.implicit-child": "Cannot change backing link if '{node}' has an implicit "
+        "backing file",
+        "reopen.node-name-missing": "Node name not specified",
+        "reopen.unknown-child": "Cannot find device= nor node_name={node}",
+        "reopen.unknown-node": "Cannot find node named '{node}'",
+    },
+)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Locks on files of the host: what file nodes hold there for their users.
+
+Several nodes on one file are one node's users to each other, so to speak, only that it is the
+host's kernel which compares what they require and share.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model.drivers.base import driver_of
+from model.permissions import ALL, Grant, Permissions, permission_names
+from model.rules import guard
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+    from model.state import Node
+
+LOCK = guard(
+    "file.lock",
+    "A file node locks what its users require against other nodes on the same file that "
+    "do not share it.",
+    source="7.2: file locking",
+    text='Failed to get "{perm}" lock',
+)
+SHARED_LOCK = guard(
+    "file.shared-lock",
+    "A file node locks what its users do not share against other nodes on the same file "
+    "that require it.",
+    source="7.2: file locking",
+    text='Failed to get shared "{perm}" lock',
+)
+
+_BITS = (1, 2, 4, 8)
+
+
+def _locked(t: Transition, name: str) -> Grant:
+    """What a file node has locked since the last change of permissions was settled."""
+    if name in t.held:
+        return t.held[name]
+    if name in t.before.nodes:
+        return Permissions(t.before.nodes, {}).cumulative(name)
+    return (0, ALL)
+
+
+def check_locks(t: Transition, node: Node, perm: int, shared: int, locks: dict[str, Grant]) -> None:
+    """Compare with the other nodes on the file; ``locks`` is what this change holds so far.
+
+    Until the change is settled a node keeps what it had locked and adds what it will need.
+    """
+    path = node.filename
+    others = [
+        n.name
+        for n in t.nodes.values()
+        if n.filename == path and n.name != node.name and driver_of(n.driver).locks(n)
+    ]
+    if not others:
+        locks[node.name] = (perm, shared)
+        return
+    own_perm, own_shared = _locked(t, node.name)
+    held = [locks.get(other) or _locked(t, other) for other in others]
+    if perm & ~own_perm or own_shared & ~shared:
+        for bit in _BITS:
+            if perm & bit and any(not unshared & bit for _, unshared in held):
+                t.ev.refuse(LOCK, perm=permission_names(bit))
+        for bit in _BITS:
+            if not shared & bit and any(taken & bit for taken, _ in held):
+                t.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
+        t.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
+    locks[node.name] = (own_perm | perm, own_shared & shared)
