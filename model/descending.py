@@ -99,6 +99,10 @@ class Descent:
             shared &= granted
         self.check_users(name, perm, shared, tuple(new))
 
+    def check_link(self, link: Link) -> None:
+        """A link whose parent has come to want something else. Raises :class:`Refusal`."""
+        self._check_child(self._t.nodes[link.parent], link, self.users(link.parent), ())
+
     def check_users(
         self, name: str, perm: int, shared: int, ignored: tuple[LinkKey | Use, ...]
     ) -> None:
@@ -124,13 +128,8 @@ class Descent:
         t = self._t
         t.held.update(self._settled)
         for name in self._met:
-            for link in t.nodes[name].children:
-                t.granted[link.key, link.child] = self._derived.grant(link.key)
             for key in t.nodes[name].parents:
-                if isinstance(key, Use):
-                    t.granted[key, name] = (key.perm, key.shared)
-                else:
-                    t.granted[key, name] = self._derived.grant(key)
+                t.granted[key, name] = self._derived.grant(key)
 
     def _grant(self, key: LinkKey | Use, child: str) -> Grant | None:
         """What a user requires and shares by now; None if it is new, or was elsewhere before."""

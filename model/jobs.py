@@ -21,7 +21,7 @@ import attrs
 
 from model import backends
 from model.rules import Refusal, effect, guard, hazard
-from model.state import Job, Use, User
+from model.state import Job, Perm, Use, User
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -45,6 +45,12 @@ SPEED = guard(
     "A speed is not negative.",
     source="7.2",
     text="Parameter 'speed' expects a non-negative value",
+)
+OWN_BACKEND = effect(
+    "job.own-backend",
+    "What a job requires of its main node it requires through a block backend, which it has before "
+    "anything else and until it is forgotten.",
+    source="5.2",
 )
 SLEEPS_ON = effect(
     "job.sleeps-on",
@@ -267,6 +273,20 @@ def create(t: Transition, kind: str, arguments: dict[str, Any], node: str, grant
     fails so early, too.
     """
     job_id = arguments.get("job-id", "")
+    if not t.ev.holds(OWN_BACKEND):
+        return _create(t, kind, arguments, node, grant)
+    context = t.nodes[node].context
+    backend = backends.take(t, f"blk:{job_id}:job", node, grant, context=context, follows=True)
+    try:
+        job = _create(t, kind, arguments, node, (0, Perm.ALL))
+    except Refusal:
+        backends.let_go(t, backend)
+        raise
+    return change(t, job.id, backend=backend)
+
+
+def _create(t: Transition, kind: str, arguments: dict[str, Any], node: str, grant: Grant) -> Job:
+    job_id = arguments.get("job-id", "")
     t.ev.check(ID_FORM, _ID.match(job_id), id=job_id)
     t.ev.check(ID_TAKEN, job_id not in t.jobs, id=job_id)
     job = Job(
@@ -303,6 +323,17 @@ def let_go(t: Transition, job_id: str) -> None:
         t.unuse(user, t.users[user].links[0][0])
 
 
+def settle_on(t: Transition, job_id: str, node: str) -> None:
+    """Let the backend of a job that is done hold on to ``node``, and require nothing."""
+    job = t.jobs[job_id]
+    if job.backend is None:
+        return
+    backends.let_go(t, job.backend)
+    context = t.nodes[node].context
+    backend = backends.take(t, job.backend, node, (0, Perm.ALL), context=context, follows=True)
+    change(t, job_id, backend=backend)
+
+
 def take_backend(
     t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
 ) -> str:
@@ -321,6 +352,7 @@ def _forget(t: Transition, job_id: str) -> None:
     job = t.jobs[job_id]
     _tell_status(t, job_id, "null")
     t.remove_user(job.user)
+    backends.let_go(t, job.backend)
     del t.jobs[job_id]
 
 

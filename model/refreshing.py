@@ -86,6 +86,17 @@ def refresh(
             driver.settle(t, node, perm, reopening=writable is not None and name in writable)
 
 
+def refresh_link(t: Transition, name: str, child: str) -> None:
+    """Check what a node asks of one of its children; refuse where others do not agree."""
+    link = t.nodes[name].link(child)
+    if link is None or not t.ev.holds(FROM_EACH):
+        refresh(t, [name])
+        return
+    descent = Descent(t, {})
+    descent.check_link(link)
+    descent.settle()
+
+
 def _check_together(t: Transition, order: list[str], writable: dict[str, bool]) -> Permissions:
     """Check nodes that come in topological order, each with all of its users."""
     derived = Permissions(t.nodes, writable, frozenset(order))

@@ -283,7 +283,8 @@ class Job:
     ``complete`` says that it was asked to end, ``cancelled`` that it was asked to stop,
     ``forced`` that it must not finish its work before. ``replacing`` is the node that a job which
     was asked to end will replace, if a client named one. ``asleep``: the bytes after which a job of
-    a limited speed went to sleep, 0 unless it sleeps. ``body`` is what its kind remembers.
+    a limited speed went to sleep, 0 unless it sleeps. ``backend`` is the key of the block backend
+    through which it uses its main node, where it has one. ``body`` is what its kind remembers.
     """
 
     id: str
@@ -302,6 +303,7 @@ class Job:
     forced: bool = False
     replacing: str | None = None
     asleep: int = 0
+    backend: str | None = None
     body: Any = None
 
     @property

@@ -18,11 +18,13 @@ from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
+from model.drivers.backup_top import HAS_DRIVER, BackupTopState
 from model.drivers.mirror_filters import CopyBeforeWrite
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.opening import NO_NODE
-from model.refreshing import refresh
+from model.permissions import Permissions
+from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard
 from model.state import Perm, Role
 
@@ -138,7 +140,7 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
         job = jobs.create(t, "backup", arguments, top, (0, Perm.ALL))
     except Refusal:
         t.keeping.remove(top)
-        filters.drop(t, top)
+        _drop(t, top)
         raise
     t.keeping.remove(top)
     jobs.change(t, job.id, body=Backup(top, arguments["sync"], compress))
@@ -165,6 +167,8 @@ def _check_bitmap(t: Transition, arguments: dict[str, Any]) -> None:
 
 def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
     """Put the filter above the source, whose users go over to it. Raises :class:`Refusal`."""
+    if not t.ev.holds(HAS_DRIVER):
+        return _append(t, source, target, name)
     options = {} if name is None else {"node-name": name}
     filters.beware_of_iothread(t, source)
     top = None
@@ -172,7 +176,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
         top = chains.new_node(t, "copy-before-write", name, read_only=False, options=options)
         _attach(t, top, "file", source, Role.FILTER)
         _attach(t, top, "target", target, Role.DATA)
-        _filter().set_up(t, top)
+        _filter("copy-before-write").set_up(t, top)
     except Refusal as refusal:
         if top is not None:
             t.release(top)
@@ -185,8 +189,39 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
     return top
 
 
-def _filter() -> CopyBeforeWrite:
-    driver = driver_of("copy-before-write")
+def _append(t: Transition, source: str, target: str, name: str | None) -> str:
+    """The same for a filter that is no driver; it asks for nothing before it is in its place."""
+    top = chains.new_node(t, "backup-top", name, read_only=False, size=t.length(source))
+    try:
+        _attach(t, top, "target", target, Role.DATA)
+    except Refusal:
+        t.release(top)
+        raise
+    try:
+        chains.append(t, top, source)
+    except Refusal as refusal:
+        raise refusal.prefixed("Cannot append backup-top filter: ") from None
+    _filter("backup-top").set_up(t, top)
+    try:
+        refresh_link(t, top, "backing")
+    except Refusal as refusal:
+        _drop(t, top)
+        raise refusal.prefixed("Cannot set permissions for backup-top filter: ") from None
+    return top
+
+
+def _drop(t: Transition, top: str) -> None:
+    """Take the filter away; one that is no driver asks for nothing any more before."""
+    state = t.nodes[top].private
+    if isinstance(state, BackupTopState):
+        before = Permissions(dict(t.nodes), {})
+        t.change(top, private=attrs.evolve(state, active=False))
+        loosen(t, t.primary_child(top), before)
+    filters.drop(t, top)
+
+
+def _filter(name: str) -> CopyBeforeWrite:
+    driver = driver_of(name)
     assert isinstance(driver, CopyBeforeWrite), "the driver of the filter is the filter"  # noqa: S101
     return driver
 
@@ -226,7 +261,7 @@ class BackupKind(JobKind):
         t.keeping.append(top)
         jobs.let_go(t, job.id)
         t.keeping.remove(top)
-        filters.drop(t, top)
+        _drop(t, top)
 
 
 def _work(t: Transition, job: Job) -> Rest:
@@ -367,9 +402,11 @@ def before_write(t: Transition, node: Node, write: Write) -> None:
         race = Race(t, t.primary_child(node.name), _target(t, node.name))
         _copy_clusters(t, node.name, first, last, race)
         race.settle()
-        done = bitmaps.find(t, node.name, f"{node.name}#done")
-        bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
+        if any(bitmap.owner == f"{node.name}#done" for bitmap in node.bitmaps):
+            done = bitmaps.find(t, node.name, f"{node.name}#done")
+            bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
     guest.pass_on(t, t.primary_child(node.name), write)
 
 
 guest.PASSING["copy-before-write"] = before_write
+guest.PASSING["backup-top"] = before_write

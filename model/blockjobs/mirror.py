@@ -335,7 +335,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
 
 def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, below: bool) -> str:
     """Make the job and let it hold on to all that it needs. Raises :class:`Refusal`."""
-    shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE
+    shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE | Perm.GRAPH_MOD
     job = jobs.create(t, plan.kind, arguments, top, (Perm.CONSISTENT_READ, shared))
     noted = top if t.ev.holds(NOTES_ON_FILTER) else plan.source
     backend = None
@@ -389,7 +389,7 @@ def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
     if below:
         if t.length(plan.target) < t.length(plan.source):
             perm |= Perm.RESIZE
-        shared |= Perm.CONSISTENT_READ | Perm.WRITE
+        shared |= Perm.CONSISTENT_READ | Perm.WRITE | Perm.GRAPH_MOD
     else:
         bare = chains.skip_filters(t, plan.target)
         t.ev.check(TARGET_FILTER, not chains.contains(t, plan.source, bare))
@@ -752,6 +752,7 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
         t.release(replaced)
     jobs.let_go(t, job.id)
     filters.step_aside(t, body.filter)
+    jobs.settle_on(t, job.id, body.filter)
     for name in held:
         t.keeping.remove(name)
         t.release(name)

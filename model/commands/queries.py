@@ -9,7 +9,7 @@ from model.bitmaps import count
 from model.drivers import driver_of
 from model.lengths import cluster_size, is_dirty
 from model.naming import Names, dirname, is_absolute
-from model.permissions import Permissions
+from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
 from model.state import Perm, Bitmap, Node, Role
 
@@ -21,10 +21,10 @@ ACTIVE = effect(
     "A node says whether it is active.",
     source="10.0 (query-named-block-nodes)",
 )
-GRAPH_MOD = effect(
-    "query.graph-mod",
-    "Among the permissions is one to change a node's children, which hardly anybody asks for.",
-    source="5.2",
+BITMAP_STATUS = effect(
+    "query.bitmap-status",
+    "What state a bitmap is in is also told in one word.",
+    source="5.2; deprecated there, gone since 6.0",
 )
 KEY_MISSING = effect(
     "query.encryption-key-missing",
@@ -92,7 +92,7 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
     if t.ev.holds(ACTIVE):
         info["active"] = True
     if node.bitmaps:
-        info["dirty-bitmaps"] = [_bitmap_info(bitmap) for bitmap in node.bitmaps]
+        info["dirty-bitmaps"] = [_bitmap_info(t, bitmap) for bitmap in node.bitmaps]
     overlaid = None if driver_of(node.driver).is_filter else node.link("backing")
     if overlaid is not None:
         info["backing_file"] = names.text(overlaid.child)
@@ -110,8 +110,12 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
     return info
 
 
-def _bitmap_info(bitmap: Bitmap) -> dict[str, Any]:
+def _bitmap_info(t: Transition, bitmap: Bitmap) -> dict[str, Any]:
+    status = {}
+    if t.ev.holds(BITMAP_STATUS):
+        status = {"status": "active" if bitmap.recording else "disabled"}
     return {
+        **status,
         "recording": bitmap.recording,
         "persistent": False,
         "busy": False,

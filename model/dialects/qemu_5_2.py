@@ -9,15 +9,19 @@ QEMU_5_2 = QEMU_7_2.derive(
     "qemu-5.2",
     (5, 2),
     gains=(
+        "job.own-backend",
         "permissions.from-each-node",
+        "permissions.graph-mod",
+        "query.bitmap-status",
         "query.encryption-key-missing",
-        "query.graph-mod",
     ),
     loses=(
+        "backup.filter-is-a-driver",
         "mirror.filter-passes-on",
         "raw.gives-back",
         "reopen.file-too",
         "reopen.links-first",
+        "stream.filter",
     ),
     texts={
         "graph.cycle": "Making '{child}' a {name} file of '{parent}' would create a cycle",
@@ -25,6 +29,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "node-name.taken": "Duplicate node name",
         "node.unknown": "Cannot find node {node}",
         "node.unknown-reference": "Cannot find device={device} nor node_name={node}",
+        "options.size-range": "Value '{value}' is out of range for parameter '{key}'",
         "reopen.frozen": "Cannot change '{name}' link from '{parent}' to '{child}'",
         "reopen.implicit-child": "Cannot change backing link if '{node}' has an implicit "
         "backing file",

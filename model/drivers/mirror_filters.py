@@ -135,10 +135,7 @@ class CopyBeforeWrite(Filter):
     def set_up(self, t: Transition, name: str) -> None:
         """Begin to take note of what was copied, once the children are there."""
         ev = t.ev
-        target = t.nodes[name].link("target")
-        if target is None:
-            raise LookupError(f"filter {name!r} has no target")
-        cluster = max(cluster_size(t, target.child) or 0, _DEFAULT_CLUSTER)
+        cluster = cluster_of(t, name)
         source = t.primary_child(name)
         length = t.length(source)
         everything = whole(length, cluster)
@@ -165,11 +162,27 @@ class CopyBeforeWrite(Filter):
         shared: int,
     ) -> tuple[int, int]:
         """The target is written; nobody else may write the source unseen."""
-        if not role & Role.FILTERED:
-            return Perm.WRITE, Perm.ALL & ~Perm.RESIZE
-        needed, granted = default_permissions(role, writable, perm, shared)
-        if node.parents:
-            if perm & Perm.WRITE or (node.private and node.private.reads):
-                needed |= Perm.CONSISTENT_READ
-            granted &= ~(Perm.WRITE | Perm.RESIZE)
-        return needed, granted
+        if role & Role.FILTERED and not node.parents:
+            return default_permissions(role, writable, perm, shared)
+        reads = bool(node.private and node.private.reads)
+        return working_permissions(role, writable, perm, shared, reads=reads)
+
+
+def working_permissions(
+    role: int, writable: bool, perm: int, shared: int, *, reads: bool
+) -> tuple[int, int]:
+    """What such a filter asks for while somebody uses it; ``reads``: even if he only reads."""
+    if not role & Role.FILTERED:
+        return Perm.WRITE, Perm.ALL & ~Perm.RESIZE
+    needed, granted = default_permissions(role, writable, perm, shared)
+    if perm & Perm.WRITE or reads:
+        needed |= Perm.CONSISTENT_READ
+    return needed, granted & ~(Perm.WRITE | Perm.RESIZE)
+
+
+def cluster_of(t: Transition, name: str) -> int:
+    """The size in bytes of the pieces that a filter copies, which its target decides."""
+    target = t.nodes[name].link("target")
+    if target is None:
+        raise LookupError(f"filter {name!r} has no target")
+    return max(cluster_size(t, target.child) or 0, _DEFAULT_CLUSTER)
