@@ -116,7 +116,9 @@ class Descent:
             if grant is None:
                 continue
             if perm & ~grant[1]:
-                ev.refuse(NOT_ALLOWED, **_user(key), perms=permission_names(perm & ~grant[1]), node=name)
+                ev.refuse(
+                    NOT_ALLOWED, **_user(key), perms=permission_names(perm & ~grant[1]), node=name
+                )
             if grant[0] & ~shared:
                 ev.refuse(USED, **_user(key), perms=permission_names(grant[0] & ~shared), node=name)
         ev.accepted.update((NOT_ALLOWED.id, USED.id))
@@ -129,7 +131,8 @@ class Descent:
         t.held.update(self._settled)
         for name in self._met:
             for key in t.nodes[name].parents:
-                t.granted[key, name] = self._derived.grant(key)
+                if key in self._tentative or (key, name) not in t.granted:
+                    t.granted[key, name] = self._derived.grant(key)
 
     def _grant(self, key: LinkKey | Use, child: str) -> Grant | None:
         """What a user requires and shares by now; None if it is new, or was elsewhere before."""
@@ -146,9 +149,7 @@ class Descent:
                 shared &= grant[1]
         return perm, shared
 
-    def _check(
-        self, name: str, perm: int, shared: int, ignored: tuple[LinkKey | Use, ...]
-    ) -> None:
+    def _check(self, name: str, perm: int, shared: int, ignored: tuple[LinkKey | Use, ...]) -> None:
         t = self._t
         node = t.nodes[name]
         driver = driver_of(node.driver)

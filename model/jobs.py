@@ -52,6 +52,23 @@ OWN_BACKEND = effect(
     "anything else and until it is forgotten.",
     source="5.2",
 )
+SIZES_DIFFER = "Source and target image have different sizes"
+"""The error of a mirror whose source and target are not equally long."""
+PAUSE_WAKES = effect(
+    "job.pause-wakes",
+    "A job that is told to pause is woken for that where it sleeps or waits for others.",
+    source="6.0; before, it goes on sleeping as if nothing had been said",
+)
+COMPLETES_IN_STANDBY = effect(
+    "job.completes-in-standby",
+    "A job that is ready and paused can be told to complete.",
+    source="6.1",
+)
+BLOCK_JOBS_SAY_WHY = effect(
+    "job.block-jobs-say-why",
+    "Block jobs give the reason of their failure in their own words.",
+    source="6.0; before, only query-jobs does, the others tell what the host would say",
+)
 SLEEPS_ON = effect(
     "job.sleeps-on",
     "A job that is woken while it sleeps for its speed's sake goes on sleeping.",
@@ -172,6 +189,8 @@ _VERBS: dict[str, frozenset[str]] = {
     "dismiss": frozenset({"concluded"}),
 }
 _READY = ("ready", "standby")
+_ERRNO = {SIZES_DIFFER: "Invalid argument"}
+"""What the host would say instead of a job's own words."""
 _GOING = ("ready", "running")
 _HELD = ("standby", "paused")
 
@@ -392,6 +411,13 @@ def _enter(t: Transition, job_id: str) -> None:
     _settle(t, job_id, sleeping)
 
 
+def failure(t: Transition, job: Job) -> str | None:
+    """Why a job has failed, as the events and queries of block jobs tell it."""
+    if job.error is None or t.ev.holds(BLOCK_JOBS_SAY_WHY):
+        return job.error
+    return _ERRNO.get(job.error, job.error)
+
+
 def sleeps(speed: int, length: int) -> bool:
     """Whether a job of a limited ``speed`` (bytes per second) sleeps when it has copied this."""
     return speed > 0 and length >= max(speed // _SLICES, 1)
@@ -512,7 +538,8 @@ def _conclude(t: Transition, job_id: str) -> None:
     if job.forced and t.ev.holds(CANCEL_HEARD):
         _tell(t, job, "BLOCK_JOB_CANCELLED", **_progress(job))
     else:
-        error = {} if job.error is None else {"error": job.error}
+        reason = failure(t, job)
+        error = {} if reason is None else {"error": reason}
         _tell(t, job, "BLOCK_JOB_COMPLETED", **_progress(job), **error)
     _move(t, job_id, "concluded")
     if job.auto_dismiss or not t.ev.holds(KEPT):
@@ -523,7 +550,10 @@ def _conclude(t: Transition, job_id: str) -> None:
 
 
 def _apply(t: Transition, job: Job, verb: str) -> None:
-    t.ev.check(VERB, job.status in _VERBS[verb], id=job.id, status=job.status, verb=verb)
+    allowed = job.status in _VERBS[verb]
+    if verb == "complete" and job.status == "standby":
+        allowed = t.ev.holds(COMPLETES_IN_STANDBY)
+    t.ev.check(VERB, allowed, id=job.id, status=job.status, verb=verb)
 
 
 def cancel(t: Transition, job: Job, *, force: bool) -> None:
@@ -547,7 +577,8 @@ def pause(t: Transition, job: Job) -> None:
     _apply(t, job, "pause")
     t.ev.check(PAUSED_ALREADY, not job.paused)
     change(t, job.id, paused=True)
-    _enter(t, job.id)
+    if job.status != "running" or t.ev.holds(PAUSE_WAKES):
+        _enter(t, job.id)
 
 
 def resume(t: Transition, job: Job) -> None:
@@ -555,7 +586,8 @@ def resume(t: Transition, job: Job) -> None:
     t.ev.check(NOT_PAUSED, job.paused)
     _apply(t, job, "resume")
     change(t, job.id, paused=False, io_status="ok")
-    _enter(t, job.id)
+    if job.status != "running" or t.ev.holds(PAUSE_WAKES):
+        _enter(t, job.id)
 
 
 def set_speed(t: Transition, job: Job, speed: int) -> None:

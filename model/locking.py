@@ -50,16 +50,14 @@ def check_locks(t: Transition, node: Node, perm: int, shared: int, locks: dict[s
     Until the change is settled a node keeps what it had locked and adds what it will need.
     """
     path = node.filename
-    others = [
-        n.name
-        for n in t.nodes.values()
-        if n.filename == path and n.name != node.name and driver_of(n.driver).locks(n)
-    ]
-    if not others:
+    same = [n for n in t.nodes.values() if n.filename == path and n.name != node.name]
+    others = [n.name for n in same if driver_of(n.driver).locks(n)]
+    copied = [grant for n in same if (grant := driver_of(n.driver).copied_locks(n)) is not None]
+    if not others and not copied:
         locks[node.name] = (perm, shared)
         return
     own_perm, own_shared = _locked(t, node.name)
-    held = [locks.get(other) or _locked(t, other) for other in others]
+    held = [*copied, *(locks.get(other) or _locked(t, other) for other in others)]
     if perm & ~own_perm or own_shared & ~shared:
         for bit in _BITS:
             if perm & bit and any(not unshared & bit for _, unshared in held):

@@ -24,7 +24,13 @@ ALL = Perm.ALL
 Grant = tuple[int, int]
 """``(required, shared)`` as sums of :class:`Perm`."""
 
-_NAMES = ((1, "consistent read"), (2, "write"), (4, "write unchanged"), (8, "resize"), (16, "change children"))
+_NAMES = (
+    (1, "consistent read"),
+    (2, "write"),
+    (4, "write unchanged"),
+    (8, "resize"),
+    (16, "change children"),
+)
 
 
 GRAPH_MOD = effect(

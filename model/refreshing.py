@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.drivers.base import driver_of
 from model.descending import FROM_EACH, Descent
+from model.drivers.base import driver_of
 from model.locking import check_locks
 from model.permissions import Grant, Permissions, permission_names, topological
 from model.rules import Refusal, guard
@@ -70,9 +70,14 @@ def refresh(
         for root in roots:
             descent.check(root)
         descent.settle()
-        derived = Permissions(t.nodes, writable or {}, frozenset(order))
     else:
-        derived = _check_together(t, order, writable or {})
+        _check_together(t, order, writable or {})
+    settle(t, order, writable)
+
+
+def settle(t: Transition, order: list[str], writable: dict[str, bool] | None = None) -> None:
+    """What was checked is so from now on: nodes, parents first, and their drivers take note."""
+    derived = Permissions(t.nodes, writable or {}, frozenset(order))
     for name in order:
         node = t.nodes[name]
         for link in node.children:
@@ -97,7 +102,7 @@ def refresh_link(t: Transition, name: str, child: str) -> None:
     descent.settle()
 
 
-def _check_together(t: Transition, order: list[str], writable: dict[str, bool]) -> Permissions:
+def _check_together(t: Transition, order: list[str], writable: dict[str, bool]) -> None:
     """Check nodes that come in topological order, each with all of its users."""
     derived = Permissions(t.nodes, writable, frozenset(order))
     locks: dict[str, Grant] = {}
@@ -115,7 +120,6 @@ def _check_together(t: Transition, order: list[str], writable: dict[str, bool]) 
         if driver.minds_permissions:
             driver.lose(t, node, perm)
     t.held.update(settled)
-    return derived
 
 
 def loosen(t: Transition, name: str, before: Permissions) -> None:

@@ -24,7 +24,7 @@ from model.lengths import FOREIGN_FILE, flush
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
-from model.refreshing import refresh
+from model.refreshing import refresh, settle
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role
 
@@ -111,6 +111,11 @@ LENGTH_AGAIN = effect(
     "reopen.length-again",
     "A node that was reopened looks at its length again.",
     source="10.0",
+)
+FORGETS_BACKING = effect(
+    "reopen.forgets-backing",
+    "What a reopen says of the backing file is no option of the node afterwards.",
+    source="6.1; before, a null that changed nothing stays, and must be given again from then on",
 )
 FILE_TOO = effect(
     "reopen.file-too",
@@ -486,6 +491,7 @@ class Reopening:
                 grant = descent.child_grant(node, new, self._backing_role(node), users)
                 Descent(t, {}).check_users(new, *grant, ())
         descent.settle()
+        settle(t, topological(t.nodes, list(self.queue)), writable)
 
     def _backing_role(self, node: Node) -> int:
         return Role.FILTER if driver_of(node.driver).is_filter else Role.COW
@@ -588,7 +594,10 @@ class Reopening:
         t = self.t
         node = t.nodes[entry.node]
         options, explicit = entry.options, entry.explicit
-        for name in ("backing", *[link.name for link in node.children]):
+        gone = [link.name for link in node.children]
+        if t.ev.holds(FORGETS_BACKING) or entry.new_backing is not None:
+            gone.append("backing")
+        for name in gone:
             options.pop(name, None)
             explicit.pop(name, None)
         if not t.ev.holds(TAKE_OPTIONS):

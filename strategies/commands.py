@@ -31,7 +31,9 @@ def _reopen(build: Callable[[Scene], list[dict[str, Any]]]) -> Build:
     def arguments(scene: Scene) -> dict[str, Any]:
         options = build(scene)
         # Before there was a list, one node was reopened at a time.
-        return {"options": options if scene.dialect.schema.knows("blockdev-reopen") else options[:1]}
+        return {
+            "options": options if scene.dialect.schema.knows("blockdev-reopen") else options[:1]
+        }
 
     return arguments
 

@@ -262,6 +262,8 @@ class BackupKind(JobKind):
         jobs.let_go(t, job.id)
         t.keeping.remove(top)
         _drop(t, top)
+        if not t.ev.holds(HAS_DRIVER) and not job.auto_dismiss:
+            t.ev.meet(filters.ORPHANED_FILTER)
 
 
 def _work(t: Transition, job: Job) -> Rest:

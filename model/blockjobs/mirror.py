@@ -120,10 +120,13 @@ LOST_WRITE = hazard(
     "in the place of its source, to which somebody has written meanwhile.",
     source="7.2 does not copy that any more: what the guest wrote is lost",
 )
-SIZES = "Source and target image have different sizes"
-"""The error of a mirror whose source and target are not equally long."""
 NOT_PERMITTED = "Operation not permitted"
 """The error of a mirror that could not put its target in the place of another node."""
+OUTLIVED = hazard(
+    "hazard.filter-outlives-mirror",
+    "A guest writes through the filter of a mirror that has ended and is not dismissed yet.",
+    source="5.2 ends with a segmentation fault",
+)
 PIVOT = effect(
     "mirror.pivot",
     "A mirror that is told to end puts its target in the place of its source.",
@@ -515,7 +518,7 @@ def _begin(t: Transition, job: Job) -> bool:
         if length > target_length and not _grow(t, job, length):
             return False
     elif length != target_length:
-        jobs.change(t, job.id, error=SIZES)
+        jobs.change(t, job.id, error=jobs.SIZES_DIFFER)
         return False
     named = t.nodes[body.target].backing_file
     cow = (
@@ -778,6 +781,8 @@ def _pivot(t: Transition, replaced: str, source: str, target: str) -> str | None
 
 def through_filter(t: Transition, node: Node, write: Write) -> None:
     """A guest writes through the filter: a mirror that blocks writes copies them at once."""
+    if node.private.stopped:
+        t.ev.meet(OUTLIVED)
     guest.pass_on(t, t.primary_child(node.name), write)
     for job in list(t.jobs.values()):
         body = job.body

@@ -34,7 +34,7 @@ from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, 
 from model.opening import NO_NODE, Opening
 from model.permissions import ALL, graph_mod, shares_below
 from model.reopening import SHARED_BELOW
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, effect, guard
 from model.state import FrozenDict, Job, Node, Perm
 
 if TYPE_CHECKING:
@@ -93,12 +93,6 @@ NO_OVERLAY = guard(
     "Between the device and the base there are not only filters.",
     source="7.2",
     text="'{base}' is not in the backing chain of '{device}'",
-)
-ORPHANED_FILTER = hazard(
-    "hazard.orphaned-filter",
-    "A stream job ends that a client has still to dismiss.",
-    source="7.2: the job holds on to its filter, which has no child any more; the next query of "
-    "the nodes ends with a segmentation fault",
 )
 FILTER_STAYS = effect(
     "stream.filter-stays",
@@ -269,9 +263,7 @@ def _start_bare(
     if backing_file is None and "base-node" in arguments:
         backing_file = t.filename(arguments["base-node"])
     on_error = arguments.get("on-error", "report")
-    body = Body(
-        None, target, overlay, above, read_only, backing_file, None, on_error, frozen=True
-    )
+    body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, frozen=True)
     change(t, job.id, body=body)
     start(t, job.id)
 
@@ -417,7 +409,7 @@ class Stream(JobKind):
             try_read_only(t, body.target)
         leaves = t.ev.holds(HAS_FILTER) and not t.ev.holds(FILTER_STAYS)
         if leaves and not job.auto_dismiss:
-            t.ev.meet(ORPHANED_FILTER)
+            t.ev.meet(filters.ORPHANED_FILTER)
             t.unuse(job.user, "main node")
 
 

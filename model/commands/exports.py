@@ -15,7 +15,7 @@ from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
 from model.permissions import ALL
 from model.refreshing import refresh
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import Export, Perm
 
 if TYPE_CHECKING:
@@ -137,6 +137,17 @@ UNKNOWN = guard(
     source="7.2",
     text="Export '{id}' is not found",
 )
+TELLS_TWICE = hazard(
+    "hazard.export-tells-twice",
+    "A new export is refused whose node could not move to its iothread.",
+    source="5.2 has told the client of the iothread already, and ends with an assertion",
+)
+STAYS_AND_TELLS = effect(
+    "export.stays-and-tells",
+    "Where a node cannot move to the iothread of a new export, the client is told so; the export "
+    "is there all the same unless it was to be fixed.",
+    source="5.2",
+)
 JOINS_IOTHREAD = effect(
     "export.joins-iothread",
     "The node of an export moves to the iothread that the export asks for; unless that is fixed "
@@ -203,9 +214,16 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(READ_ONLY, not writable or not t.nodes[node].read_only)
     fixed = arguments.get("fixed-iothread", False)
     with contexts.locked(t, node):
-        _choose_context(t, node, arguments.get("iothread"), fixed=fixed)
-    with contexts.locked(t, node):
-        _export(t, arguments, fixed=fixed)
+        stays = _choose_context(t, node, arguments.get("iothread"), fixed=fixed)
+    try:
+        with contexts.locked(t, node):
+            _export(t, arguments, fixed=fixed)
+    except Refusal:
+        if stays is not None:
+            ev.meet(TELLS_TWICE)
+        raise
+    if stays is not None:
+        ev.refuse(stays.rule, **stays.fields)
 
 
 def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
@@ -226,20 +244,27 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
 
 
-def _choose_context(t: Transition, node: str, iothread: str | None, *, fixed: bool) -> None:
+def _choose_context(
+    t: Transition, node: str, iothread: str | None, *, fixed: bool
+) -> Refusal | None:
+    """Move the node if that is wanted; what speaks against it where that is told, and no more."""
     if iothread is None:
-        return
+        return None
     context = find_iothread(t, iothread)
     if context is None:
         t.ev.refuse(NO_IOTHREAD, iothread=iothread)
-        return
+        return None
     t.ev.accepted.add(NO_IOTHREAD.id)
     if not t.ev.holds(JOINS_IOTHREAD):
-        return
-    if fixed:
+        return None
+    try:
         contexts.change(t, node, context)
-    else:
-        contexts.try_change(t, node, context)
+    except Refusal as refusal:
+        if fixed:
+            raise
+        t.ev.refused.discard(refusal.rule.id)
+        return refusal if t.ev.holds(STAYS_AND_TELLS) else None
+    return None
 
 
 def _check_nbd(t: Transition, arguments: dict[str, Any]) -> None:

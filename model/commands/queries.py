@@ -11,7 +11,7 @@ from model.lengths import cluster_size, is_dirty
 from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
-from model.state import Perm, Bitmap, Node, Role
+from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -39,7 +39,11 @@ FILE_SPECIFIC = effect(
 
 _PERM_NAMES = (
     (16, "graph-mod"),
-    (8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
+    (8, "resize"),
+    (4, "write-unchanged"),
+    (2, "write"),
+    (1, "consistent-read"),
+)
 
 _QCOW2_INFO = {
     "type": "qcow2",

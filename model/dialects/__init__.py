@@ -14,7 +14,15 @@ from model.dialects.qemu_5_2 import QEMU_5_2
 from model.dialects.qemu_7_2 import QEMU_7_2
 from model.dialects.qemu_10_0 import QEMU_10_0
 
-__all__ = ["DIALECTS", "PROPOSALS", "QEMU_5_2", "QEMU_7_2", "QEMU_10_0", "find_dialect", "nearest_dialect"]
+__all__ = [
+    "DIALECTS",
+    "PROPOSALS",
+    "QEMU_5_2",
+    "QEMU_7_2",
+    "QEMU_10_0",
+    "find_dialect",
+    "nearest_dialect",
+]
 
 DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0)}
 

@@ -14,6 +14,8 @@ QEMU_7_2 = Dialect(
             "commit.zeroes-as-such",
             "copy-before-write.always-reads",
             "copy-before-write.notes-on-filter",
+            "export.stays-and-tells",
+            "file.copies-locks",
             "hazard.appended-to-compress",
             "hazard.copy-on-read-beyond-end",
             "hazard.inserted-in-iothread",

@@ -197,6 +197,10 @@ class Driver(ABC):
         """Whether the node locks a file on the host."""
         return False
 
+    def copied_locks(self, node: Node) -> tuple[int, int] | None:
+        """What a node that does not lock has locked nevertheless, as (required, shared)."""
+        return None
+
     minds_being_used = False
     """Whether the permissions on its children depend on whether anybody uses the node."""
 

@@ -91,6 +91,11 @@ _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
 
+COPIES_LOCKS = effect(
+    "file.copies-locks",
+    "A new descriptor gets the locks that its node's users ask for, even where locking is off.",
+    source="5.2",
+)
 FORGETS_ACCESS = effect(
     "file.forgets-access",
     "A reopen that needs no new descriptor forgets how the old one was opened; a node that "
@@ -114,6 +119,8 @@ class FileState:
     forgotten: bool = False
     alignment: int = 1
     data: tuple[int, int] = (0, 0)
+    copied: tuple[int, int] | None = None
+    """What the descriptor has locked, as (required, shared), though the node does not lock."""
 
 
 class File(Driver):
@@ -192,7 +199,8 @@ class File(Driver):
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """A reopen that needs no new descriptor forgets how the old one was opened."""
-        state: FileState = before.private
+        self._copy_locks(t, after.name)
+        state: FileState = t.nodes[after.name].private
         if not (state.direct or after.no_cache):
             return
         perm, _ = Permissions(t.nodes, {}).cumulative(after.name)
@@ -218,6 +226,9 @@ class File(Driver):
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """What the file's users require may ask for another descriptor, which is probed anew."""
         state: FileState = node.private
+        if not reopening and state.writes != _access(node, perm)[0]:
+            self._copy_locks(t, node.name)
+            state = t.nodes[node.name].private
         if reopening or not (state.direct or state.forgotten):
             return
         wanted = _access(node, perm)
@@ -232,6 +243,15 @@ class File(Driver):
             )
             t.change(node.name, private=private)
 
+    def _copy_locks(self, t: Transition, name: str) -> None:
+        """The node has got another descriptor."""
+        node = t.nodes[name]
+        if node.private.locking or not t.ev.holds(COPIES_LOCKS):
+            return
+        grant = Permissions(t.nodes, {}).cumulative(name)
+        writes = _access(node, grant[0])[0]
+        t.change(name, private=attrs.evolve(node.private, writes=writes, copied=grant))
+
     def can_resize(self, node: Node) -> bool:
         """A file can."""
         return True
@@ -243,6 +263,10 @@ class File(Driver):
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
         return isinstance(node.private, FileState) and node.private.locking
+
+    def copied_locks(self, node: Node) -> tuple[int, int] | None:
+        """Locks from a descriptor before."""
+        return node.private.copied if isinstance(node.private, FileState) else None
 
     def cluster_size(self, node: Node) -> int:
         """None, and it knows."""
