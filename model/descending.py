@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.drivers.base import driver_of
-from model.locking import check_locks
+from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import ALL, Grant, Permissions, permission_names
 from model.rules import effect, guard
 from model.state import UNNAMED, Perm, Use
@@ -39,31 +39,11 @@ USED = guard(
     source="5.2",
     text="Conflicts with use by {user} as '{name}', which uses '{perms}' on {node}",
 )
-READ_ONLY = guard(
-    "permissions.descent-read-only",
-    "A node that is read-only has no users that write.",
-    source="5.2",
-    text="Block node is read-only",
-)
-HAS_WRITER = guard(
-    "permissions.has-writer",
-    "A node cannot become read-only while it has users that write.",
-    source="5.2",
-    text="Cannot make block node read-only, there is a writer on it",
-)
 GETS_WRITER = guard(
     "permissions.gets-writer",
     "A node cannot become read-only and get a user that writes.",
     source="5.2",
     text="Cannot make block node read-only and create a writer on it",
-)
-ALIGNMENT = guard(
-    "permissions.descent-alignment",
-    "Who may write but not resize needs an image whose size is a multiple of the request "
-    "alignment.",
-    source="5.2",
-    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
-    "request alignment",
 )
 
 _WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
@@ -184,11 +164,12 @@ class Descent:
     def _check_writable(self, node: Node, perm: int) -> None:
         ev = self._t.ev
         if self._derived.writable(node.name):
-            ev.accepted.update((READ_ONLY.id, HAS_WRITER.id, GETS_WRITER.id))
+            ev.accepted.update((READ_ONLY.id, READ_ONLY_REOPEN.id, GETS_WRITER.id))
         elif node.read_only:
             ev.refuse(READ_ONLY)
         else:
-            ev.refuse(HAS_WRITER if self.users(node.name)[0] & _WRITES else GETS_WRITER)
+            has_writer = self.users(node.name)[0] & _WRITES
+            ev.refuse(READ_ONLY_REOPEN if has_writer else GETS_WRITER, node=node.name)
         if not perm & Perm.RESIZE:
             alignment = driver_of(node.driver).alignment(self._t, node)
             if alignment > 1:

@@ -48,6 +48,11 @@ CYCLE = guard(
     source="patch 8/13 (changing the backing file); 7.2 words it for any child",
     text="Making '{child}' a {name} child of '{parent}' would create a cycle",
 )
+CYCLE_UNNOTICED = hazard(
+    "hazard.cycle-unnoticed",
+    "A node is to become a child of itself, not by a reopen.",
+    source="5.2 looks for cycles in a reopen only; it ends with an assertion or a full stack",
+)
 ENDLESS_CHAIN = hazard(
     "hazard.off-chain",
     "A chain is to be frozen down to a node that it does not contain.",
@@ -420,6 +425,7 @@ class Transition:
         The two may have to come to one context first. Raises :class:`model.rules.Refusal`.
         """
         if reaches(self.nodes, child, parent):
+            self.ev.meet(CYCLE_UNNOTICED)
             self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
         else:
             self.ev.accepted.add(CYCLE.id)

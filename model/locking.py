@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Locks on files of the host: what file nodes hold there for their users.
+"""What a node itself says to the permissions of its users, and the host to those of a file.
 
-Several nodes on one file are one node's users to each other, so to speak, only that it is the
-host's kernel which compares what they require and share.
+Several nodes on one file are like users of one node to each other, only that it is the host's
+kernel which compares what they require and share, by the locks that they hold.
 """
 
 from __future__ import annotations
@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from model.graph import Transition
     from model.state import Node
 
+READ_ONLY = guard(
+    "permissions.read-only",
+    "A node that is read-only has no users that write.",
+    source="7.2",
+    text="Block node is read-only",
+)
+READ_ONLY_REOPEN = guard(
+    "permissions.read-only-reopen",
+    "A node cannot become read-only while it has users that write.",
+    source="7.2; 5.2 says it otherwise",
+    text="Read-only block node '{node}' cannot support read-write users",
+)
+ALIGNMENT = guard(
+    "permissions.alignment",
+    "Who may write but not resize needs an image whose size is a multiple of the request "
+    "alignment.",
+    source="7.2",
+    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
+    "request alignment",
+)
 LOCK = guard(
     "file.lock",
     "A file node locks what its users require against other nodes on the same file that "

@@ -14,7 +14,7 @@ import attrs
 
 from model.descending import FROM_EACH, Descent
 from model.drivers.base import driver_of
-from model.locking import check_locks
+from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Grant, Permissions, permission_names, topological
 from model.rules import Refusal, guard
 from model.state import Perm
@@ -32,26 +32,7 @@ CONFLICT = guard(
     "{user} (uses node '{node}' as '{name}' child) and unshared by {other} (uses node "
     "'{node}' as '{other_name}' child).",
 )
-READ_ONLY = guard(
-    "permissions.read-only",
-    "A node that is read-only has no users that write.",
-    source="7.2",
-    text="Block node is read-only",
-)
-READ_ONLY_REOPEN = guard(
-    "permissions.read-only-reopen",
-    "A node cannot become read-only while it has users that write.",
-    source="7.2; 5.2 says it otherwise",
-    text="Read-only block node '{node}' cannot support read-write users",
-)
-ALIGNMENT = guard(
-    "permissions.alignment",
-    "Who may write but not resize needs an image whose size is a multiple of the request "
-    "alignment.",
-    source="7.2",
-    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
-    "request alignment",
-)
+
 _WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
 
 

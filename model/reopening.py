@@ -127,6 +127,11 @@ LINKS_FIRST = effect(
     "New links are made before permissions are checked, and taken back where those do not fit.",
     source="6.1; before, a new backing file is asked first and attached when all is settled",
 )
+DESCRIPTOR_CLOSED = hazard(
+    "hazard.descriptor-closed",
+    "A file node is reopened by a transaction that also takes away a backing file above it.",
+    source="5.2 goes on with the old descriptor, which is closed by then: the next lock on it fails",
+)
 BACKING_LOST = hazard(
     "hazard.backing-conflict",
     "A backing file that was asked without regard to what the reopen makes of other nodes, and "
@@ -376,6 +381,7 @@ class Reopening:
         for entry in reversed(self.queue.values()):
             self._commit(entry)
             if entry.new_backing is not None:
+                self._beware_of_descriptors(entry.new_backing[0])
                 self._replace_backing(entry.node, *entry.new_backing)
         if t.ev.holds(RELEASE_CHILD):
             undo.commit()
@@ -492,6 +498,11 @@ class Reopening:
                 Descent(t, {}).check_users(new, *grant, ())
         descent.settle()
         settle(t, topological(t.nodes, list(self.queue)), writable)
+
+    def _beware_of_descriptors(self, old: Link | None) -> None:
+        lost = () if old is None else topological(self.t.nodes, [old.child])
+        if any(name in self.queue and self.t.nodes[name].driver == "file" for name in lost):
+            self.t.ev.meet(DESCRIPTOR_CLOSED)
 
     def _backing_role(self, node: Node) -> int:
         return Role.FILTER if driver_of(node.driver).is_filter else Role.COW

@@ -68,6 +68,12 @@ RESIZE_L1 = guard(
     source="7.2",
     text="Failed to grow the L1 table: File too large",
 )
+RESIZE_FILE = guard(
+    "resize.file-limit",
+    "No file is as long as the greatest numbers are.",
+    source="5.2; later, QEMU's own limit comes first",
+    text="Could not resize file: File too large",
+)
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -111,6 +117,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
+    ev.check(RESIZE_FILE, size <= MAX_LENGTH)
     image = t.images[node.filename]
     if image.format == "qcow2" and size < min(image.length, image.clusters * images.CLUSTER):
         ev.meet(FOREIGN_FILE)

@@ -186,7 +186,8 @@ class Body:
     it comes from, and ``above`` the node just above the base. ``reader`` is the key of the block
     backend. ``length`` is how much there is to look at, None before the job has begun, and
     ``offset`` how far it has come. ``on_error`` is what a client wants to be done where something
-    cannot be read; ``frozen`` says that the job itself has frozen the chain, ``failed`` says that it could not, and was to be ignored.
+    cannot be read; ``frozen`` says that the job itself has frozen the chain, ``failed`` that
+    something could not be read, and that was to be ignored.
     """
 
     filter: str | None
