@@ -35,6 +35,12 @@ def take(
     return key
 
 
+def put(t: Transition, key: str, node: str, grant: Grant) -> None:
+    """Let a block backend work on another node. Raises :class:`Refusal`."""
+    t.unuse(key, ROOT)
+    t.use(key, ROOT, node, grant, stays=False, description=UNNAMED)
+
+
 def let_go(t: Transition, key: str | None) -> None:
     """Take a block backend away, if there is one."""
     if key is not None and key in t.users:

@@ -209,6 +209,7 @@ def can_join(t: Transition, parent: str, child: str) -> None:
 def part(t: Transition, parent: str, child: str, places: Places) -> None:
     """Put a child and its parent back where they were before they were connected."""
     if not t.ev.holds(ABORT_RETURNS):
+        leave(t, child)
         return
     if t.nodes[child].context != places.child:
         change(t, child, places.child)

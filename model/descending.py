@@ -79,6 +79,15 @@ class Descent:
             shared &= granted
         self.check_users(name, perm, shared, tuple(new))
 
+    def check_new(self, link: Link) -> None:
+        """A link that is to be made. Raises :class:`Refusal`."""
+        parent = self._t.nodes.get(link.parent)
+        if parent is not None:
+            users = self.users(link.parent)
+            self.check_users(
+                link.child, *self.child_grant(parent, link.child, link.role, users), ()
+            )
+
     def check_link(self, link: Link) -> None:
         """A link whose parent has come to want something else. Raises :class:`Refusal`."""
         self._check_child(self._t.nodes[link.parent], link, self.users(link.parent), ())

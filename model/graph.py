@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from model import bitmaps, contexts
+from model.descending import FROM_EACH, Descent
 from model.drivers import Driver, driver_of
 from model.naming import Names
 from model.permissions import (
@@ -429,8 +430,10 @@ class Transition:
             self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
         else:
             self.ev.accepted.add(CYCLE.id)
-        places = contexts.join(self, parent, child)
         link = Link(parent, name, child, role)
+        if self.ev.holds(FROM_EACH):
+            Descent(self, {}).check_new(link)
+        places = contexts.join(self, parent, child)
         self.attach(link)
 
         def backward() -> None:
@@ -547,6 +550,8 @@ class Transition:
 
         Raises :class:`model.rules.Refusal` where others do not agree; nothing has changed then.
         """
+        if self.ev.holds(FROM_EACH):
+            Descent(self, {}).check_users(node, *grant, ())
         places = contexts.join(self, user, node)
         before = dict(self.nodes)
         holder = self.users[user]

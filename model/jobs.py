@@ -345,12 +345,8 @@ def let_go(t: Transition, job_id: str) -> None:
 def settle_on(t: Transition, job_id: str, node: str) -> None:
     """Let the backend of a job that is done hold on to ``node``, and require nothing."""
     job = t.jobs[job_id]
-    if job.backend is None:
-        return
-    backends.let_go(t, job.backend)
-    context = t.nodes[node].context
-    backend = backends.take(t, job.backend, node, (0, Perm.ALL), context=context, follows=True)
-    change(t, job_id, backend=backend)
+    if job.backend is not None:
+        backends.put(t, job.backend, node, (0, Perm.ALL))
 
 
 def take_backend(

@@ -129,7 +129,7 @@ LINKS_FIRST = effect(
 )
 DESCRIPTOR_CLOSED = hazard(
     "hazard.descriptor-closed",
-    "A file node is reopened by a transaction that also takes away a backing file above it.",
+    "A file node is reopened by a transaction that takes away a backing file above it.",
     source="5.2 goes on with the old descriptor, which is closed by then: the next lock on it fails",
 )
 BACKING_LOST = hazard(
@@ -511,13 +511,20 @@ class Reopening:
         """Detach the old backing file and attach the new one, for better or worse."""
         t = self.t
         inherits = new is not None and self._inherits(new, name)
+        shared = shares_below(t.nodes, name)
         if new is not None:
             t.keeping.append(new)
         if old is not None:
             t.unset_inherits(name, "backing", None)
             t.drop(old)
-        if new is None:
-            return
+        if new is not None:
+            self._attach_backing(name, new, inherits=inherits)
+            t.keeping.remove(new)
+        if shared or shares_below(t.nodes, name):
+            t.ev.meet(SHARED_BELOW)
+
+    def _attach_backing(self, name: str, new: str, *, inherits: bool) -> None:
+        t = self.t
         undo = t.undo()
         try:
             t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), undo)
@@ -526,7 +533,6 @@ class Reopening:
             t.ev.meet(BACKING_LOST)
         if inherits:
             t.set_inherits(new, name, None)
-        t.keeping.remove(new)
 
     def _link_drains(self, parent: str, child: str, *, begins: bool) -> bool:
         """Whether drains that a link passes on have to wait when it comes (``begins``) or goes.

@@ -22,8 +22,8 @@ STUCK = hazard(
 ORPHANED_FILTER = hazard(
     "hazard.orphaned-filter",
     "A stream job, or before 6.0 a backup, ends that a client has still to dismiss.",
-    source="5.2 and 7.2: the job holds on to its filter, which has no child any more; the next query "
-    "of the nodes ends with a segmentation fault",
+    source="5.2 and 7.2: the job holds on to its filter, which has no child any more; the next "
+    "query of the nodes ends with a segmentation fault",
 )
 INSERTED_IN_IOTHREAD = hazard(
     "hazard.inserted-in-iothread",

@@ -28,6 +28,9 @@ QEMU_5_2 = QEMU_7_2.derive(
     ),
     loses=(
         "backup.filter-is-a-driver",
+        "context.abort-returns",
+        "file.forgets-access",
+        "graph.abort-reorders",
         "job.block-jobs-say-why",
         "job.completes-in-standby",
         "job.pause-wakes",
