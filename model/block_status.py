@@ -28,6 +28,11 @@ UNSURE = hazard(
     source="our own: the host takes room for a hole until it happens to read there",
 )
 
+QUORUM_STATUS = effect(
+    "quorum.block-status",
+    "A quorum asks its children where they read as zeroes.",
+    source="6.0; before, it is all data",
+)
 REMEMBERED = effect(
     "data.status-remembered",
     "Where a file was last found to have data, it is taken to have them until zeroes are written "
@@ -103,7 +108,7 @@ def _own(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Sta
         image = image_of(t, node)
         if image is not None:
             return _in_clusters(node, image, start, end)
-    elif node.driver == "quorum":
+    elif node.driver == "quorum" and t.ev.holds(QUORUM_STATUS):
         return _of_children(t, node, start, end, exact=exact)
     elif node.driver == "file":
         return _of_file(t, node, start, end, exact=exact)

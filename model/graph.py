@@ -108,6 +108,11 @@ STAYS = guard(
     text="Should not change '{name}' link to '{node}'",
     unreachable="who stays at the filter of a commit has put a filter there: hazard.bitmap-lost",
 )
+REPLACED_IS_NEWEST = effect(
+    "graph.replaced-is-newest",
+    "A link that comes to lead to another node becomes its parent's newest.",
+    source="6.1; before, it keeps its place",
+)
 ABORT_REORDERS = effect(
     "graph.abort-reorders",
     "A link that was changed and changed back by a refused command becomes its node's newest.",
@@ -456,6 +461,10 @@ class Transition:
         kept = Permissions(self.nodes, {}).grant(key) if forced else None
         old = self.detach(key)
         self.attach(attrs.evolve(old, child=child, kept=kept or old.kept))
+        if not self.ev.holds(REPLACED_IS_NEWEST):
+            new = self.nodes[key[0]].children[0]
+            places = (new if link.name == key[1] else link for link in before[0])
+            self.change(key[0], children=tuple(places))
 
         def backward() -> None:
             self.detach(key)

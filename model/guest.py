@@ -586,6 +586,15 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     end = min(end, t.length(name))
     if start >= end:
         return
+    if node.copies_on_read:
+        _read_and_copy(t, name, start, end)
+    else:
+        _copy_up_below(t, name, start, end)
+
+
+def _copy_up_below(t: Transition, name: str, start: int, end: int) -> None:
+    """The same, where the node itself copies nothing."""
+    node = t.nodes[name]
     if node.driver == "qcow2":
         backing = node.link("backing")
         if backing is not None:
@@ -712,7 +721,7 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
         if reached == start:
             # The last sector of the node lies behind the end of its file in part.
             return
-        _copy_up(t, name, start, reached)
+        _copy_up_below(t, name, start, reached)
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
             data = pieces(t, name, start, reached)

@@ -61,6 +61,12 @@ NO_CHILD = guard(
     source="patch 8/13; 7.2",
     text="Cannot find device='' nor node-name='{node}'",
 )
+COPIES_ON_READ = guard(
+    "reopen.copies-on-read",
+    "A node that copies what is read through it does not become read-only.",
+    source="5.2: a stream of a whole chain lets its node copy so",
+    text="Can't set node '{node}' to r/o with copy-on-read enabled",
+)
 IMPLICIT = guard(
     "reopen.implicit-child",
     "A child that a job put there is not replaced by a client.",
@@ -129,8 +135,9 @@ LINKS_FIRST = effect(
 )
 DESCRIPTOR_CLOSED = hazard(
     "hazard.descriptor-closed",
-    "A file node is reopened by a transaction that takes away a backing file above it.",
-    source="5.2 goes on with the old descriptor, which is closed by then: the next lock on it fails",
+    "A file node is reopened together with nodes above it, of which one loses its backing file, or "
+    "may not have what the permissions are to be.",
+    source="5.2 goes on with a descriptor that is closed by then, or another file's",
 )
 BACKING_LOST = hazard(
     "hazard.backing-conflict",
@@ -381,7 +388,8 @@ class Reopening:
         for entry in reversed(self.queue.values()):
             self._commit(entry)
             if entry.new_backing is not None:
-                self._beware_of_descriptors(entry.new_backing[0])
+                old = entry.new_backing[0]
+                self._beware_of_descriptors(None if old is None else old.child)
                 self._replace_backing(entry.node, *entry.new_backing)
         if t.ev.holds(RELEASE_CHILD):
             undo.commit()
@@ -395,6 +403,8 @@ class Reopening:
         rest = entry.options
         entry.options = clone(rest)
         self._prepare_generic(entry, rest)
+        held = node.copies_on_read and entry.flags.read_only
+        ev.check(COPIES_ON_READ, not held, node=node.name)
         ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
         mutable = driver.mutable
         lost = [k for k in node.options if k not in rest and k not in COMMON and k not in mutable]
@@ -489,19 +499,24 @@ class Reopening:
         t = self.t
         descent = Descent(t, writable)
         for entry in self.queue.values():
-            descent.check(entry.node)
-            new = None if entry.new_backing is None else entry.new_backing[1]
-            if new is not None:
-                node = t.nodes[entry.node]
-                users = descent.users(entry.node)
-                grant = descent.child_grant(node, new, self._backing_role(node), users)
-                Descent(t, {}).check_users(new, *grant, ())
+            try:
+                descent.check(entry.node)
+                new = None if entry.new_backing is None else entry.new_backing[1]
+                if new is not None:
+                    node = t.nodes[entry.node]
+                    users = descent.users(entry.node)
+                    grant = descent.child_grant(node, new, self._backing_role(node), users)
+                    Descent(t, {}).check_users(new, *grant, ())
+            except Refusal:
+                self._beware_of_descriptors(entry.node)
+                raise
         descent.settle()
         settle(t, topological(t.nodes, list(self.queue)), writable)
 
-    def _beware_of_descriptors(self, old: Link | None) -> None:
-        lost = () if old is None else topological(self.t.nodes, [old.child])
-        if any(name in self.queue and self.t.nodes[name].driver == "file" for name in lost):
+    def _beware_of_descriptors(self, top: str | None) -> None:
+        """What was prepared of the files below a node is forgotten, or closed too early."""
+        below = () if top is None else topological(self.t.nodes, [top])
+        if any(name in self.queue and self.t.nodes[name].driver == "file" for name in below):
             self.t.ev.meet(DESCRIPTOR_CLOSED)
 
     def _backing_role(self, node: Node) -> int:

@@ -153,7 +153,8 @@ class Node:
     reported; drivers of variable length ask their file instead. ``filename`` is the name of the
     image file that the node has open. ``private`` is the driver's own state. ``context`` is the
     iothread that the node lives in, "" for the main loop. Links to a node that is ``never_frozen``
-    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first.
+    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first. What is read through
+    a node that ``copies_on_read`` it gets for itself.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Node:
     backing_format: str = ""
     auto_backing_file: str = ""
     bitmaps: tuple[Bitmap, ...] = ()
+    copies_on_read: bool = False
     private: Any = None
 
     def link(self, name: str) -> Link | None:

@@ -34,7 +34,7 @@ from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, 
 from model.opening import NO_NODE, Opening
 from model.permissions import ALL, graph_mod, shares_below
 from model.reopening import SHARED_BELOW
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Job, Node, Perm
 
 if TYPE_CHECKING:
@@ -101,6 +101,11 @@ FILTER_STAYS = effect(
     source="10.0; before, see hazard.orphaned-filter",
 )
 
+CONFLICT = hazard(
+    "hazard.stream-conflict",
+    "A node between the image and the base of a stream has a user that writes to it.",
+    source="5.2 does not expect that, and ends with an unexpected error",
+)
 HAS_FILTER = effect(
     "stream.filter",
     "A filter above the image reads and writes for the job, and freezes the chain.",
@@ -259,7 +264,11 @@ def _start_bare(
         raise
     base = next_below(t, above)
     for name in list(downwards(t, next_below(t, target), base)):
-        hold(t, job, "intermediate node", name, (0, _READING))
+        try:
+            hold(t, job, "intermediate node", name, (0, _READING))
+        except Refusal:
+            t.ev.meet(CONFLICT)
+            raise
     backing_file = arguments.get("backing-file", arguments.get("base"))
     if backing_file is None and "base-node" in arguments:
         backing_file = t.filename(arguments["base-node"])
@@ -326,13 +335,17 @@ class Stream(JobKind):
         if body.length is None:
             length = t.length(body.target)
             change(t, job.id, total=job.current + length, body=attrs.evolve(body, length=length))
-        if job.cancelled:
-            return Rest.DONE
+        whole = backing_of(t, body.overlay) is None
+        if whole and not t.ev.holds(HAS_FILTER):
+            t.change(body.target, copies_on_read=True)
         try:
-            return self._lift(t, job.id)
+            rest = Rest.DONE if job.cancelled else self._lift(t, job.id)
         except ImageError as error:
             t.ev.meet(mirror.defect(error))
-            return Rest.DONE
+            rest = Rest.DONE
+        if rest is Rest.DONE:
+            t.change(body.target, copies_on_read=False)
+        return rest
 
     def _lift(self, t: Transition, job_id: str) -> Rest:
         job = t.jobs[job_id]

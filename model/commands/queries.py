@@ -26,6 +26,11 @@ BITMAP_STATUS = effect(
     "What state a bitmap is in is also told in one word.",
     source="5.2; deprecated there, gone since 6.0",
 )
+DIRTY_FLAG = effect(
+    "query.dirty-flag",
+    "An image says that its refcounts are not written down yet.",
+    source="6.1; before, no qcow2 image ever says so",
+)
 KEY_MISSING = effect(
     "query.encryption-key-missing",
     "A node says whether its key is missing.",
@@ -138,7 +143,7 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
         info["actual-size"] = ACTUAL_SIZE
     cluster = cluster_size(t, node.name)
     if cluster is not None:
-        info["dirty-flag"] = is_dirty(t, node.name)
+        info["dirty-flag"] = t.ev.holds(DIRTY_FLAG) and is_dirty(t, node.name)
         if cluster:
             info["cluster-size"] = cluster
     if node.driver == "qcow2":

@@ -96,6 +96,16 @@ COPIES_LOCKS = effect(
     "A new descriptor gets the locks that its node's users ask for, even where locking is off.",
     source="5.2",
 )
+TAKES_DEVICES = effect(
+    "file.takes-devices",
+    "A character device is as good as a regular file.",
+    source="5.2, which warns of it",
+)
+FIRST_ACCESS = effect(
+    "file.first-access",
+    "Whether requests have to be aligned is decided when the file is opened, once and for all.",
+    source="5.2",
+)
 FORGETS_ACCESS = effect(
     "file.forgets-access",
     "A reopen that needs no new descriptor forgets how the old one was opened; a node that "
@@ -119,6 +129,8 @@ class FileState:
     forgotten: bool = False
     alignment: int = 1
     data: tuple[int, int] = (0, 0)
+    aligns: bool | None = None
+    """Whether requests are aligned in spite of what the node says by now; None: it is asked."""
     copied: tuple[int, int] | None = None
     """What the descriptor has locked, as (required, shared), though the node does not lock."""
 
@@ -158,8 +170,11 @@ class File(Driver):
             ev.check(DIRECTORY, not writes, path=path)
             ev.check(DIRECTORY_DIRECT, not node.no_cache, path=path)
             ev.check(NATIVE_AIO, own.get("aio") != "native")
-            ev.refuse(NOT_REGULAR, path=path)
-        if image is None:
+            if path in _DIRECTORIES or not ev.holds(TAKES_DEVICES):
+                ev.refuse(NOT_REGULAR, path=path)
+        if image is None and path in _DEVICES:
+            length = 0
+        elif image is None:
             ev.refuse(NO_FILE, path=path)
             length = 0
         else:
@@ -175,6 +190,7 @@ class File(Driver):
                 node.no_cache,
                 _access(node, 0)[0],
                 alignment=t.before.direct_alignment if node.no_cache else 1,
+                aligns=node.no_cache if ev.holds(FIRST_ACCESS) else None,
             ),
         )
 
@@ -201,7 +217,7 @@ class File(Driver):
         """A reopen that needs no new descriptor forgets how the old one was opened."""
         self._copy_locks(t, after.name)
         state: FileState = t.nodes[after.name].private
-        if not (state.direct or after.no_cache):
+        if not (state.direct or after.no_cache or state.aligns):
             return
         perm, _ = Permissions(t.nodes, {}).cumulative(after.name)
         wanted = _access(after, perm)
@@ -210,12 +226,15 @@ class File(Driver):
         direct = state.direct if kept else after.no_cache
         # The alignment is probed on the old descriptor; one without direct access tells nothing.
         found = t.before.direct_alignment if state.direct else _SAFE_ALIGNMENT
+        if state.aligns is not None:
+            found = t.before.direct_alignment if after.no_cache else _SAFE_ALIGNMENT
+        aligned = after.no_cache if state.aligns is None else state.aligns
         private = attrs.evolve(
             state,
             direct=direct,
             writes=wanted[0],
             forgotten=kept,
-            alignment=found if after.no_cache else 1,
+            alignment=found if aligned else 1,
         )
         t.change(after.name, private=private)
 
@@ -233,7 +252,7 @@ class File(Driver):
             return
         wanted = _access(node, perm)
         known = (False, False) if state.forgotten else (state.writes, state.direct)
-        if wanted != known:
+        if wanted != known and state.aligns is None:
             private = attrs.evolve(
                 state,
                 direct=node.no_cache,
@@ -258,7 +277,8 @@ class File(Driver):
 
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads fail, since the file is open directly and nobody knows."""
-        return node.private.direct and not node.no_cache
+        state: FileState = node.private
+        return state.direct and not (node.no_cache if state.aligns is None else state.aligns)
 
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
