@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from model.drivers.base import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import ALL, Grant, Permissions, permission_names
-from model.rules import effect, guard
+from model.rules import effect, guard, hazard
 from model.state import UNNAMED, Perm, Use
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ USED = guard(
     source="5.2",
     text="Conflicts with use by {user} as '{name}', which uses '{perms}' on {node}",
 )
+TIGHTENS = hazard(
+    "hazard.loosening-tightens",
+    "Somebody lets go of a node, below which a link would be asked for more than it was before.",
+    source="5.2 ends with an assertion in bdrv_replace_child",
+)
 GETS_WRITER = guard(
     "permissions.gets-writer",
     "A node cannot become read-only and get a user that writes.",
@@ -52,13 +57,26 @@ _WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
 class Descent:
     """One check, of one or several nodes, before anything is settled.
 
-    ``writable`` is what a reopen under way makes of its nodes.
+    ``writable`` is what a reopen under way makes of its nodes. It ``loosens`` where somebody has
+    let go of a node, so that nobody should be asked for more.
     """
 
-    __slots__ = ("_derived", "_locks", "_met", "_settled", "_t", "_tentative", "_writable")
+    __slots__ = (
+        "_derived",
+        "_locks",
+        "_loosens",
+        "_met",
+        "_settled",
+        "_t",
+        "_tentative",
+        "_writable",
+    )
 
-    def __init__(self, t: Transition, writable: Mapping[str, bool]) -> None:
+    def __init__(
+        self, t: Transition, writable: Mapping[str, bool], *, loosens: bool = False
+    ) -> None:
         self._t = t
+        self._loosens = loosens
         self._writable = writable
         self._derived = Permissions(t.nodes, writable)
         self._tentative: dict[LinkKey, Grant] = {}
@@ -157,6 +175,9 @@ class Descent:
         self, node: Node, link: Link, users: Grant, ignored: tuple[LinkKey | Use, ...]
     ) -> None:
         grant = self.child_grant(node, link.child, link.role, users)
+        before = self._grant(link.key, link.child)
+        if self._loosens and before and (grant[0] & ~before[0] or before[1] & ~grant[1]):
+            self._t.ev.meet(TIGHTENS)
         self.check_users(link.child, *grant, (link.key, *ignored))
         self._tentative[link.key] = grant
 

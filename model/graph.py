@@ -49,6 +49,11 @@ CYCLE = guard(
     source="patch 8/13 (changing the backing file); 7.2 words it for any child",
     text="Making '{child}' a {name} child of '{parent}' would create a cycle",
 )
+NOT_FROZEN = hazard(
+    "hazard.not-frozen",
+    "A mirror ends whose target has come to be a backing file of its source meanwhile.",
+    source="5.2 takes the links between for frozen ones, and ends with an assertion",
+)
 CYCLE_UNNOTICED = hazard(
     "hazard.cycle-unnoticed",
     "A node is to become a child of itself, not by a reopen.",
@@ -346,6 +351,8 @@ class Transition:
         """Let the links from ``top`` down to ``base``, or to the end, be changed again."""
         if self.ev.holds(THAWS):
             for link in self.chain(top, base):
+                if not link.frozen:
+                    self.ev.meet(NOT_FROZEN)
                 self._freeze(link.key, -1)
 
     def _freeze(self, key: LinkKey, by: int) -> None:

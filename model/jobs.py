@@ -474,10 +474,15 @@ def wake(t: Transition) -> None:
             _enter(t, job.id)
 
 
+def drained(t: Transition) -> list[str]:
+    """The nodes that jobs have drained."""
+    found = [KINDS[job.type].drains(t, job) for job in t.jobs.values()]
+    return [node for node in found if node is not None]
+
+
 def waiting(t: Transition) -> set[str]:
     """The keys of the users that have to wait for a job which has drained a node below them."""
-    found = [KINDS[job.type].drains(t, job) for job in t.jobs.values()]
-    stack = [node for node in found if node is not None]
+    stack = drained(t)
     if stack and not t.ev.holds(OTHERS_WAIT):
         return set()
     users: set[str] = set()

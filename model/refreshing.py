@@ -110,7 +110,13 @@ def loosen(t: Transition, name: str, before: Permissions) -> None:
     all links below keep what they required and shared ``before``.
     """
     try:
-        refresh(t, [name])
+        if t.ev.holds(FROM_EACH):
+            descent = Descent(t, {}, loosens=True)
+            descent.check(name)
+            descent.settle()
+            settle(t, topological(t.nodes, [name]))
+        else:
+            refresh(t, [name])
     except Refusal as refusal:
         t.ev.refused.discard(refusal.rule.id)
         for below in topological(t.nodes, [name]):

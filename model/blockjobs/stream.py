@@ -388,7 +388,9 @@ class Stream(JobKind):
         name = backing_format = None
         if base is not None:
             bottom = skip_filters(t, base) if t.ev.holds(HAS_FILTER) else base
-            name = t.filename(bottom) if body.backing_file is None else body.backing_file
+            name = body.backing_file
+            if name is None and t.ev.holds(HAS_FILTER):
+                name = t.filename(bottom)
             backing_format = t.nodes[bottom].driver
         error = None
         shared = shares_below(t.nodes, body.above)
