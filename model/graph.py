@@ -113,6 +113,12 @@ STAYS = guard(
     text="Should not change '{name}' link to '{node}'",
     unreachable="who stays at the filter of a commit has put a filter there: hazard.bitmap-lost",
 )
+USERS_REVERSED = effect(
+    "graph.users-reversed",
+    "The users of a node that is replaced go over to the new one newest first, so that the oldest "
+    "is the newest there.",
+    source="6.1; before, they keep their order",
+)
 REPLACED_IS_NEWEST = effect(
     "graph.replaced-is-newest",
     "A link that comes to lead to another node becomes its parent's newest.",
@@ -530,12 +536,13 @@ class Transition:
         Users that stay at their node stay. Unless it is all right to ``skip`` one, either refuses.
         """
         below = set(topological(self.nodes, [new]))
+        moving: list[LinkKey | Use] = []
         for key in self.nodes[old].parents:
             if isinstance(key, Use):
                 if key.stays:
                     self.ev.check(STAYS, skip, name=key.label, node=old)
                 else:
-                    self._move_use(key, new, undo)
+                    moving.append(key)
                 continue
             link = self.nodes[key[0]].link(key[1])
             if link is None:
@@ -544,7 +551,12 @@ class Transition:
                 self.ev.check(STAYS, skip, name=link.name, node=old)
                 continue
             self.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=old)
-            self.replace_child(link.key, new, undo)
+            moving.append(key)
+        for key in moving if self.ev.holds(USERS_REVERSED) else moving[::-1]:
+            if isinstance(key, Use):
+                self._move_use(key, new, undo)
+            else:
+                self.replace_child(key, new, undo)
 
     # Users
 

@@ -76,6 +76,11 @@ COPIED_ON_READ = effect(
     "What is read through a copy-on-read filter is written to the image below it.",
     source="7.2",
 )
+QUORUM_ZEROES = effect(
+    "quorum.writes-zeroes",
+    "A quorum has its children write zeroes as such.",
+    source="6.0; before, it writes them like other bytes",
+)
 BAD_HEARD = effect(
     "quorum.bad-heard",
     "Clients hear of a child of a quorum that does not have what most children have.",
@@ -374,6 +379,8 @@ def _put(t: Transition, node: Node, write: Write) -> None:
         raise ImageError(f"what is written through node {node.name!r} is compressed")
     if node.driver == "blkverify" and zeroes != "off":
         t.ev.meet(VERIFIED_ZEROES)
+        write = write._replace(zeroes="off")
+    if node.driver == "quorum" and not t.ev.holds(QUORUM_ZEROES):
         write = write._replace(zeroes="off")
     if node.driver == "qcow2":
         _put_clusters(t, node, start, end, data, zeroes)

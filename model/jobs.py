@@ -598,7 +598,8 @@ def set_speed(t: Transition, job: Job, speed: int) -> None:
     old = job.speed
     change(t, job.id, speed=speed)
     # Only one that sleeps is woken; one that waits for others notices nothing.
-    if job.status == "running" and old and (speed == 0 or speed > old):
+    idle = job.paused and not job.asleep
+    if job.status == "running" and old and (speed == 0 or speed > old) and not idle:
         _enter(t, job.id)
 
 

@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.guest import remember
-from model.lengths import FOREIGN_FILE, grown, image_of
+from model.lengths import FOREIGN_FILE, grown, image_of, readable
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
@@ -74,6 +74,12 @@ RESIZE_FILE = guard(
     source="5.2; later, QEMU's own limit comes first",
     text="Could not resize file: File too large",
 )
+RESIZE_HEADER = guard(
+    "resize.qcow2-header",
+    "The header of a qcow2 image can be written.",
+    source="5.2: not on a file that has come to be open directly and takes small requests for good",
+    text="Failed to update the image size: Invalid argument",
+)
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -132,6 +138,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing file that is longer than it was must not show in the new part.
     """
     file = t.primary_child(node.name)
+    t.ev.check(RESIZE_HEADER, readable(t, file))
     known: Qcow2State = node.private
     image = attrs.evolve(
         image,
