@@ -377,10 +377,7 @@ def _put(t: Transition, node: Node, write: Write) -> None:
     start, end, data, zeroes, _ = write
     if node.driver == "compress":
         raise ImageError(f"what is written through node {node.name!r} is compressed")
-    if node.driver == "blkverify" and zeroes != "off":
-        t.ev.meet(VERIFIED_ZEROES)
-        write = write._replace(zeroes="off")
-    if node.driver == "quorum" and not t.ev.holds(QUORUM_ZEROES):
+    if zeroes != "off" and not _passes_zeroes(t, node):
         write = write._replace(zeroes="off")
     if node.driver == "qcow2":
         _put_clusters(t, node, start, end, data, zeroes)
@@ -401,6 +398,14 @@ def _put(t: Transition, node: Node, write: Write) -> None:
             if end > t.length(child):
                 raise ShrunkError(f"node {child!r} has become shorter; QEMU ends there")
             pass_on(t, child, write)
+
+
+def _passes_zeroes(t: Transition, node: Node) -> bool:
+    """Whether the children of a node are told to write zeroes where the node is."""
+    if node.driver == "blkverify":
+        t.ev.meet(VERIFIED_ZEROES)
+        return False
+    return node.driver != "quorum" or t.ev.holds(QUORUM_ZEROES)
 
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:

@@ -372,14 +372,7 @@ class Reopening:
             for entry in self.queue.values():
                 with locked(t, entry.node):
                     self._prepare(entry, undo)
-            writable = {name: not e.flags.read_only for name, e in self.queue.items()}
-            roots: list[str] = []
-            for entry in self.queue.values():
-                roots += [entry.node, *entry.old_children]
-            if not t.ev.holds(LINKS_FIRST):
-                self._ask_each(writable)
-            elif t.ev.holds(REFRESH_ONCE):
-                refresh(t, roots if t.ev.holds(LAST_REFUSES) else roots[::-1], writable)
+            self._check_permissions()
         except Refusal:
             if any(e.new_file and t.nodes[e.node].driver == "qcow2" for e in self.queue.values()):
                 t.ev.meet(FOREIGN_FILE)
@@ -388,8 +381,6 @@ class Reopening:
         for entry in reversed(self.queue.values()):
             self._commit(entry)
             if entry.new_backing is not None:
-                old = entry.new_backing[0]
-                self._beware_of_descriptors(None if old is None else old.child)
                 self._replace_backing(entry.node, *entry.new_backing)
         if t.ev.holds(RELEASE_CHILD):
             undo.commit()
@@ -494,6 +485,19 @@ class Reopening:
             ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
         entry.new_backing = (old, new)
 
+    def _check_permissions(self) -> None:
+        """Let all nodes of the transaction have the permissions that they are to have."""
+        t = self.t
+        writable = {name: not e.flags.read_only for name, e in self.queue.items()}
+        if not t.ev.holds(LINKS_FIRST):
+            self._ask_each(writable)
+            return
+        roots: list[str] = []
+        for entry in self.queue.values():
+            roots += [entry.node, *entry.old_children]
+        if t.ev.holds(REFRESH_ONCE):
+            refresh(t, roots if t.ev.holds(LAST_REFUSES) else roots[::-1], writable)
+
     def _ask_each(self, writable: dict[str, bool]) -> None:
         """Check the permissions of each entry, and what its new backing file would say to it."""
         t = self.t
@@ -525,6 +529,7 @@ class Reopening:
     def _replace_backing(self, name: str, old: Link | None, new: str | None) -> None:
         """Detach the old backing file and attach the new one, for better or worse."""
         t = self.t
+        self._beware_of_descriptors(None if old is None else old.child)
         inherits = new is not None and self._inherits(new, name)
         shared = shares_below(t.nodes, name)
         if new is not None:
