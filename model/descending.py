@@ -44,6 +44,11 @@ TIGHTENS = hazard(
     "Somebody lets go of a node, below which a link would be asked for more than it was before.",
     source="5.2 ends with an assertion in bdrv_replace_child",
 )
+UNSHARES_UNCHANGED = hazard(
+    "hazard.unshares-unchanged",
+    "A blkdebug node is not to share write-unchanged.",
+    source="5.2 ends with an assertion",
+)
 GETS_WRITER = guard(
     "permissions.gets-writer",
     "A node cannot become read-only and get a user that writes.",
@@ -118,6 +123,8 @@ class Descent:
         ``ignored`` are links that are about to change themselves. Raises :class:`Refusal`.
         """
         ev = self._t.ev
+        if not shared & Perm.WRITE_UNCHANGED:
+            ev.meet(UNSHARES_UNCHANGED)
         for key in self._t.nodes[name].parents:
             grant = None if key in ignored else self._grant(key, name)
             if grant is None:

@@ -93,6 +93,12 @@ BEYOND_END = hazard(
     "become shorter.",
     source="10.0 and 11.1 end with an assertion",
 )
+COPIES_BEYOND_END = hazard(
+    "hazard.copies-beyond-end",
+    "Somebody reads an image behind the end of its backing file, which a stream lets copy what is "
+    "read.",
+    source="5.2 ends with an assertion",
+)
 SHORT_BELOW = hazard(
     "hazard.copy-on-read-short",
     "Somebody reads through a copy-on-read filter with a bottom, as a stream job has one, where a "
@@ -611,6 +617,8 @@ def _copy_up_below(t: Transition, name: str, start: int, end: int) -> None:
         backing = node.link("backing")
         if backing is not None:
             limit = min(end, t.length(backing.child))
+            if t.nodes[backing.child].copies_on_read and limit < end:
+                t.ev.meet(COPIES_BEYOND_END)
             for s, e in _unallocated(_image(t, node), start, limit):
                 _copy_up(t, backing.child, s, e)
     elif node.driver == "raw":

@@ -546,11 +546,15 @@ class Reopening:
     def _attach_backing(self, name: str, new: str, *, inherits: bool) -> None:
         t = self.t
         undo = t.undo()
+        drains = self._link_drains(name, new, begins=True)
         try:
             t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), undo)
             refresh(t, [name])
         except Refusal:
             t.ev.meet(BACKING_LOST)
+        if drains:
+            # Only the iothread is locked in which the parent was before.
+            need_lock(t, name)
         if inherits:
             t.set_inherits(new, name, None)
 

@@ -74,6 +74,12 @@ RESIZE_FILE = guard(
     source="5.2; later, QEMU's own limit comes first",
     text="Could not resize file: File too large",
 )
+RESIZE_REFBLOCKS = guard(
+    "resize.qcow2-refblocks",
+    "The refcounts of a qcow2 image that is to become shorter can be written.",
+    source="5.2, as resize.qcow2-header",
+    text="Failed to discard unused refblocks: Invalid argument",
+)
 RESIZE_HEADER = guard(
     "resize.qcow2-header",
     "The header of a qcow2 image can be written.",
@@ -138,7 +144,14 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing file that is longer than it was must not show in the new part.
     """
     file = t.primary_child(node.name)
-    t.ev.check(RESIZE_HEADER, readable(t, file))
+    writable = readable(t, file)
+    if size < node.size:
+        t.ev.check(RESIZE_REFBLOCKS, writable)
+    if not writable:
+        # The node has noted its new length by then.
+        t.change(node.name, size=size)
+        t.ev.refuse(RESIZE_HEADER)
+    t.ev.accepted.add(RESIZE_HEADER.id)
     known: Qcow2State = node.private
     image = attrs.evolve(
         image,

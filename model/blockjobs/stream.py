@@ -385,13 +385,7 @@ class Stream(JobKind):
         if backing_of(t, image) is None:
             return None
         base = next_below(t, body.above)
-        name = backing_format = None
-        if base is not None:
-            bottom = skip_filters(t, base) if t.ev.holds(HAS_FILTER) else base
-            name = body.backing_file
-            if name is None and t.ev.holds(HAS_FILTER):
-                name = t.filename(bottom)
-            backing_format = t.nodes[bottom].driver
+        name, backing_format = self._backing_file(t, body, base)
         error = None
         shared = shares_below(t.nodes, body.above)
         try:
@@ -401,11 +395,23 @@ class Stream(JobKind):
             error = "Operation not permitted"
         if shared or shares_below(t.nodes, body.above):
             t.ev.meet(SHARED_BELOW)
-        if not can_name_backing(t, image, name):
+        nameless = name is None and backing_format is not None
+        if nameless or not can_name_backing(t, image, name):
             return error or "Invalid argument"
         if t.ev.holds(NAMES_BASE):
             change_backing_file(t, image, name, backing_format)
         return error
+
+    def _backing_file(
+        self, t: Transition, body: Body, base: str | None
+    ) -> tuple[str | None, str | None]:
+        """What the image is to name as its backing file, and its format."""
+        if base is None:
+            return None, None
+        if not t.ev.holds(HAS_FILTER):
+            return body.backing_file, t.nodes[base].driver
+        bottom = skip_filters(t, base)
+        return body.backing_file or t.filename(bottom), t.nodes[bottom].driver
 
     def abort(self, t: Transition, job: Job) -> None:
         """Let the chain be changed again, if the job itself has frozen it."""

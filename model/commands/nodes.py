@@ -219,7 +219,12 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
 
 def x_blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     """Reopen one node, as the command was before it got a list and lost its ``x-``."""
-    blockdev_reopen(t, {"options": [arguments]})
+    name = arguments.get("node-name")
+    if name not in t.nodes:
+        blockdev_reopen(t, {"options": [arguments]})
+        return
+    with locked(t, name):
+        blockdev_reopen(t, {"options": [arguments]})
 
 
 def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:

@@ -161,8 +161,8 @@ def test_unknown_dialects_and_rules_are_named() -> None:
     ("release", "name"),
     [
         ((5, 1), "qemu-5.2"),
-            ((5, 2), "qemu-5.2"),
-            ((6, 1), "qemu-5.2"),
+        ((5, 2), "qemu-5.2"),
+        ((6, 1), "qemu-5.2"),
         ((7, 2), "qemu-7.2"),
         ((9, 0), "qemu-7.2"),
         ((10, 0), "qemu-10.0"),
