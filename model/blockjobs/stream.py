@@ -411,7 +411,8 @@ class Stream(JobKind):
         if not t.ev.holds(HAS_FILTER):
             return body.backing_file, t.nodes[base].driver
         bottom = skip_filters(t, base)
-        return body.backing_file or t.filename(bottom), t.nodes[bottom].driver
+        name = t.filename(bottom) if body.backing_file is None else body.backing_file
+        return name, t.nodes[bottom].driver
 
     def abort(self, t: Transition, job: Job) -> None:
         """Let the chain be changed again, if the job itself has frozen it."""

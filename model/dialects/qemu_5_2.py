@@ -49,6 +49,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "job.pause-wakes",
         "mirror.filter-passes-on",
         "open.too-large",
+        "options.exact-sizes",
         "permissions.conflict",
         "query.dirty-flag",
         "quorum.block-status",

@@ -26,6 +26,11 @@ OptionKind = Literal["string", "bool", "number", "size"]
 OptionKinds = dict[str, OptionKind]
 FlatOptions = dict[str, Any]
 
+EXACT_SIZES = effect(
+    "options.exact-sizes",
+    "Sizes in options are whole numbers of 63 bits.",
+    source="6.0; before, they are read as floating-point numbers, of 53 bits",
+)
 SIZE_RANGE = guard(
     "options.size-range",
     "A driver's size option is not negative.",
@@ -77,9 +82,14 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
         else:
             ev.accepted.add(SIZE_RANGE.id)
             taken[key] = int(value)
+            if taken[key] > _EXACT and kind == "size" and not ev.holds(EXACT_SIZES):
+                # What does not fit 63 bits is a negative length to some, and none to others.
+                near = int(float(taken[key]))
+                taken[key] = near if near < 1 << 63 else 0
     return taken
 
 
+_EXACT = 1 << 53
 _READ, _WRITE, _UNCHANGED, _RESIZE, _GRAPH = 1, 2, 4, 8, 16
 _PASSED = _READ | _WRITE | _UNCHANGED | _RESIZE
 _ALL = Perm.ALL
