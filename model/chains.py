@@ -164,14 +164,6 @@ def _canonical(t: Transition, filename: str | None) -> str | None:
 # Changing
 
 
-def _inherits(t: Transition, name: str, ancestor: str) -> bool:
-    current: str | None = name
-    while current is not None and current != ancestor:
-        node = t.nodes.get(current)
-        current = node.inherits_from if node else None
-    return current is not None
-
-
 def set_backing(t: Transition, name: str, backing: str | None) -> None:
     """Give a node another backing file, or none. Raises :class:`Refusal`; all is as before then.
 
@@ -200,7 +192,7 @@ def _exchange_backing(
         ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
     has_backing = driver.is_filter or driver.supports_backing
     ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
-    inherits = backing is not None and _inherits(t, backing, node.name)
+    inherits = backing is not None and t.inherits(backing, node.name)
     if old is not None:
         t.unset_inherits(node.name, old.name, undo)
         t.remove_child(old.key, undo)
@@ -392,7 +384,7 @@ def drop_between(t: Transition, top: str, base: str, backing_file: str | None) -
     """
     ev = t.ev
     explicit = skip_implicit(t, top)
-    inherits = _inherits(t, base, explicit)
+    inherits = t.inherits(base, explicit)
     heir = t.nodes[explicit].inherits_from
     filename = t.filename(base) if backing_file is None else backing_file
     parents = [key for key in reversed(t.nodes[top].parents) if not isinstance(key, Use)]

@@ -61,6 +61,12 @@ JOB_TAKES_ALONG = effect(
     "A job moves with any node that it works on and takes all others along.",
     source="7.2",
 )
+MOVES_LOCKED = effect(
+    "context.moves-locked",
+    "Who moves a parent to its new child has to have locked the iothread that it comes from, and "
+    "who puts an overlay above a node that moves, the one that it comes to.",
+    source="5.2, see hazard.unlocked-iothread",
+)
 UNLOCKED = hazard(
     "hazard.unlocked-iothread",
     "A node leaves an iothread, or is read, closed or drained there, by a command that has not "
@@ -245,6 +251,9 @@ def _follow(t: Transition, parent: str, context: str) -> None:
     user = t.users.get(parent)
     reach = _Reach(t, context)
     reached = reach.from_node(parent) if user is None else reach.from_user(user)
+    if t.ev.holds(MOVES_LOCKED):
+        for name in reached.nodes:
+            need_lock(t, name)
     _settle(t, reached, context)
     if drivers_stop_slowly(t, above(t.nodes, reached.nodes)):
         # The drains end in the new context, of which nobody has taken the lock.

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from model.drivers.base import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import ALL, Grant, Permissions, permission_names
@@ -211,6 +213,30 @@ class Descent:
             alignment = driver_of(node.driver).alignment(self._t, node)
             if alignment > 1:
                 ev.check(ALIGNMENT, self._t.length(node.name) % alignment == 0)
+
+
+def keep(t: Transition) -> None:
+    """At the end of a command: links that nobody asked anew go on as they were.
+
+    What a node would ask of its children by now may be something else: it has lost a user to
+    another node, or has become read-only.
+    """
+    now = Descent(t, {})
+    for name in list(t.nodes):
+        node = t.nodes[name]
+        if not node.children:
+            continue
+        users = now.users(name)
+        children = tuple(_as_settled(t, now, link, users) for link in node.children)
+        if children != node.children:
+            t.change(name, children=children)
+
+
+def _as_settled(t: Transition, now: Descent, link: Link, users: Grant) -> Link:
+    settled = t.granted.get((link.key, link.child))
+    derived = now.child_grant(t.nodes[link.parent], link.child, link.role, users)
+    kept = None if settled in (None, derived) else settled
+    return link if link.kept == kept else attrs.evolve(link, kept=kept)
 
 
 def _user(key: LinkKey | Use) -> dict[str, str]:

@@ -113,6 +113,11 @@ STAYS = guard(
     text="Should not change '{name}' link to '{node}'",
     unreachable="who stays at the filter of a commit has put a filter there: hazard.bitmap-lost",
 )
+INHERITS_ANYHOW = effect(
+    "graph.inherits-anyhow",
+    "A new backing file inherits from its overlay if it did so before, whatever lay between.",
+    source="6.1; before, only through backing files and filters",
+)
 USERS_REVERSED = effect(
     "graph.users-reversed",
     "The users of a node that is replaced go over to the new one newest first, so that the oldest "
@@ -236,6 +241,7 @@ class Transition:
         contexts.unwind(self)
         done, self.nodes = self.nodes, dict(self.before.nodes)
         self.held = {}
+        self._granted = None
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
@@ -500,6 +506,18 @@ class Transition:
             children, parents, child = before
             self.change(link.parent, children=children)
             self.change(child, parents=parents)
+
+    def inherits(self, name: str, ancestor: str) -> bool:
+        """Whether a node inherits its options from ``ancestor``, directly or through others."""
+        if not self.ev.holds(INHERITS_ANYHOW) and all(
+            link.child != name for link in self.chain(ancestor, None)
+        ):
+            return False
+        current: str | None = name
+        while current is not None and current != ancestor:
+            node = self.nodes.get(current)
+            current = node.inherits_from if node else None
+        return current is not None
 
     def set_inherits(self, name: str, parent: str | None, undo: Undo | None) -> None:
         """Let a node inherit its options from ``parent`` from now on."""

@@ -445,7 +445,7 @@ class Reopening:
             return
         role = self._check_link(node, name, old)
         shared = shares_below(t.nodes, node.name)
-        inherits = new is not None and self._inherits(new, node.name)
+        inherits = new is not None and t.inherits(new, node.name)
         if old is not None:
             entry.old_children.append(old.child)
             if ev.holds(ROOT_INHERITS_NOTHING):
@@ -530,7 +530,7 @@ class Reopening:
         """Detach the old backing file and attach the new one, for better or worse."""
         t = self.t
         self._beware_of_descriptors(None if old is None else old.child)
-        inherits = new is not None and self._inherits(new, name)
+        inherits = new is not None and t.inherits(new, name)
         shared = shares_below(t.nodes, name)
         if new is not None:
             t.keeping.append(new)
@@ -617,13 +617,6 @@ class Reopening:
                 break
             node = self.t.nodes[below.child]
         return node.name
-
-    def _inherits(self, name: str, ancestor: str) -> bool:
-        current: str | None = name
-        while current is not None and current != ancestor:
-            node = self.t.nodes.get(current)
-            current = node.inherits_from if node else None
-        return current is not None
 
     def _check_unchanged(self, node: Node, rest: FlatOptions) -> None:
         wrong = [key for key, value in rest.items() if not _unchanged(node, key, value)]

@@ -24,7 +24,7 @@ from model.qdict import hash_table_order, in_order
 from model.trace import Json
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply
+    from model.trace import Reply
 
 Visit: TypeAlias = Callable[[Json], Json]
 """Checks one value and returns it as the visitor sees it; raises `_Refusal`."""
@@ -34,8 +34,6 @@ FORMAT = 1
 
 COMMAND_NOT_FOUND = "CommandNotFound"
 """The error class of a command that the release does not have."""
-
-_LISTED, _FLAT = "blockdev-reopen", "x-blockdev-reopen"
 
 
 class SchemaError(Exception):
@@ -470,22 +468,6 @@ class Schema:
     def knows(self, command: str) -> bool:
         """Whether the release has this command, modelled or not."""
         return command in self._visits or command in self.other_commands
-
-    def spoken(self, command: Command) -> Command:
-        """A reopen of one node as this release has it: one of a list, or that one by itself.
-
-        Any other command is as it was, and so is a reopen of several nodes.
-        """
-        name, arguments = command.get("execute"), command.get("arguments")
-        if not isinstance(arguments, dict) or not isinstance(name, str) or self.knows(name):
-            return command
-        if name == _LISTED and self.knows(_FLAT) and arguments.keys() == {"options"}:
-            options = arguments["options"]
-            if isinstance(options, list) and len(options) == 1 and isinstance(options[0], dict):
-                return {**command, "execute": _FLAT, "arguments": options[0]}
-        if name == _FLAT and self.knows(_LISTED):
-            return {**command, "execute": _LISTED, "arguments": {"options": [arguments]}}
-        return command
 
     def members(self, type_name: str, *cases: str) -> tuple[Member, ...]:
         """The members of an object type; ``cases`` choose variants, outermost first.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from model.speaking import spoken
 from strategies import adding, bumping, changing, exports, guests, jobs, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
@@ -141,7 +142,7 @@ def build_malformed(scene: Scene) -> Command:
     if scene.jobs():
         kinds += _TO_MALFORM_WITH_JOBS
     right = build(scene, scene.choose.one_of(kinds), near_valid=0)
-    right = scene.dialect.schema.spoken(right)
+    right = spoken(right, scene.dialect.schema)
     return _owned(malformed(scene.choose, right))
 
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from model import BlockState, Dialect, Monitor, Outcome, step
 from model.commands import COMMANDS
 from model.commands.driving import OBJECT, READ, WRITE, waits
+from model.speaking import spoken
 from model.state import IOThread
 from model.trace import Command, ImageSpec, Trace
 from strategies import corners, guests, job_corners, thread_corners
@@ -360,7 +361,7 @@ class ReopenMachine(RuleBasedStateMachine):
         paused at once: every drain would let it do a little more.
         """
         schema = self.dialect.schema
-        command = schema.spoken(command)
+        command = spoken(command, schema)
         name = command.get("execute")
         if name in COMMANDS and not schema.knows(str(name)):
             # Builders know all commands of all releases.

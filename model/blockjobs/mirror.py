@@ -127,6 +127,11 @@ CANCEL_RACES = hazard(
     "A mirror is told to stop while it is paused and has something left to copy.",
     source="our own: 5.2 first tries once more to copy it, unless the job has been paused for long",
 )
+COPIES_WITHOUT_RIGHT = hazard(
+    "hazard.copies-without-right",
+    "What is read through a copy-on-read filter is copied through the filter of a mirror.",
+    source="5.2 ends with an assertion: that filter asks for no right to write what does not change",
+)
 OUTLIVED = hazard(
     "hazard.filter-outlives-mirror",
     "A guest writes through the filter of a mirror that has ended and is not dismissed yet.",
@@ -790,6 +795,10 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
     """A guest writes through the filter: a mirror that blocks writes copies them at once."""
     if node.private.stopped:
         t.ev.meet(OUTLIVED)
+    if write.unchanged and not node.private.passes_on:
+        perm, _ = Permissions(t.nodes, {}).cumulative(node.name)
+        if not perm & Perm.WRITE:
+            t.ev.meet(COPIES_WITHOUT_RIGHT)
     guest.pass_on(t, t.primary_child(node.name), write)
     for job in list(t.jobs.values()):
         body = job.body

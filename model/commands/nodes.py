@@ -9,7 +9,7 @@ import attrs
 
 from model.blockers import check_free
 from model.chains import beware_of_compress
-from model.contexts import drain, locked
+from model.contexts import MOVES_LOCKED, drain, locked
 from model.drivers import driver_of
 from model.lengths import flush, look_again
 from model.opening import NO_NODE, Opening
@@ -243,7 +243,10 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(OVERLAY_FORMAT, driver.supports_backing)
     with locked(t, name):
         beware_of_compress(t, name)
+        context = t.nodes[name].context
         _append(t, overlay, name)
+        if t.nodes[name].context != context and ev.holds(MOVES_LOCKED):
+            drain(t, name)
     if ev.holds(SNAPSHOT_READ_ONLY):
         try:
             keep_options(t, name, {"read-only": True})

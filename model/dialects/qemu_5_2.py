@@ -9,6 +9,7 @@ QEMU_5_2 = QEMU_7_2.derive(
     "qemu-5.2",
     (5, 2),
     gains=(
+        "context.moves-locked",
         "export.stays-and-tells",
         "file.copies-locks",
         "file.first-access",
@@ -17,6 +18,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "hazard.backing-conflict",
         "hazard.cancel-races",
         "hazard.copies-beyond-end",
+        "hazard.copies-without-right",
         "hazard.cycle-unnoticed",
         "hazard.descriptor-closed",
         "hazard.export-tells-twice",
@@ -42,6 +44,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "data.status-remembered",
         "file.forgets-access",
         "graph.abort-reorders",
+        "graph.inherits-anyhow",
         "graph.replaced-is-newest",
         "graph.users-reversed",
         "job.block-jobs-say-why",
