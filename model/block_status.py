@@ -45,7 +45,8 @@ RACE = hazard(
     "A job has copied several pieces at once, and which came first shows: the image that they go "
     "to has holes or gets some, is made smaller, or lies above a preallocate filter; or a slow job "
     "stops where they lie apart; or several are read at once from a quorum whose children do not "
-    "agree.",
+    "agree; or a paused mirror is told to stop that has something left to copy, which 5.2 goes on "
+    "with for a moment.",
     source="our own: which piece arrives first is a matter of luck",
 )
 

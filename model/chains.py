@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.descending import FROM_EACH
 from model.drivers import driver_of
 from model.lengths import image_of
 from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
 from model.permissions import Permissions, topological
-from model.refreshing import refresh
+from model.refreshing import loosen, refresh
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role, Use
@@ -206,8 +207,11 @@ def _exchange_backing(
 def keep_grants(t: Transition, name: str, before: Permissions, *, above: str | None = None) -> None:
     """Below a node that has lost a parent, links keep what they required and shared ``before``.
 
-    What can still be reached from ``above`` has been asked anew.
+    What can still be reached from ``above`` has been asked anew; before 6.1 all of it is.
     """
+    if t.ev.holds(FROM_EACH):
+        loosen(t, name, before)
+        return
     fresh = () if above is None else topological(t.nodes, [above])
     now = Permissions(t.nodes, {})
     stale = [n for n in topological(t.nodes, [name]) if n not in fresh]

@@ -91,6 +91,13 @@ class Descent:
         self._settled: dict[str, Grant] = {}
         self._met: dict[str, None] = {}
 
+    def without_reopen(self) -> Descent:
+        """The same check where nobody looks at what the reopen makes of nodes."""
+        plain = Descent(self._t, {})
+        plain._tentative = self._tentative
+        plain._locks = self._locks
+        return plain
+
     def check(self, name: str) -> None:
         """A node whose children, or whose users, have changed. Raises :class:`Refusal`."""
         new = [key for key in self._t.nodes[name].parents if self._grant(key, name) is None]

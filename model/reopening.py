@@ -139,12 +139,6 @@ DESCRIPTOR_CLOSED = hazard(
     "may not have what the permissions are to be.",
     source="5.2 goes on with a descriptor that is closed by then, or another file's",
 )
-BACKING_LOST = hazard(
-    "hazard.backing-conflict",
-    "A backing file that was asked without regard to what the reopen makes of other nodes, and "
-    "does not fit then.",
-    source="5.2 ends with an assertion, since it attaches the node when it is too late to refuse",
-)
 QUEUE_CHILDREN = effect(
     "reopen.queue-children",
     "Children that inherit their options are reopened with their parent.",
@@ -510,7 +504,7 @@ class Reopening:
                     node = t.nodes[entry.node]
                     users = descent.users(entry.node)
                     grant = descent.child_grant(node, new, self._backing_role(node), users)
-                    Descent(t, {}).check_users(new, *grant, ())
+                    descent.without_reopen().check_users(new, *grant, ())
             except Refusal:
                 self._beware_of_descriptors(entry.node)
                 raise
@@ -545,13 +539,10 @@ class Reopening:
 
     def _attach_backing(self, name: str, new: str, *, inherits: bool) -> None:
         t = self.t
-        undo = t.undo()
         drains = self._link_drains(name, new, begins=True)
-        try:
-            t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), undo)
-            refresh(t, [name])
-        except Refusal:
-            t.ev.meet(BACKING_LOST)
+        # Its users have been asked: nobody refuses any more.
+        t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), t.undo())
+        refresh(t, [name])
         if drains:
             # Only the iothread is locked in which the parent was before.
             need_lock(t, name)

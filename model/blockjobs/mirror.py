@@ -122,15 +122,16 @@ LOST_WRITE = hazard(
 )
 NOT_PERMITTED = "Operation not permitted"
 """The error of a mirror that could not put its target in the place of another node."""
-CANCEL_RACES = hazard(
-    "hazard.cancel-races",
-    "A mirror is told to stop while it is paused and has something left to copy.",
-    source="our own: 5.2 first tries once more to copy it, unless the job has been paused for long",
+TRIES_AGAIN = effect(
+    "mirror.tries-again",
+    "A mirror that is told to stop while it is paused first goes on with what it has to copy, "
+    "unless it was paused long ago.",
+    source="5.2",
 )
 COPIES_WITHOUT_RIGHT = hazard(
     "hazard.copies-without-right",
     "What is read through a copy-on-read filter is copied through the filter of a mirror.",
-    source="5.2 ends with an assertion: that filter asks for no right to write what does not change",
+    source="5.2 ends with an assertion: the filter asks for no right to write what does not change",
 )
 OUTLIVED = hazard(
     "hazard.filter-outlives-mirror",
@@ -450,8 +451,8 @@ class MirrorKind(JobKind):
     def run(self, t: Transition, job: Job) -> Rest:
         """Copy what is dirty; end when asked to."""
         if job.forced:
-            if job.body.begun and self.lags(t, job):
-                t.ev.meet(CANCEL_RACES)
+            if job.body.begun and self.lags(t, job) and t.ev.holds(TRIES_AGAIN):
+                t.ev.meet(RACE)
             return Rest.DONE
         try:
             if not job.body.begun and not _begin(t, job):

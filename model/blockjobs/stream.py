@@ -393,7 +393,8 @@ class Stream(JobKind):
         except Refusal as refusal:
             t.ev.refused.discard(refusal.rule.id)
             error = "Operation not permitted"
-        if shared or shares_below(t.nodes, body.above):
+        drains = t.ev.holds(HAS_FILTER)
+        if drains and (shared or shares_below(t.nodes, body.above)):
             t.ev.meet(SHARED_BELOW)
         nameless = name is None and backing_format is not None
         if nameless or not can_name_backing(t, image, name):
