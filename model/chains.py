@@ -178,6 +178,9 @@ def set_backing(t: Transition, name: str, backing: str | None) -> None:
         refresh(t, [name])
     except Refusal:
         undo.abort()
+        if old is not None and not old.frozen and t.ev.holds(LOSES_BACKING):
+            t.unset_inherits(name, old.name, None)
+            t.drop(old)
         raise
     if old is not None:
         keep_grants(t, old.child, before, above=name)
@@ -374,6 +377,11 @@ def drop_filter(t: Transition, name: str) -> None:
     undo.commit()
 
 
+LOSES_BACKING = effect(
+    "chain.loses-backing",
+    "An image that cannot have the backing file that a job means it to have, has none.",
+    source="5.2",
+)
 OVERLAYS_RENAMED = effect(
     "chain.overlays-renamed",
     "The images above those that a commit has taken out name the base as their backing file.",

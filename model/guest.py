@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import cluster_size, grown, image_of
+from model.lengths import UNALIGNED, cluster_size, grown, image_of, readable
 from model.rules import effect, hazard
 from model.trace import RATE_LIMITED
 
@@ -428,6 +428,8 @@ def _put_clusters(
     t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
 ) -> None:
     before = _image(t, node)
+    if not readable(t, t.primary_child(node.name)):
+        t.ev.meet(UNALIGNED)
     if zeroes == "off":
         image = _allocate(t, node, before, start, end)
         image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
@@ -438,6 +440,8 @@ def _put_clusters(
 
 def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
     image = _guest_bytes(t, node)
+    if not readable(t, node.name):
+        t.ev.meet(UNALIGNED)
     if zeroes == "off":
         extents, room = _overlaid(image, start, end, data), image.room
     else:

@@ -397,6 +397,7 @@ class Reopening:
             ev.refuse(RESET, key=min(lost, key=in_order(node.options).index))
         ev.accepted.add(RESET.id)
         entry.private = driver.prepare(t, node, rest)
+        driver.probe(t, node, direct=entry.flags.no_cache)
         if entry.flags.read_only:
             driver.stop_writing(t, t.nodes[entry.node])
         if driver.supports_backing and entry.backing_missing:

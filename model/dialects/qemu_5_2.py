@@ -9,6 +9,7 @@ QEMU_5_2 = QEMU_7_2.derive(
     "qemu-5.2",
     (5, 2),
     gains=(
+        "chain.loses-backing",
         "context.moves-locked",
         "export.stays-and-tells",
         "file.copies-locks",
@@ -24,6 +25,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "hazard.loosening-tightens",
         "hazard.not-frozen",
         "hazard.stream-conflict",
+        "hazard.unaligned",
         "hazard.unshares-unchanged",
         "job.own-backend",
         "mirror.tries-again",

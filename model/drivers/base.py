@@ -207,6 +207,9 @@ class Driver(ABC):
         """Whether the node locks a file on the host."""
         return False
 
+    def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
+        """A reopen asks the file what requests it takes, to be ``direct`` or not."""
+
     def copied_locks(self, node: Node) -> tuple[int, int] | None:
         """What a node that does not lock has locked nevertheless, as (required, shared)."""
         return None

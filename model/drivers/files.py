@@ -213,6 +213,13 @@ class File(Driver):
             options[key] = as_string(value)
         return node.private
 
+    def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
+        """Where it is the new descriptor that is asked, the answer stays whatever comes of it."""
+        state: FileState = node.private
+        if state.aligns:
+            alignment = t.before.direct_alignment if direct else _SAFE_ALIGNMENT
+            t.change(node.name, private=attrs.evolve(state, alignment=alignment))
+
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """A reopen that needs no new descriptor forgets how the old one was opened."""
         self._copy_locks(t, after.name)
