@@ -69,6 +69,7 @@ class Descent:
     """
 
     __slots__ = (
+        "_copied",
         "_derived",
         "_locks",
         "_loosens",
@@ -88,6 +89,7 @@ class Descent:
         self._derived = Permissions(t.nodes, writable)
         self._tentative: dict[LinkKey, Grant] = {}
         self._locks: dict[str, Grant] = {}
+        self._copied: dict[str, Grant] = {}
         self._settled: dict[str, Grant] = {}
         self._met: dict[str, None] = {}
 
@@ -95,7 +97,7 @@ class Descent:
         """The same check where nobody looks at what the reopen makes of nodes."""
         plain = Descent(self._t, {})
         plain._tentative = self._tentative
-        plain._locks = self._locks
+        plain._locks, plain._copied = self._locks, self._copied
         return plain
 
     def check(self, name: str) -> None:
@@ -152,6 +154,8 @@ class Descent:
         """What was checked is so from now on."""
         t = self._t
         t.held.update(self._settled)
+        for name, grant in self._copied.items():
+            driver_of(t.nodes[name].driver).copy_locks(t, t.nodes[name], grant)
         for name in self._met:
             for key in t.nodes[name].parents:
                 if key in self._tentative or (key, name) not in t.granted:
@@ -180,8 +184,10 @@ class Descent:
         if perm & _WRITES:
             self._check_writable(node, perm)
         if driver.locks(node):
-            check_locks(t, node, perm, shared, self._locks)
+            check_locks(t, node, perm, shared, self._locks, self._copied)
             self._settled[name] = (perm, shared)
+        elif name in self._writable and driver.copies_locks(t):
+            self._copied[name] = (perm, shared)
         if driver.minds_permissions:
             driver.lose(t, node, perm)
         for link in node.children:

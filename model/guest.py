@@ -120,6 +120,7 @@ VERIFIED_ZEROES = hazard(
     source="7.2 ends with an assertion in bdrv_co_do_pwrite_zeroes",
 )
 
+_SECTOR = 512
 REQUEST = 512 << 10
 """How many bytes a guest asks for at most at once where it reads or writes a whole disk."""
 
@@ -234,6 +235,8 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         below = pieces(t, t.primary_child(name), start + shift, end + shift)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
+        if (start % _SECTOR or end % _SECTOR) and not readable(t, name):
+            t.ev.meet(UNALIGNED)
         return _clip(_guest_bytes(t, node).extents, start, end)
     if node.driver == "quorum":
         return _vote(t, node, start, end)

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 from model.drivers.base import driver_of
 from model.permissions import ALL, Grant, Permissions, permission_names
 from model.rules import guard
+from model.state import EMPTY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model.graph import Transition
     from model.state import Node
 
@@ -64,20 +67,29 @@ def _locked(t: Transition, name: str) -> Grant:
     return (0, ALL)
 
 
-def check_locks(t: Transition, node: Node, perm: int, shared: int, locks: dict[str, Grant]) -> None:
+def check_locks(
+    t: Transition,
+    node: Node,
+    perm: int,
+    shared: int,
+    locks: dict[str, Grant],
+    copied: Mapping[str, Grant] = EMPTY,
+) -> None:
     """Compare with the other nodes on the file; ``locks`` is what this change holds so far.
 
     Until the change is settled a node keeps what it had locked and adds what it will need.
+    ``copied`` are locks of new descriptors, of nodes that do not lock themselves.
     """
     path = node.filename
     same = [n for n in t.nodes.values() if n.filename == path and n.name != node.name]
     others = [n.name for n in same if driver_of(n.driver).locks(n)]
-    copied = [grant for n in same if (grant := driver_of(n.driver).copied_locks(n)) is not None]
-    if not others and not copied:
+    found = [copied.get(n.name) or driver_of(n.driver).copied_locks(n) for n in same]
+    beside = [grant for grant in found if grant is not None]
+    if not others and not beside:
         locks[node.name] = (perm, shared)
         return
     own_perm, own_shared = _locked(t, node.name)
-    held = [*copied, *(locks.get(other) or _locked(t, other) for other in others)]
+    held = [*beside, *(locks.get(other) or _locked(t, other) for other in others)]
     if perm & ~own_perm or own_shared & ~shared:
         for bit in _BITS:
             if perm & bit and any(not unshared & bit for _, unshared in held):

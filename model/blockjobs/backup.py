@@ -25,7 +25,7 @@ from model.jobs import JobKind, Rest
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh, refresh_link
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import Perm, Role
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ CHUNK_SMALL = guard(
     source="7.2",
     text="Required max-chunk ({chunk}) is less than backup cluster size ({cluster})",
 )
+NOTHING_TO_COPY = hazard(
+    "hazard.empty-backup",
+    "A node of no length is backed up.",
+    source="5.2 ends with an assertion in hbitmap_iter_init",
+)
 COPY_BEFORE_WRITE = effect(
     "backup.copy-before-write",
     "What is about to be overwritten is copied to the target first, once.",
@@ -132,6 +137,8 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     chunk = performance.get("max-chunk", 0)
     ev.check(CHUNK_NEGATIVE, chunk >= 0)
     ev.check(SIZES, t.length(source) == t.length(target))
+    if not t.length(source):
+        ev.meet(NOTHING_TO_COPY)
     top = _insert(t, source, target, arguments.get("filter-node-name"))
     t.keeping.append(top)
     try:

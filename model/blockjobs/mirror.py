@@ -133,6 +133,11 @@ COPIES_WITHOUT_RIGHT = hazard(
     "What is read through a copy-on-read filter is copied through the filter of a mirror.",
     source="5.2 ends with an assertion: the filter asks for no right to write what does not change",
 )
+READY_TWICE = hazard(
+    "hazard.ready-twice",
+    "A mirror that was ready and could not write catches up again.",
+    source="5.2 lets it become ready a second time, and ends with an assertion",
+)
 OUTLIVED = hazard(
     "hazard.filter-outlives-mirror",
     "A guest writes through the filter of a mirror that has ended and is not dismissed yet.",
@@ -189,6 +194,7 @@ class Mirror:
     ``on_error`` is what a client wants to be done where the target cannot be written to.
     ``length`` is how long the source was when the job was made. ``synced``: both sides are equal
     and stay so, since every write goes to both. ``read_only``: the target was so before.
+    ``behind``: something could not be written after the two had been equal.
     """
 
     filter: str
@@ -209,6 +215,7 @@ class Mirror:
     length: int = 0
     synced: bool = False
     read_only: bool = False
+    behind: bool = False
 
 
 @attrs.frozen
@@ -460,6 +467,8 @@ class MirrorKind(JobKind):
             failed = _copy_dirty(t, job.id)
             if failed:
                 return _fail(t, job, failed)
+            if job.body.behind:
+                t.ev.meet(READY_TWICE)
             flush(t, job.body.target)
             body = t.jobs[job.id].body
             jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking))
@@ -615,6 +624,8 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
     if job.body.on_error == "ignore":
         t.ev.meet(ENDLESS)
     jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, synced=False))
+    if job.status in ("ready", "standby"):
+        jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, behind=True))
     noted = _noted(t, job)
     bitmap = bitmaps.find(t, noted, job.user)
     dirty = bitmap.dirty

@@ -210,6 +210,13 @@ class Driver(ABC):
     def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
         """A reopen asks the file what requests it takes, to be ``direct`` or not."""
 
+    def copies_locks(self, t: Transition) -> bool:
+        """Whether a new descriptor has the locks of a node that does not lock."""
+        return False
+
+    def copy_locks(self, t: Transition, node: Node, grant: tuple[int, int]) -> None:
+        """Take note of what a new descriptor has locked."""
+
     def copied_locks(self, node: Node) -> tuple[int, int] | None:
         """What a node that does not lock has locked nevertheless, as (required, shared)."""
         return None

@@ -216,14 +216,20 @@ class File(Driver):
     def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
         """Where it is the new descriptor that is asked, the answer stays whatever comes of it."""
         state: FileState = node.private
+        t.ev.check(
+            DIRECTORY_DIRECT, not direct or node.filename not in _DEVICES, path=node.filename
+        )
         if state.aligns:
             alignment = t.before.direct_alignment if direct else _SAFE_ALIGNMENT
             t.change(node.name, private=attrs.evolve(state, alignment=alignment))
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """A reopen that needs no new descriptor forgets how the old one was opened."""
-        self._copy_locks(t, after.name)
         state: FileState = t.nodes[after.name].private
+        if state.copied is not None:
+            writes = _access(after, Permissions(t.nodes, {}).cumulative(after.name)[0])[0]
+            state = attrs.evolve(state, writes=writes)
+            t.change(after.name, private=state)
         if not (state.direct or after.no_cache or state.aligns):
             return
         perm, _ = Permissions(t.nodes, {}).cumulative(after.name)
@@ -253,8 +259,10 @@ class File(Driver):
         """What the file's users require may ask for another descriptor, which is probed anew."""
         state: FileState = node.private
         if not reopening and state.writes != _access(node, perm)[0]:
-            self._copy_locks(t, node.name)
-            state = t.nodes[node.name].private
+            if not state.locking and self.copies_locks(t):
+                self.copy_locks(t, node, Permissions(t.nodes, {}).cumulative(node.name))
+                state = attrs.evolve(t.nodes[node.name].private, writes=_access(node, perm)[0])
+                t.change(node.name, private=state)
         if reopening or not (state.direct or state.forgotten):
             return
         wanted = _access(node, perm)
@@ -269,14 +277,9 @@ class File(Driver):
             )
             t.change(node.name, private=private)
 
-    def _copy_locks(self, t: Transition, name: str) -> None:
+    def copy_locks(self, t: Transition, node: Node, grant: tuple[int, int]) -> None:
         """The node has got another descriptor."""
-        node = t.nodes[name]
-        if node.private.locking or not t.ev.holds(COPIES_LOCKS):
-            return
-        grant = Permissions(t.nodes, {}).cumulative(name)
-        writes = _access(node, grant[0])[0]
-        t.change(name, private=attrs.evolve(node.private, writes=writes, copied=grant))
+        t.change(node.name, private=attrs.evolve(node.private, copied=grant))
 
     def can_resize(self, node: Node) -> bool:
         """A file can."""
@@ -290,6 +293,10 @@ class File(Driver):
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
         return isinstance(node.private, FileState) and node.private.locking
+
+    def copies_locks(self, t: Transition) -> bool:
+        """Some releases forget to ask."""
+        return t.ev.holds(COPIES_LOCKS)
 
     def copied_locks(self, node: Node) -> tuple[int, int] | None:
         """Locks from a descriptor before."""
