@@ -26,7 +26,7 @@ from qemu.qmp import ExecuteError, QMPClient
 
 from model.trace import Command, ImageSpec, Trace
 from targets.binaries import Build, find_daemon
-from targets.daemon import StorageDaemon
+from targets.daemon import Daemon
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.replay import GRAPH, NODES, replay
@@ -98,7 +98,7 @@ def with_socket(
     out_of_band: bool = True,
 ) -> Cost:
     """Return the cost of a trace through the bare socket."""
-    with StorageDaemon(build, out_of_band=out_of_band) as daemon:
+    with Daemon(build, out_of_band=out_of_band) as daemon:
         images.create(daemon.directory, trace.images)
         return measure(daemon.pid, lambda: replay(daemon, trace, lockstep=lockstep))
 

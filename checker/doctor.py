@@ -72,7 +72,7 @@ def parse_release(release: str) -> tuple[int, int]:
 def dialect_for(build: Build) -> tuple[Dialect, str]:
     """The dialect for a build, and a note if it is that of another release."""
     release = parse_release(build.release)
-    dialect = nearest_dialect(release)
+    dialect = nearest_dialect(release, build.program)
     if dialect.release == release:
         return dialect, ""
     return dialect, (

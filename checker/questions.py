@@ -29,7 +29,7 @@ from model.dialects import find_dialect
 from model.rules import all_rules
 from reports.markdown import reply as reply_line
 from targets import debian
-from targets.binaries import DAEMON
+from targets.binaries import DAEMON, EMULATOR
 from targets.debian import find_build
 from targets.errors import TargetError
 
@@ -173,13 +173,13 @@ def qemu() -> None:
     help="Write there instead of printing.",
 )
 def import_schema(binary: str, output: Path | None) -> None:
-    """Make the schema document of a storage daemon, as the model reads it."""
+    """Make the schema document of a build of QEMU, as the model reads it."""
     from checker.case import write_atomically  # noqa: PLC0415
     from targets import schema_import  # noqa: PLC0415
 
     build = find_build(binary)
     try:
-        text = schema_import.render(schema_import.import_schema(build.argv))
+        text = schema_import.render(schema_import.import_schema(build.argv, build.program))
     except schema_import.SchemaImportError as error:
         raise CheckerError(f"cannot import the schema of {build.text}: {error}") from None
     if output is None:
@@ -207,7 +207,7 @@ def install(releases: tuple[str, ...]) -> None:
 @json_option
 def list_builds(binaries: tuple[str, ...], *, as_json: bool) -> None:
     """List the builds that --qemu can be given: in PATH, fetched, or named here."""
-    rows = [_build_row(name) for name in (DAEMON, *debian.SOURCES, *binaries)]
+    rows = [_build_row(name) for name in (DAEMON, EMULATOR, *debian.SOURCES, *binaries)]
     if as_json:
         document({"builds": rows})
         return

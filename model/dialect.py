@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.programs import STORAGE_DAEMON, Program
 from model.rules import Evaluation, Rule, all_rules
 from model.schema import Schema
 from model.state import EMPTY, FrozenDict
@@ -33,6 +34,7 @@ class NoSuchDialectError(LookupError):
 class Dialect:
     """``absent``: identifiers of rules that it lacks. ``texts``: wordings by rule identifier.
 
+    ``program`` is the one of the release that it is about,
     ``nullable`` are commands all optional members of whose arguments may be null, too.
     """
 
@@ -42,6 +44,7 @@ class Dialect:
     absent: frozenset[str] = frozenset()
     texts: FrozenDict[str, str] = EMPTY
     nullable: frozenset[str] = frozenset()
+    program: Program = STORAGE_DAEMON
 
     @cached_property
     def schema(self) -> Schema:
@@ -77,11 +80,13 @@ class Dialect:
         loses: Iterable[str] = (),
         texts: Mapping[str, str] | None = None,
         nullable: Iterable[str] = (),
+        program: Program | None = None,
     ) -> Dialect:
         """Another dialect, told by how it differs from this one.
 
         It has rules that this one lacks (``gains``), lacks some that this one has (``loses``), and
-        words some its own way. A ``release`` has a schema of its own, a proposal has not. Raises
+        words some its own way. A ``release`` has a schema of its own, a proposal has not;
+        so does another ``program`` of the same release. Raises
         ValueError for a difference that is none, so that no module says more than it has to.
         """
         gained, lost = frozenset(gains), frozenset(loses)
@@ -89,9 +94,10 @@ class Dialect:
             raise ValueError(f"{name} does not differ from {self.name} in {rule_id!r}")
         return Dialect(
             name,
-            self.schema_name if release is None else name,
+            self.schema_name if release is None and program is None else name,
             release or self.release,
             (self.absent - gained) | lost,
             FrozenDict({**self.texts, **(texts or {})}),
             self.nullable | frozenset(nullable),
+            program or self.program,
         )

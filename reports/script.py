@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A finding as a shell script that anyone with a QEMU build can run.
 
-It needs a POSIX shell, ``qemu-img`` and ``qemu-storage-daemon``, and ``qemu-io`` where something
+It needs a POSIX shell, ``qemu-img``, the program that was compared, and ``qemu-io`` where something
 is written. The daemon's monitor speaks on standard input and output: it takes one command after
 the other at its own pace, answers in order, and ends with ``quit`` (so on 5.2, 7.2, 10.0 and 11.1).
 Each request carries its step as ``id``, by which the script finds its reply.
@@ -18,6 +18,9 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from model.commands.driving import DRIVING, READ, WAIT
+from model.dialect import NoSuchDialectError
+from model.dialects import find_dialect
+from model.programs import STORAGE_DAEMON, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,8 +37,9 @@ _HEAD = """\
 #!/bin/sh
 # {title}
 # Found by reopencheck; needs QEMU's own programs only.
-# QSD and QEMU_IMG choose them: QSD=/path/to/qemu-storage-daemon sh {name}
-QSD=${{QSD:-qemu-storage-daemon}}
+# QSD and QEMU_IMG choose them: QSD=/path/to/{binary} sh {name}
+QSD=${{QSD:-{binary}}}
+ARGUMENTS='{arguments}'
 QEMU_IMG=${{QEMU_IMG:-qemu-img}}
 QEMU_IO=${{QEMU_IO:-qemu-io}}
 daemon=
@@ -48,7 +52,7 @@ cd "$scratch" || exit 2
 
 _RUN = """\
 
-$QSD --chardev stdio,id=m --monitor chardev=m <requests >replies 2>errors
+$QSD $ARGUMENTS <requests >replies 2>errors
 status=$?
 """
 
@@ -76,7 +80,7 @@ while IFS= read -r line; do printf '  stderr    %s\\n' "$line"; done <errors
 
 _HANG = """\
 
-$QSD --chardev stdio,id=m --monitor chardev=m <requests >replies 2>errors &
+$QSD $ARGUMENTS <requests >replies 2>errors &
 daemon=$!
 (sleep 10; kill -9 "$daemon") >/dev/null 2>&1 &
 watch=$!
@@ -89,7 +93,9 @@ kill "$watch" 2>/dev/null
 
 def render(finding: Finding, name: str = "this-script") -> str:
     """The text of the script; it exits 0 whatever the daemon answered, 2 if it could not run."""
-    parts = [_HEAD.format(title=_comment(finding.title), name=_comment(name))]
+    program = _program(finding)
+    head = {"title": _comment(finding.title), "name": _comment(name), "binary": program.binary}
+    parts = [_HEAD.format(**head, arguments=" ".join(program.arguments("stdio")))]
     for image in finding.images:
         parts.append(f"{_create(image)} || exit 2\n")
         parts += [f"{line} || exit 2\n" for line in _fill(image)]
@@ -111,6 +117,14 @@ def render(finding: Finding, name: str = "this-script") -> str:
     parts.append("show nodes\nshow graph\n")
     parts.append(_TAIL)
     return "".join(parts)
+
+
+def _program(finding: Finding) -> Program:
+    """What was compared: the program that the finding's dialect is about."""
+    try:
+        return find_dialect(finding.dialect).program
+    except NoSuchDialectError:
+        return STORAGE_DAEMON
 
 
 def _at_once(finding: Finding) -> Iterable[str]:

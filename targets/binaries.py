@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Finding and describing builds of ``qemu-storage-daemon``, ``qemu-img`` and ``qemu-io``."""
+"""Finding and describing builds of what is driven, of ``qemu-img`` and of ``qemu-io``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from pathlib import Path
 
 import attrs
 
+from model.programs import EMULATOR as SYSTEM_EMULATOR
+from model.programs import PROGRAMS, STORAGE_DAEMON, Program
 from targets.errors import TargetError
 
-DAEMON = "qemu-storage-daemon"
+DAEMON = STORAGE_DAEMON.binary
+EMULATOR = SYSTEM_EMULATOR.binary
 QEMU_IMG = "qemu-img"
 QEMU_IO = "qemu-io"
 
 _ANSWER_WITHIN = 20.0
 """Seconds that a binary may take to print its version, from a cold disk on a busy machine."""
 
-_VERSION = re.compile(r"^(?P<tool>\S+) version (?P<version>(?P<release>\d+\.\d+)[^\s,]*)")
+_VERSION = re.compile(r"^(?P<tool>\S+(?: \S+)?) version (?P<version>(?P<release>\d+\.\d+)[^\s,]*)")
 
 
 @attrs.frozen
@@ -30,13 +33,15 @@ class Build:
 
     ``argv`` starts it (more than one word where a foreign release runs through its
     own loader), ``version`` is complete ("7.2.22"), ``release`` is major.minor
-    ("7.2"), ``text`` is the first line of its ``--version``.
+    ("7.2"), ``text`` is the first line of its ``--version``. ``program`` says how it
+    is driven, if it is.
     """
 
     argv: tuple[str, ...]
     version: str
     release: str
     text: str
+    program: Program = STORAGE_DAEMON
 
 
 def find_daemon(name_or_path: str = DAEMON) -> Build:
@@ -46,7 +51,15 @@ def find_daemon(name_or_path: str = DAEMON) -> Build:
     Raises TargetError when there is no such program, when it may not be executed, or
     when it does not call itself a qemu-storage-daemon.
     """
-    return _describe(_split(name_or_path), DAEMON, "a storage daemon")
+    return _driven(_split(name_or_path), (STORAGE_DAEMON,))
+
+
+def find_driven(name_or_path: str = DAEMON) -> Build:
+    """Return the storage daemon or the system emulator that a name, path or command line is.
+
+    Raises TargetError as `find_daemon` does.
+    """
+    return _driven(_split(name_or_path), PROGRAMS)
 
 
 def find_qemu_img(name_or_path: str = QEMU_IMG) -> Build:
@@ -54,7 +67,7 @@ def find_qemu_img(name_or_path: str = QEMU_IMG) -> Build:
 
     Raises TargetError as `find_daemon` does.
     """
-    return _describe(_split(name_or_path), QEMU_IMG, "qemu-img")
+    return _describe(_split(name_or_path), (QEMU_IMG,), "qemu-img")[0]
 
 
 def find_qemu_io(name_or_path: str = QEMU_IO) -> Build:
@@ -62,7 +75,7 @@ def find_qemu_io(name_or_path: str = QEMU_IO) -> Build:
 
     Raises TargetError as `find_daemon` does.
     """
-    return _describe(_split(name_or_path), QEMU_IO, "qemu-io")
+    return _describe(_split(name_or_path), (QEMU_IO,), "qemu-io")[0]
 
 
 def _split(name_or_path: str) -> tuple[str, ...]:
@@ -94,7 +107,16 @@ def _resolve(word: str) -> str:
     raise TargetError(f"no such binary: {word}")
 
 
-def _describe(words: tuple[str, ...], tool: str, what: str) -> Build:
+def _driven(words: tuple[str, ...], programs: tuple[Program, ...]) -> Build:
+    """Return a build of one of some programs. Raises TargetError."""
+    by_tool = {program.tool: program for program in programs}
+    what = " or ".join(f"a {program.name}" for program in programs)
+    build, tool = _describe(words, tuple(by_tool), what)
+    return attrs.evolve(build, program=by_tool[tool])
+
+
+def _describe(words: tuple[str, ...], tools: tuple[str, ...], what: str) -> tuple[Build, str]:
+    """Return a build and what it calls itself, one of `tools`. Raises TargetError."""
     argv = (_resolve(words[0]), *words[1:])
     shown = shlex.join(words)
     try:
@@ -115,6 +137,7 @@ def _describe(words: tuple[str, ...], tool: str, what: str) -> Build:
         raise TargetError(f"cannot run {shown}: {error.strerror or error}") from error
     first = (done.stdout or done.stderr).strip().partition("\n")[0].strip()
     match = _VERSION.match(first)
-    if done.returncode != 0 or match is None or match["tool"] != tool:
+    if done.returncode != 0 or match is None or match["tool"] not in tools:
         raise TargetError(f"not {what}: {shown} --version says {first[:200]!r}")
-    return Build(argv=argv, version=match["version"], release=match["release"], text=first)
+    build = Build(argv=argv, version=match["version"], release=match["release"], text=first)
+    return build, match["tool"]

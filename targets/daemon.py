@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One running storage daemon in a scratch directory of its own."""
+"""One running storage daemon, or system emulator, in a scratch directory of its own."""
 
 from __future__ import annotations
 
@@ -63,8 +63,11 @@ class OwnServer:
     running: bool = False
 
 
-class StorageDaemon:
-    """A storage daemon with a QMP connection; a context manager that leaves nothing behind."""
+class Daemon:
+    """A process of QEMU with a QMP connection; a context manager that leaves nothing behind.
+
+    It is a storage daemon or a system emulator: to us, either is a daemon.
+    """
 
     def __init__(
         self,
@@ -115,7 +118,7 @@ class StorageDaemon:
     def pid(self) -> int:
         """The daemon's process id."""
         if self._process is None:
-            raise TargetError("the storage daemon is not running")
+            raise TargetError(f"the {self.build.program.name} is not running")
         return self._process.pid
 
     @property
@@ -186,11 +189,10 @@ class StorageDaemon:
     def _start(self, theirs: socket.socket, arguments: tuple[str, ...]) -> None:
         # A connected socket is handed over instead of a path: nothing to poll for, no limit
         # of 108 bytes, and no file among the images. All releases since 5.2 take it.
-        chardev = f"socket,id=monitor0,fd={theirs.fileno()}"
-        monitor = "chardev=monitor0"
+        started = self.build.program.arguments(f"socket,fd={theirs.fileno()}")
         try:
             self._process = subprocess.Popen(
-                [*self.build.argv, "--chardev", chardev, "--monitor", monitor, *arguments],
+                [*self.build.argv, *started, *arguments],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

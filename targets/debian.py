@@ -20,7 +20,7 @@ from pathlib import Path
 
 import attrs
 
-from targets.binaries import DAEMON, Build, find_daemon
+from targets.binaries import DAEMON, Build, find_daemon, find_driven
 from targets.errors import TargetError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -96,13 +96,13 @@ def find_installed(release: str, directory: Path | None = None) -> Build | None:
 
 
 def find_build(name: str = DAEMON) -> Build:
-    """Return the storage daemon of a release ("10.0"), else as :func:`find_daemon` does.
+    """Return the storage daemon of a release ("10.0"), else as :func:`find_driven` does.
 
     A release is the build in PATH, if it is of that, or the one that was fetched. Raises
     TargetError.
     """
     if _RELEASE.fullmatch(name) is None or Path(name).exists():
-        return find_daemon(name)
+        return find_driven(name)
     with suppress(TargetError):
         own = find_daemon()
         if own.release == name:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import attrs
 
-from targets.daemon import TIMEOUT, Death, StorageDaemon
+from targets.daemon import TIMEOUT, Daemon, Death
 from targets.driving import objects_of
 from targets.errors import TargetError
 from targets.images import ImageStore
@@ -58,18 +58,18 @@ class _Run:
         """Whether all is answered that was sent, and nothing is still to be sent."""
         return self.exchange.done and (self.removal or self.exchange).done
 
-    def clean(self, daemon: StorageDaemon) -> None:
+    def clean(self, daemon: Daemon) -> None:
         """Send what removes everything, if that has not been done."""
         if self.sent is None and self.exchange.done:
             self.sent, self.removal = remove_users(daemon, self.trace, self.exchange.statuses)
 
-    def go_on(self, daemon: StorageDaemon) -> bool:
+    def go_on(self, daemon: Daemon) -> bool:
         """Take what has arrived, without waiting; False if the daemon is gone."""
         alive = (self.removal or self.exchange).go_on()
         self.clean(daemon)
         return alive
 
-    def nothing_left(self, daemon: StorageDaemon, timeout: float) -> Death | bool:
+    def nothing_left(self, daemon: Daemon, timeout: float) -> Death | bool:
         """Whether all was removed that the trace has made, or how the daemon died of it."""
         count = len(self.trace.commands)
         replies = self.exchange.replies()
@@ -117,7 +117,7 @@ class Target:
         self._images = images or ImageStore()
         self._arguments = arguments
         self._timeout = timeout
-        self._daemon: StorageDaemon | None = None
+        self._daemon: Daemon | None = None
         self._objects: tuple[str, ...] = ()
         self._running: _Run | None = None
 
@@ -133,13 +133,13 @@ class Target:
         self.close()
 
     @property
-    def daemon(self) -> StorageDaemon:
+    def daemon(self) -> Daemon:
         """The daemon that the next trace will use; started if there is none."""
         if self._daemon is not None and not self._daemon.alive:
             self._discard()
         if self._daemon is None:
             arguments = (*self._objects, *self._arguments)
-            self._daemon = StorageDaemon(self.build, self._parent, arguments)
+            self._daemon = Daemon(self.build, self._parent, arguments)
             self.starts += 1
         return self._daemon
 
@@ -174,7 +174,7 @@ class Target:
         self._running = _Run(trace, exchange, sent)
 
     @property
-    def answering(self) -> StorageDaemon | None:
+    def answering(self) -> Daemon | None:
         """The daemon whose answers to a begun trace are still to come, if there is one."""
         return None if self._running is None or self._running.done else self._daemon
 

@@ -22,7 +22,7 @@ import msgspec
 from model.commands.driving import WAIT
 from model.trace import Command, Json, Observation, Reply, Trace, asks_for_users
 from targets.connection import ConnectionLostError, SilenceError
-from targets.daemon import TIMEOUT, Death, StorageDaemon
+from targets.daemon import TIMEOUT, Daemon, Death
 from targets.driving import (
     DELETED,
     EXPORT,
@@ -91,7 +91,7 @@ class Exchange:
 
     def __init__(
         self,
-        daemon: StorageDaemon,
+        daemon: Daemon,
         commands: Sequence[Command],
         *,
         observed: int,
@@ -376,7 +376,7 @@ def _path(command: Command) -> str | None:
 
 
 def replay(
-    daemon: StorageDaemon,
+    daemon: Daemon,
     trace: Trace,
     *,
     observe: bool = True,

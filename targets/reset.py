@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.commands.driving import DRIVING, WAIT
 from model.trace import RATE_LIMITED
-from targets.daemon import TIMEOUT, Death, StorageDaemon
+from targets.daemon import TIMEOUT, Daemon, Death
 from targets.driving import STOP_SERVER, moves_nodes, objects_of
 from targets.replay import EXPORTS, NODES, Exchange
 
@@ -128,7 +128,7 @@ def removals(trace: Trace) -> tuple[Command, ...]:
 
 
 def remove_users(
-    daemon: StorageDaemon, trace: Trace, statuses: Mapping[str, str]
+    daemon: Daemon, trace: Trace, statuses: Mapping[str, str]
 ) -> tuple[tuple[Command, ...], Exchange]:
     """Send what removes all that a trace made which `makes_users`; return what was sent, too.
 
@@ -159,7 +159,7 @@ def _about(execute: str, job: str) -> Command:
 
 
 def remove_rest(
-    daemon: StorageDaemon,
+    daemon: Daemon,
     trace: Trace,
     commands: Sequence[Command],
     replies: Sequence[Reply],

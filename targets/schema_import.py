@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Make a schema document from a storage daemon: what it says, and what it only shows.
+"""Make a schema document from a build of QEMU: what it says, and what it only shows.
 
 ``query-qmp-schema`` lists the members of every type in the order in which the
-daemon visits them, but it hides three things that its error texts depend on:
-the width of integers, the names of alternates, and the wording itself. Those
+daemon visits them, but it hides four things that its error texts depend on:
+the width of integers, the names of alternates, which commands look at their
+arguments themselves, and the wording. Those
 are found by experiment. Every experiment carries a member that no release
 knows, so that no command is ever executed.
 
 Use: ``python -m targets.schema_import ARGV... > model/schemas/qemu-X.Y.json``,
-where ARGV starts a storage daemon.
+where ARGV starts a storage daemon or a system emulator.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,7 +26,10 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from model.programs import STORAGE_DAEMON, Program
 from model.trace import Json
+from targets.binaries import DAEMON, find_driven
+from targets.errors import TargetError
 
 Build: TypeAlias = Callable[[Json], tuple[str, dict[str, Json]]]
 """Puts a value of some type where a command takes it: (command, arguments)."""
@@ -48,6 +53,8 @@ COMMANDS = (
     "blockdev-mirror",
     "blockdev-reopen",
     "blockdev-snapshot",
+    "device_add",
+    "device_del",
     "job-cancel",
     "job-complete",
     "job-dismiss",
@@ -137,8 +144,8 @@ class BareMonitor:
 
 
 @contextmanager
-def bare_monitor(argv: Sequence[str]) -> Iterator[BareMonitor]:
-    """Start the storage daemon of ``argv`` in an empty scratch directory, and end it after use.
+def bare_monitor(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> Iterator[BareMonitor]:
+    """Start a build of a program in an empty scratch directory, and end it after use.
 
     Raises `SchemaImportError` when it cannot be started or asked.
     """
@@ -146,7 +153,7 @@ def bare_monitor(argv: Sequence[str]) -> Iterator[BareMonitor]:
     with tempfile.TemporaryDirectory() as scratch, ours, theirs:
         try:
             process = subprocess.Popen(
-                [*argv, "--chardev", f"socket,id=m,fd={theirs.fileno()}", "--monitor", "chardev=m"],
+                [*argv, *program.arguments(f"socket,fd={theirs.fileno()}")],
                 pass_fds=[theirs.fileno()],
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
@@ -375,6 +382,10 @@ class _Importer:
         """The place of one variant's members: the union's own, with the tag set."""
         return _Site(lambda value: site.build({tag: case, **value}), site.path)
 
+    def takes_all(self, command: str, kind: str) -> bool:
+        """Whether a command looks at its arguments itself, so that the schema refuses none."""
+        return PROBE not in self.refusal(self.command(command), self.fill(kind, {PROBE: 1}))
+
     def commands(self, offered: set[str]) -> dict[str, str]:
         """Import the arguments of the commands of interest; command -> stable type name.
 
@@ -385,6 +396,9 @@ class _Importer:
             if command not in offered:
                 continue
             kind = self.entries[command]["arg-type"]
+            if self.takes_all(command, kind):
+                found[command] = "any"
+                continue
             if kind not in self.names:
                 empty = not self.entries[kind]["members"]
                 self.names[kind] = "empty" if empty else f"{command}.arg"
@@ -431,17 +445,17 @@ def _values(entry: dict[str, Json]) -> list[str]:
     return values
 
 
-def import_schema(argv: Sequence[str]) -> dict[str, Any]:
-    """Ask the storage daemon that ``argv`` starts for its schema.
+def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dict[str, Any]:
+    """Ask the build of a program that ``argv`` starts for its schema.
 
     The result has ``release``, ``commands`` (name to the name of the type of its
-    arguments), ``other_commands`` (names only), ``texts`` (templates) and
-    ``types``: a type is ``{"members": [...]}`` with an optional ``tag`` and
+    arguments, "any" where no schema checks them), ``other_commands`` (names only),
+    ``texts`` (templates) and ``types``: a type is ``{"members": [...]}`` with an optional ``tag`` and
     ``variants``, ``{"enum": [...]}`` or ``{"alternate": [...]}``; ``[T]`` is a
     list of T. Members stand in the order in which they are visited. Raises
     `SchemaImportError`.
     """
-    with bare_monitor(argv) as monitor:
+    with bare_monitor(argv, program) as monitor:
         names = ["query-qmp-schema", "query-commands"]
         replies = monitor.send_all([{"execute": name} for name in names])
         for reply in replies:
@@ -495,8 +509,9 @@ def render(document: dict[str, Any]) -> str:
 def main() -> int:
     """Print the schema document of the daemon that the command line starts."""
     try:
-        sys.stdout.write(render(import_schema(sys.argv[1:] or ["qemu-storage-daemon"])))
-    except SchemaImportError as error:
+        build = find_driven(shlex.join(sys.argv[1:]) or DAEMON)
+        sys.stdout.write(render(import_schema(build.argv, build.program)))
+    except (SchemaImportError, TargetError) as error:
         sys.stderr.write(f"schema import: {error}\n")
         return 2
     return 0

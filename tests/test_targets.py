@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model.commands.driving import OBJECT
+from model.programs import EMULATOR
 from model.trace import Command, ImageSpec, Trace
-from targets.binaries import find_daemon, find_qemu_img
+from targets.binaries import find_daemon, find_driven, find_qemu_img
 from targets.connection import Connection, ConnectionLostError, SilenceError
-from targets.daemon import Death, OwnServer, StorageDaemon
+from targets.daemon import Daemon, Death, OwnServer
 from targets.driving import OutOfTimeError, Surroundings, objects_of, send, settled
 from targets.errors import TargetError
 from targets.images import ImageStore, contained_name
@@ -88,6 +89,20 @@ def test_versions_and_spaces_in_paths(tmp_path: Path) -> None:
     assert build.argv == (str(path),)
     again = find_daemon(f"'{path}' --extra")
     assert again.argv == (str(path), "--extra")
+
+
+def test_the_system_emulator_is_driven_but_is_no_storage_daemon(tmp_path: Path) -> None:
+    text = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"
+    path = str(script(tmp_path / "emulator", f"echo '{text}'"))
+    build = find_driven(path)
+    assert (build.version, build.program) == ("7.2.22", EMULATOR)
+    with pytest.raises(TargetError, match="not a storage daemon: "):
+        find_daemon(path)
+    other = str(script(tmp_path / "other", "echo qemu-img version 7.2.22"))
+    with pytest.raises(TargetError, match="not a storage daemon or a system emulator: "):
+        find_driven(other)
+    daemon = str(script(tmp_path / "daemon", "echo qemu-storage-daemon version 7.2.22"))
+    assert find_driven(daemon) == find_daemon(daemon)
 
 
 def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +260,7 @@ def test_runs_of_nothing() -> None:
     assert found == []
 
 
-class FakeDaemon(StorageDaemon):
+class FakeDaemon(Daemon):
     """A daemon that the test plays itself, at the other end of a socket."""
 
     def __init__(self) -> None:

@@ -13,6 +13,8 @@ from model.dialects.proposals import (
 from model.dialects.qemu_5_2 import QEMU_5_2
 from model.dialects.qemu_7_2 import QEMU_7_2
 from model.dialects.qemu_10_0 import QEMU_10_0
+from model.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.programs import STORAGE_DAEMON, Program
 
 __all__ = [
     "DIALECTS",
@@ -20,11 +22,12 @@ __all__ = [
     "QEMU_5_2",
     "QEMU_7_2",
     "QEMU_10_0",
+    "QEMU_SYSTEM_7_2",
     "find_dialect",
     "nearest_dialect",
 ]
 
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0)}
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_SYSTEM_7_2)}
 
 PROPOSALS: dict[str, Dialect] = {
     d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)
@@ -45,8 +48,9 @@ def find_dialect(name: str) -> Dialect:
     return dialect.without(*lacks.replace(",", " ").split()) if lacks else dialect
 
 
-def nearest_dialect(release: tuple[int, int]) -> Dialect:
-    """The dialect of the newest release not after ``release``, else of the oldest one."""
-    by_release = sorted(DIALECTS.values(), key=lambda d: d.release)
+def nearest_dialect(release: tuple[int, int], program: Program = STORAGE_DAEMON) -> Dialect:
+    """A program's dialect of the newest release not after ``release``, else of the oldest one."""
+    its = [d for d in DIALECTS.values() if d.program == program]
+    by_release = sorted(its, key=lambda d: d.release)
     earlier = [d for d in by_release if d.release <= release]
     return earlier[-1] if earlier else by_release[0]

@@ -3,7 +3,7 @@
 # one after the other, by these.
 mkfifo requests && : >replies || exit 2
 trap '' PIPE
-$QSD --chardev stdio,id=m --monitor chardev=m <requests >replies 2>errors &
+$QSD $ARGUMENTS <requests >replies 2>errors &
 daemon=$!
 exec 3>requests
 lost=

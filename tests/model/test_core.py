@@ -19,6 +19,7 @@ from model import (
     reopen_keeping,
     step,
 )
+from model.programs import EMULATOR
 from model.state import FrozenDict
 
 DIALECT = find_dialect("qemu-7.2")
@@ -171,6 +172,11 @@ def test_unknown_dialects_and_rules_are_named() -> None:
 )
 def test_the_nearest_dialect(release: tuple[int, int], name: str) -> None:
     assert nearest_dialect(release) is find_dialect(name)
+
+
+@pytest.mark.parametrize("release", [(5, 2), (7, 2), (10, 0)])
+def test_the_nearest_dialect_of_another_program(release: tuple[int, int]) -> None:
+    assert nearest_dialect(release, EMULATOR) is find_dialect("qemu-system-7.2")
 
 
 def test_every_rule_says_what_it_is() -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the tests that need a real storage daemon share. Without one they fail: never skip.
+"""What the tests that need a real daemon share: QEMU's storage daemon and system emulator.
+
+Without them they fail: never skip.
 
 Builds of other releases than the system's own are installed by CI; elsewhere the tests of a
 release are skipped where nobody has installed it.
@@ -13,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from targets.binaries import Build, find_daemon
-from targets.daemon import StorageDaemon
+from model.programs import STORAGE_DAEMON
+from targets.binaries import Build, find_daemon, find_driven
+from targets.daemon import Daemon
 from targets.debian import find_build
 from targets.errors import TargetError
 from targets.images import ImageStore
@@ -46,9 +49,12 @@ def build_of() -> Callable[[Dialect], Build]:
 
     def find(dialect: Dialect) -> Build:
         release = ".".join(map(str, dialect.release))
-        own = find_daemon("qemu-storage-daemon")
+        own = find_driven(dialect.program.binary)
+        if own.release == release:
+            return own
+        assert dialect.program is STORAGE_DAEMON, f"no {dialect.program.name} of {release}"
         try:
-            build = own if own.release == release else found.get(release) or find_build(release)
+            build = found.get(release) or find_build(release)
         except TargetError as error:
             if os.environ.get("CI"):
                 raise
@@ -64,8 +70,8 @@ def images() -> ImageStore:
 
 
 @pytest.fixture
-def daemon(build: Build, tmp_path: Path) -> Iterator[StorageDaemon]:
-    with StorageDaemon(build, tmp_path) as running:
+def daemon(build: Build, tmp_path: Path) -> Iterator[Daemon]:
+    with Daemon(build, tmp_path) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from model.trace import Trace
 from targets.binaries import Build, find_daemon
-from targets.daemon import StorageDaemon
+from targets.daemon import Daemon
 from targets.errors import TargetError
 from targets.replay import Exchange, replay
 
@@ -25,8 +25,8 @@ NOTHING = Trace((), ({"execute": "query-version"},))
 STARTS_AND_WAITS = """
 import sys, time
 from targets.binaries import find_daemon
-from targets.daemon import StorageDaemon
-daemon = StorageDaemon(find_daemon(), sys.argv[1])
+from targets.daemon import Daemon
+daemon = Daemon(find_daemon(), sys.argv[1])
 print(daemon.pid, daemon.directory, flush=True)
 time.sleep(60)
 """
@@ -61,7 +61,7 @@ def test_a_name_a_path_and_a_command_line_find_the_same_build(build: Build) -> N
 def test_it_starts_in_a_directory_of_its_own_and_leaves_nothing(
     build: Build, tmp_path: Path
 ) -> None:
-    with StorageDaemon(build, tmp_path) as daemon:
+    with Daemon(build, tmp_path) as daemon:
         assert daemon.alive
         assert list(tmp_path.iterdir()) == [daemon.directory]
         assert Path(f"/proc/{daemon.pid}/cwd").resolve() == daemon.directory.resolve()
@@ -74,7 +74,7 @@ def test_it_starts_in_a_directory_of_its_own_and_leaves_nothing(
 
 def test_an_exception_or_ctrl_c_cleans_up(build: Build, tmp_path: Path) -> None:
     def interrupted() -> None:
-        with StorageDaemon(build, tmp_path):
+        with Daemon(build, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -95,25 +95,25 @@ def test_it_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 def test_a_daemon_that_does_not_start_says_why(build: Build, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match=r"does not start: .*no-such-option"):
-        StorageDaemon(build, tmp_path, ("--no-such-option",))
+        Daemon(build, tmp_path, ("--no-such-option",))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_parent_directory_is_one_clear_line(build: Build, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="cannot make a scratch directory"):
-        StorageDaemon(build, tmp_path / "missing")
+        Daemon(build, tmp_path / "missing")
 
 
 def test_a_binary_that_vanishes_is_one_clear_line(build: Build, tmp_path: Path) -> None:
     gone = attrs.evolve(build, argv=(str(tmp_path / "gone"),))
     with pytest.raises(TargetError, match=r"cannot start .*gone"):
-        StorageDaemon(gone, tmp_path)
+        Daemon(gone, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_two_daemons_at_once_do_not_meet(build: Build, tmp_path: Path) -> None:
     add = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n"}}
-    with StorageDaemon(build, tmp_path) as one, StorageDaemon(build, tmp_path) as other:
+    with Daemon(build, tmp_path) as one, Daemon(build, tmp_path) as other:
         assert one.directory != other.directory
         seen = replay(one, Trace((), (add,)))
         assert seen.observations[0].nodes
@@ -121,7 +121,7 @@ def test_two_daemons_at_once_do_not_meet(build: Build, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
-def test_a_crash_between_traces_is_a_value(daemon: StorageDaemon, number: signal.Signals) -> None:
+def test_a_crash_between_traces_is_a_value(daemon: Daemon, number: signal.Signals) -> None:
     assert replay(daemon, NOTHING).death is None
     os.kill(daemon.pid, number)
     seen = replay(daemon, NOTHING)
@@ -131,7 +131,7 @@ def test_a_crash_between_traces_is_a_value(daemon: StorageDaemon, number: signal
     assert not daemon.alive
 
 
-def test_a_daemon_that_leaves_is_quoted(daemon: StorageDaemon) -> None:
+def test_a_daemon_that_leaves_is_quoted(daemon: Daemon) -> None:
     errors = Path(f"/proc/{daemon.pid}/fd/2")
     with errors.open("ab") as file:
         file.write(b"from an earlier trace\n")
@@ -145,7 +145,7 @@ def test_a_daemon_that_leaves_is_quoted(daemon: StorageDaemon) -> None:
     assert death.stderr[-2:] == ("line", "Assertion `\ufffd' failed.")
 
 
-def test_silence_is_a_hang_and_ends_the_process(daemon: StorageDaemon) -> None:
+def test_silence_is_a_hang_and_ends_the_process(daemon: Daemon) -> None:
     os.kill(daemon.pid, signal.SIGSTOP)
     begun = time.monotonic()
     death = replay(daemon, NOTHING, timeout=0.3).death

@@ -26,7 +26,8 @@ SCHEMAS = Path(model.schemas.__file__).parent
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
 def test_the_schema_is_what_the_release_says(dialect: Dialect, build_of: BuildOf) -> None:
     """But for the point release, which a distribution raises without changing a type."""
-    document = import_schema(build_of(dialect).argv)
+    build = build_of(dialect)
+    document = import_schema(build.argv, build.program)
     document["release"] = dialect.schema.release
     packaged = (SCHEMAS / f"{dialect.schema_name}.json").read_text(encoding="utf-8")
     assert render(document) == packaged

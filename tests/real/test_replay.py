@@ -15,7 +15,7 @@ from model.trace import Command, ImageSpec, Observation, Trace
 from targets.replay import Exchange, replay
 
 if TYPE_CHECKING:
-    from targets.daemon import StorageDaemon
+    from targets.daemon import Daemon
     from targets.images import ImageStore
 
 MIB = 1 << 20
@@ -37,7 +37,7 @@ def hd(index: int, **more: Any) -> dict[str, Any]:
     return {"driver": "qcow2", "node-name": f"hd{index}", "file": file, **more}
 
 
-def test_replies_graph_and_refusal(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_replies_graph_and_refusal(daemon: Daemon, images: ImageStore) -> None:
     specs = (ImageSpec("hd0.qcow2", "qcow2", MIB), ImageSpec("hd1.qcow2", "qcow2", MIB))
     images.create(daemon.directory, specs)
     trace = Trace(
@@ -64,20 +64,20 @@ def test_replies_graph_and_refusal(daemon: StorageDaemon, images: ImageStore) ->
     assert [edge["name"] for edge in detached.graph["edges"]].count("backing") == 0
 
 
-def test_without_observation_only_replies_come(daemon: StorageDaemon) -> None:
+def test_without_observation_only_replies_come(daemon: Daemon) -> None:
     seen = replay(daemon, Trace((), (null("n"), null("n"))), observe=False)
     assert [list(each.reply) for each in seen.observations] == [["return"], ["error"]]
     assert all(each.nodes is None and each.graph is None for each in seen.observations)
 
 
 @pytest.mark.parametrize("lockstep", [False, True])
-def test_answers_belong_to_their_commands(daemon: StorageDaemon, *, lockstep: bool) -> None:
+def test_answers_belong_to_their_commands(daemon: Daemon, *, lockstep: bool) -> None:
     trace = Trace((), tuple(null(f"n{index}") for index in range(50)))
     seen = replay(daemon, trace, lockstep=lockstep)
     assert [len(each.nodes or ()) for each in seen.observations] == list(range(1, 51))
 
 
-def test_five_hundred_commands_with_large_answers_do_not_block(daemon: StorageDaemon) -> None:
+def test_five_hundred_commands_with_large_answers_do_not_block(daemon: Daemon) -> None:
     commands = [null(f"n{index}") for index in range(60)]
     commands += [qmp("blockdev-reopen", options=[{"driver": "null-co", "node-name": "n0"}])] * 440
     seen = replay(daemon, Trace((), tuple(commands)))
@@ -86,7 +86,7 @@ def test_five_hundred_commands_with_large_answers_do_not_block(daemon: StorageDa
     assert len(seen.observations[-1].nodes or ()) == 60
 
 
-def test_a_request_larger_than_any_buffer_gets_through(daemon: StorageDaemon) -> None:
+def test_a_request_larger_than_any_buffer_gets_through(daemon: Daemon) -> None:
     long = qmp("blockdev-add", driver="null-co", node_name="x" * 300_000)
     seen = replay(daemon, Trace((), (long, null("n"))))
     assert ["error" in each.reply for each in seen.observations] == [True, False]
@@ -104,7 +104,7 @@ def test_a_request_larger_than_any_buffer_gets_through(daemon: StorageDaemon) ->
         {"exec-oob": "query-version"},
     ],
 )
-def test_whatever_is_sent_gets_its_own_refusal(daemon: StorageDaemon, command: Command) -> None:
+def test_whatever_is_sent_gets_its_own_refusal(daemon: Daemon, command: Command) -> None:
     seen = replay(daemon, Trace((), (null("a"), command, null("b"))))
     before, odd, after = seen.observations
     assert before.reply == after.reply == {"return": {}}
@@ -114,7 +114,7 @@ def test_whatever_is_sent_gets_its_own_refusal(daemon: StorageDaemon, command: C
 
 
 def test_events_count_for_the_step_during_which_they_came(
-    daemon: StorageDaemon, images: ImageStore
+    daemon: Daemon, images: ImageStore
 ) -> None:
     specs = (ImageSpec("hd0.qcow2", "qcow2", MIB),)
     images.create(daemon.directory, specs)
@@ -134,7 +134,7 @@ def test_events_count_for_the_step_during_which_they_came(
     assert set(names) == {"JOB_STATUS_CHANGE"}
 
 
-def test_an_exit_in_a_trace_keeps_what_came_before(daemon: StorageDaemon) -> None:
+def test_an_exit_in_a_trace_keeps_what_came_before(daemon: Daemon) -> None:
     trace = Trace((), (null("a"), null("b"), {"execute": "quit"}, null("c"), null("d")))
     seen = replay(daemon, trace, lockstep=True)
     assert seen.death is not None
@@ -146,7 +146,7 @@ def test_an_exit_in_a_trace_keeps_what_came_before(daemon: StorageDaemon) -> Non
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGSEGV, "crash"), (signal.SIGSTOP, "hang")])
 def test_a_loss_in_the_middle_of_a_trace_is_a_value(
-    daemon: StorageDaemon, number: signal.Signals, kind: str
+    daemon: Daemon, number: signal.Signals, kind: str
 ) -> None:
     trace = Trace((), (null("n"), *[{"execute": "query-version"}] * 20_000))
     timer = threading.Timer(1.5, os.kill, (daemon.pid, number))
@@ -177,9 +177,7 @@ def wait(status: str, **more: Any) -> Command:
     return qmp(WAIT, id="j0", status=status, **more)
 
 
-def seen_of(
-    daemon: StorageDaemon, images: ImageStore, *commands: Command
-) -> tuple[Observation, ...]:
+def seen_of(daemon: Daemon, images: ImageStore, *commands: Command) -> tuple[Observation, ...]:
     """What commands show on the chain, without what adds it."""
     images.create(daemon.directory, CHAIN)
     seen = replay(daemon, Trace(CHAIN, (*ADD_CHAIN, *commands)))
@@ -191,7 +189,7 @@ def statuses(observation: Observation) -> list[str]:
     return [e["data"]["status"] for e in observation.events if e["event"] == "JOB_STATUS_CHANGE"]
 
 
-def test_a_mirror_is_waited_for(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_a_mirror_is_waited_for(daemon: Daemon, images: ImageStore) -> None:
     start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
     seen = seen_of(
         daemon,
@@ -219,9 +217,7 @@ def test_a_mirror_is_waited_for(daemon: StorageDaemon, images: ImageStore) -> No
     assert seen[10].reply == {"return": [[0, 65_536, 2], [65_536, MIB, 1]]}
 
 
-def test_a_slow_commit_is_waited_for_until_it_sleeps(
-    daemon: StorageDaemon, images: ImageStore
-) -> None:
+def test_a_slow_commit_is_waited_for_until_it_sleeps(daemon: Daemon, images: ImageStore) -> None:
     half = 524_288
     start = qmp("block-commit", job_id="j0", device="hd1", top_node="hd1", base_node="hd0")
     slow = qmp("block-stream", job_id="j0", device="hd1", speed=1)
@@ -241,7 +237,7 @@ def test_a_slow_commit_is_waited_for_until_it_sleeps(
     assert seen[-1].reply == {"return": [[0, 65_536, 2], [65_536, MIB, 1]]}
 
 
-def test_a_status_that_does_not_come_is_no_hang(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_a_status_that_does_not_come_is_no_hang(daemon: Daemon, images: ImageStore) -> None:
     images.create(daemon.directory, CHAIN)
     start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
     commands = (*ADD_CHAIN, start, wait("ready"), wait("pending"), {"execute": "query-jobs"})
@@ -252,7 +248,7 @@ def test_a_status_that_does_not_come_is_no_hang(daemon: StorageDaemon, images: I
     assert exchange.replies()[-1]["return"][0]["status"] == "ready"
 
 
-def test_a_daemon_that_stops_in_a_wait_hangs(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_a_daemon_that_stops_in_a_wait_hangs(daemon: Daemon, images: ImageStore) -> None:
     images.create(daemon.directory, CHAIN)
     start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
     exchange = Exchange(
@@ -266,7 +262,7 @@ def test_a_daemon_that_stops_in_a_wait_hangs(daemon: StorageDaemon, images: Imag
     assert (death.kind, death.step) == ("hang", 5)
 
 
-def test_a_guest_reads_and_writes(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_a_guest_reads_and_writes(daemon: Daemon, images: ImageStore) -> None:
     seen = seen_of(
         daemon,
         images,
@@ -291,7 +287,7 @@ def test_a_guest_reads_and_writes(daemon: StorageDaemon, images: ImageStore) -> 
     assert {vertex["type"] for vertex in graph["nodes"]} == {"block-driver"}
 
 
-def test_a_guest_uses_the_server_of_the_trace(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_a_guest_uses_the_server_of_the_trace(daemon: Daemon, images: ImageStore) -> None:
     address = {"type": "unix", "data": {"path": "nbd.sock"}}
     seen = seen_of(
         daemon,
@@ -310,7 +306,7 @@ def test_a_guest_uses_the_server_of_the_trace(daemon: StorageDaemon, images: Ima
     assert [e["event"] for each in seen for e in each.events] == ["BLOCK_EXPORT_DELETED"]
 
 
-def test_a_node_in_a_thread_is_read(daemon: StorageDaemon, images: ImageStore) -> None:
+def test_a_node_in_a_thread_is_read(daemon: Daemon, images: ImageStore) -> None:
     seen = seen_of(
         daemon,
         images,

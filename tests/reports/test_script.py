@@ -97,6 +97,15 @@ def test_tells_where_a_difference_beyond_the_reply_is(run: Run) -> None:
     assert "the difference is at nodes[a].ro:\n  expected  false\n  seen      true\n" in done.stdout
 
 
+def test_it_starts_what_was_compared() -> None:
+    text = script.render(attrs.evolve(FINDING, dialect="qemu-system-7.2"))
+    assert "QSD=${QSD:-qemu-system-x86_64}\n" in text
+    assert "-machine pc" in text
+    for dialect in ("qemu-7.2", "one that is gone"):
+        text = script.render(attrs.evolve(FINDING, dialect=dialect))
+        assert "QSD=${QSD:-qemu-storage-daemon}\n" in text
+
+
 def test_a_hang_is_ended(run: Run) -> None:
     done = run(script.render(attrs.evolve(FINDING, kind="hang", difference=None)))
     assert "the daemon ended with status 3" in done.stdout
