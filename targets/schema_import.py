@@ -450,7 +450,8 @@ def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dic
 
     The result has ``release``, ``commands`` (name to the name of the type of its
     arguments, "any" where no schema checks them), ``other_commands`` (names only),
-    ``texts`` (templates) and ``types``: a type is ``{"members": [...]}`` with an optional ``tag`` and
+    ``texts`` (templates) and ``types``: a type is ``{"members": [...]}`` with an optional
+    ``tag`` and
     ``variants``, ``{"enum": [...]}`` or ``{"alternate": [...]}``; ``[T]`` is a
     list of T. Members stand in the order in which they are visited. Raises
     `SchemaImportError`.
