@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.refreshing import refresh
 from model.rules import Refusal
 from model.state import UNNAMED, User
 
@@ -39,6 +40,19 @@ def put(t: Transition, key: str, node: str, grant: Grant) -> None:
     """Let a block backend work on another node. Raises :class:`Refusal`."""
     t.unuse(key, ROOT)
     t.use(key, ROOT, node, grant, stays=False, description=UNNAMED)
+
+
+def share(t: Transition, user: str, node: str, grant: Grant) -> None:
+    """Let a user's only link require and share something else. Raises :class:`Refusal`."""
+    _, old = t.used(user, "root")
+    new = old._replace(perm=grant[0], shared=grant[1])
+    before = t.nodes[node].parents
+    t.change(node, parents=tuple(new if key is old else key for key in before))
+    try:
+        refresh(t, [node])
+    except Refusal:
+        t.change(node, parents=before)
+        raise
 
 
 def let_go(t: Transition, key: str | None) -> None:

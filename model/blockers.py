@@ -16,6 +16,7 @@ Operation = Literal[
     "backup-target",
     "commit-source",
     "commit-target",
+    "dataplane",
     "delete",
     "mirror-source",
     "mirror-target",
@@ -46,6 +47,8 @@ REPLACED_BUSY = guard(
 )
 _ON_BACKING = ("commit-target", "stream", "backup-source", "backup-target")
 """What may be done to a backing file."""
+_MAIN_NODE = "main node"
+"""The link to the filter of a job, which does not mind in which thread that is used."""
 
 
 def blocked(t: Transition, node: str, operation: Operation) -> bool:
@@ -69,6 +72,8 @@ def _blocker(t: Transition, node: str, operation: Operation) -> tuple[Rule, dict
     for key in t.nodes[node].parents:
         if isinstance(key, Use):
             user = t.users[key.user]
+            if operation == "dataplane" and key.label == _MAIN_NODE:
+                continue
             if user.kind == "block-job":
                 return JOB_BUSY, {"type": t.jobs[user.name].type.partition("-")[0]}
             continue

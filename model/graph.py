@@ -27,6 +27,7 @@ from model.refreshing import loosen, refresh
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.state import (
     BlockState,
+    Device,
     Export,
     FrozenDict,
     Image,
@@ -180,6 +181,7 @@ class Transition:
         "_granted",
         "_pending",
         "before",
+        "devices",
         "ev",
         "events",
         "exports",
@@ -206,6 +208,7 @@ class Transition:
         self.jobs: dict[str, Job] = dict(state.jobs)
         self.exports: dict[str, Export] = dict(state.exports)
         self.nbd_server = state.nbd_server
+        self.devices: dict[str, Device] = dict(state.devices)
         self.serial = state.serial
         self.events: list[dict[str, Any]] = []
         self.settling: dict[str, Settled] = {}
@@ -228,6 +231,7 @@ class Transition:
             _kept(before.jobs, self.jobs),
             _kept(before.exports, self.exports),
             self.nbd_server,
+            _kept(before.devices, self.devices),
         )
         # Nodes that are equal are the same by now; comparing them again would be dear.
         return before if now.nodes is before.nodes and now == before else now

@@ -38,7 +38,7 @@ from model.images import (
     written_end,
 )
 from model.lengths import UNALIGNED, cluster_size, grown, image_of, readable
-from model.rules import effect, hazard
+from model.rules import effect, guard, hazard
 from model.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
@@ -144,6 +144,14 @@ class Write(NamedTuple):
 
 Passing: TypeAlias = "Callable[[Transition, Node, Write], None]"
 """What a filter does with a write request."""
+
+NO_GUEST = guard(
+    "guest.impossible",
+    "A guest could read or write there.",
+    source="our own",
+    text="{text}",
+    unreachable="the generator reads and writes where a guest can",
+)
 
 PASSING: dict[str, Passing] = {}
 """What filters do with write requests, by driver, but for passing them on; filled by the jobs."""

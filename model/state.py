@@ -330,6 +330,22 @@ class Export:
 
 
 @attrs.frozen
+class Device:
+    """A device of the machine. ``user`` is the key of its block backend, if it has a node.
+
+    ``controller`` is the device whose bus it hangs on, "" for the root bus. ``iothread`` is the
+    one that it asked for, "" for the main loop. It is ``unplugging`` when a client wants it gone.
+    """
+
+    id: str
+    driver: str
+    controller: str = ""
+    user: str | None = None
+    iothread: str = ""
+    unplugging: bool = False
+
+
+@attrs.frozen
 class BlockState:
     """Everything a storage daemon and its disk hold between two commands.
 
@@ -338,6 +354,7 @@ class BlockState:
     compare equal up to renaming only. ``direct_alignment`` is what the host's file system asks
     of direct access, in bytes. ``users``, ``jobs`` and ``exports`` are oldest first, by their keys;
     ``nbd_server`` is the path of the socket that the NBD server listens on, None if there is none.
+    ``devices`` are those of the machine, oldest first; a storage daemon has none.
     """
 
     nodes: FrozenDict[str, Node] = EMPTY
@@ -349,6 +366,7 @@ class BlockState:
     jobs: FrozenDict[str, Job] = EMPTY
     exports: FrozenDict[str, Export] = EMPTY
     nbd_server: str | None = None
+    devices: FrozenDict[str, Device] = EMPTY
 
     def links(self) -> Iterator[Link]:
         """Every link of the graph, parents in the order of the nodes."""

@@ -103,8 +103,9 @@ def connected_nodes_share_a_context(state: BlockState) -> str | None:
 
 
 def contexts_are_threads(state: BlockState) -> str | None:
-    """Whatever lives in a thread finds it there."""
+    """Whatever lives in a thread finds it there; a device keeps one that was deleted."""
+    kept = {device.iothread for device in state.devices.values()}
     for name, node in state.nodes.items():
-        if node.context and node.context not in state.objects:
+        if node.context and node.context not in {*state.objects, *kept}:
             return f"{name!r} lives in {node.context!r}, which does not exist"
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from model.speaking import spoken
-from strategies import adding, bumping, changing, exports, guests, jobs, reopening
+from strategies import adding, bumping, changing, devices, exports, guests, jobs, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
 from strategies.scene import Scene
@@ -72,6 +72,8 @@ BUILDERS: Final[dict[str, tuple[str, Build]]] = {
     "mirror": ("blockdev-mirror", jobs.mirror),
     "backup": ("blockdev-backup", jobs.backup),
     "delete_export": ("block-export-del", exports.export_deletion),
+    "add_device": ("device_add", devices.device),
+    "delete_device": ("device_del", devices.deletion),
     "set_iothread": ("x-blockdev-set-iothread", exports.move),
 }
 """What each rule of the machine sends: its command and the builder of its arguments."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model import guest
-from model.commands.driving import NO_GUEST, READ, WRITE
+from model.commands.driving import READ, WRITE
 from model.drivers.base import as_bool
 from model.drivers.formats import RawState
 from model.graph import Transition
@@ -29,10 +29,21 @@ MOST_BYTES: Final = 8 << 20
 """No guest reads more at once, and no job copies more."""
 
 _COPYING: Final = frozenset(
-    {"block-commit", "block-stream", "blockdev-backup", "blockdev-mirror", READ, WRITE}
+    {
+        "block-commit",
+        "block-stream",
+        "blockdev-backup",
+        "blockdev-mirror",
+        "device_add",
+        READ,
+        WRITE,
+    }
 )
 
-IMPOSSIBLE: Final = NO_GUEST.id
+LOOKING: Final = frozenset({"device_add"})
+"""What reads a little of nodes, even where it is refused in the end."""
+
+IMPOSSIBLE: Final = guest.NO_GUEST.id
 """The rule that refuses what the spec has no answer to."""
 
 _CLUSTER = 65536
@@ -130,7 +141,7 @@ def moderate(state: BlockState, command: Command) -> bool:
     arguments = command.get("arguments")
     if not isinstance(arguments, dict):
         return True
-    names = [arguments.get(key) for key in ("device", "target", "node")]
+    names = [arguments.get(key) for key in ("device", "drive", "target", "node")]
     known = [name for name in names if isinstance(name, str) and name in state.nodes]
     t = Transition(state, Evaluation(frozenset(), {}))
     return all(t.length(name) <= MOST_BYTES for name in known) and all(

@@ -34,6 +34,7 @@ from strategies.mix import (
     FIRST_CORNER,
     FIRST_JOB,
     FIRST_SERVER,
+    MOST_DEVICES,
     MOST_EXPORTS,
     MOST_FIRST,
     MOST_JOBS,
@@ -299,6 +300,16 @@ def _has_threads_and_room(machine: ReopenMachine) -> bool:
     return len(machine.state.exports) < MOST_EXPORTS and _has_threads(machine)
 
 
+def _has_room_for_devices(machine: ReopenMachine) -> bool:
+    """Precondition: there are few enough devices, and a node for one more."""
+    return len(machine.state.devices) < MOST_DEVICES and bool(machine.named)
+
+
+def _has_devices(machine: ReopenMachine) -> bool:
+    """Precondition: there is a device."""
+    return bool(machine.state.devices)
+
+
 def _has_threads(machine: ReopenMachine) -> bool:
     """Precondition: there is an iothread, and a node to move."""
     return bool(machine.named) and any(
@@ -413,7 +424,7 @@ class ReopenMachine(RuleBasedStateMachine):
         if command.get("execute") in (READ, WRITE):
             if not outcome.ok:
                 return True
-        elif not outcome.settling:
+        elif not outcome.settling and command.get("execute") not in guests.LOOKING:
             return True
         jobs = outcome.state.jobs.values()
         if any(job.speed and job.speed < _CLUSTER and job.type not in _SLEEPERS for job in jobs):
@@ -780,6 +791,22 @@ class ReopenMachine(RuleBasedStateMachine):
         self.perform(command)
 
 
+class DeviceMachine(ReopenMachine):
+    """The same with a machine whose devices use nodes."""
+
+    @precondition(_has_room_for_devices)
+    @rule(command=_command("add_device"))
+    def add_device(self, command: Command) -> None:
+        """device_add."""
+        self.perform(command)
+
+    @precondition(_has_devices)
+    @rule(command=_command("delete_device"))
+    def delete_device(self, command: Command) -> None:
+        """device_del."""
+        self.perform(command)
+
+
 def machine_for(
     dialect: Dialect,
     on_step: OnStep = _ignore_step,
@@ -797,7 +824,7 @@ def machine_for(
     """
     return type(
         "ReopenMachine",
-        (ReopenMachine,),
+        (DeviceMachine if dialect.schema.knows("device_add") else ReopenMachine,),
         {
             "dialect": dialect,
             "details": details,

@@ -53,6 +53,9 @@ MOST_JOBS: Final = 3
 MOST_EXPORTS: Final = 2
 """No rule adds an export beside so many."""
 
+MOST_DEVICES: Final = 6
+"""No rule adds a device beside so many."""
+
 FIRST_JOB: Final = 80
 """Of the other examples: they begin with a chain of backing files and a job on it."""
 

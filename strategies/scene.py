@@ -89,11 +89,11 @@ class Scene:
         return name
 
     def fresh_id(self, prefix: str) -> str:
-        """The first ``prefix``0, ``prefix``1, ... that no object, job, export or node has."""
+        """The first ``prefix``0, ``prefix``1, ... that no object, job, node and so on has."""
         state = self.state
         number = 0
         while (name := f"{prefix}{number}") in state.objects or any(
-            name in known for known in (state.jobs, state.exports, state.nodes)
+            name in known for known in (state.jobs, state.exports, state.nodes, state.devices)
         ):
             number += 1
         return name

@@ -23,6 +23,7 @@ from strategies.catalogue import (
 )
 from strategies.changing import spelled
 from strategies.describing import described
+from strategies.devices import DELETION_SPOILS, DEVICE_SPOILS
 from strategies.mix import OWN_FAULT
 from strategies.scene import Scene, generated, idle
 from strategies.wrong_additions import NEW_OPTIONS
@@ -287,6 +288,8 @@ SPOILS: dict[str, tuple[Spoil, ...]] = {
         _no_node,
         _any_node("node-name"),
     ),
+    "device_add": DEVICE_SPOILS,
+    "device_del": DELETION_SPOILS,
     "object-add": (
         _duplicate_id,
         _bad_id,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from model.commands.devices import PERIPHERAL
 from model.commands.driving import NOT_REACHED, OBJECT, READ, WAIT, WRITE
 from targets.nbd import Disk, NBDError
 
@@ -39,7 +40,7 @@ _HELD = _PAUSED | {_RESUMING}
 _PAUSES = {"job-pause": "id", "block-job-pause": "device"}
 _RESUMES = {"job-resume": "id", "block-job-resume": "device"}
 _GOES_ON = {**_RESUMES, "job-cancel": "id", "block-job-cancel": "device"}
-_MOVES = frozenset({"block-export-add", "x-blockdev-set-iothread"})
+_MOVES = frozenset({"block-export-add", "device_add", "x-blockdev-set-iothread"})
 _NBD_WITHIN = 5.0
 _QUERY_JOBS: Command = {"execute": "query-jobs"}
 STOP_SERVER: Command = {"execute": "nbd-server-stop"}
@@ -182,6 +183,8 @@ def _ask(command: Command) -> Generator[Command | None, Message, Reply]:
 def _wait(arguments: dict[str, Any], place: Surroundings) -> Work:
     job, wanted = arguments["id"], arguments["status"]
     progress = arguments.get("progress")
+    if job.startswith(PERIPHERAL):
+        return (yield from _wait_for_device(job, wanted, place))
     try:
         reached = yield from _reach(job, wanted, place.statuses)
         while reached and progress is not None and (yield from _progress(job)) < progress:
@@ -194,6 +197,20 @@ def _wait(arguments: dict[str, Any], place: Surroundings) -> Work:
         return {"return": {"status": wanted}}
     got = place.statuses.get(job, _GONE)
     return _refusal(NOT_REACHED.text.format(id=job, status=wanted, got=got))
+
+
+def _wait_for_device(path: str, wanted: str, place: Surroundings) -> Work:
+    """Wait until a device is gone: its last user lets it go a while after the reply."""
+    try:
+        while place.statuses.get(path) != wanted:
+            yield None
+    except OutOfTimeError:
+        yield from _ask(_QUERY_JOBS)
+    # The next device at this place is another one.
+    got = place.statuses.pop(path, "plugged")
+    if got == wanted:
+        return {"return": {"status": wanted}}
+    return _refusal(NOT_REACHED.text.format(id=path, status=wanted, got=got))
 
 
 def _reach(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
+from model.commands.devices import UNPLUGGED
 from model.commands.driving import WAIT
 from model.trace import Command, Json, Observation, Reply, Trace, asks_for_users
 from targets.connection import ConnectionLostError, SilenceError
@@ -356,6 +357,8 @@ class Exchange:
         if message["event"] == "JOB_STATUS_CHANGE":
             self.statuses[data["id"]] = data["status"]
             self._stuck.discard(data["id"])
+        if message["event"] == "DEVICE_DELETED":
+            self.statuses[data["path"]] = UNPLUGGED
         if message["event"] == "BLOCK_JOB_ERROR" and data["action"] == "stop":
             self._failed.add(data["device"])
         self._work_on(message)

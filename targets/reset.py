@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model.commands.devices import UNPLUGGED
 from model.commands.driving import DRIVING, WAIT
 from model.trace import RATE_LIMITED
 from targets.daemon import TIMEOUT, Daemon, Death
@@ -23,12 +24,13 @@ MAKES_USERS = frozenset(
         "block-stream",
         "blockdev-backup",
         "blockdev-mirror",
+        "device_add",
         "nbd-server-start",
         "x-blockdev-set-iothread",
     }
 )
-"""Commands after which more than nodes and objects may be left: jobs, exports, a server, nodes in
-another thread, whose object must not go before them (7.2 aborts)."""
+"""Commands after which more than nodes and objects may be left: jobs, exports, a server, devices,
+nodes in another thread, whose object must not go before them (7.2 aborts)."""
 
 LEAVES_NODES_AND_OBJECTS = frozenset(
     {
@@ -78,7 +80,8 @@ LEAVES_WHAT_CAN_BE_ASKED_FOR = frozenset(
 After any other command that succeeded (character devices) a fresh process is cheaper, at about
 eight milliseconds, than to prove that nothing is left."""
 
-_UNDONE = LEAVES_NODES_AND_OBJECTS | LEAVES_WHAT_CAN_BE_ASKED_FOR
+# A device of a machine that is stopped stays, or takes longer to go than a process to start.
+_UNDONE = (LEAVES_NODES_AND_OBJECTS | LEAVES_WHAT_CAN_BE_ASKED_FOR) - {"device_add"}
 
 USERS_WITHIN = 1.0
 """Seconds of silence after which a daemon that gets rid of jobs and exports is given up."""
@@ -134,7 +137,7 @@ def remove_users(
 
     `statuses` are those of the jobs that were heard of.
     """
-    alive = [job for job, status in statuses.items() if status != "null"]
+    alive = [job for job, status in statuses.items() if status not in {"null", UNPLUGGED}]
     commands = [_about("job-cancel", job) for job in alive if statuses[job] != "concluded"]
     for job in alive:
         commands.append({"execute": WAIT, "arguments": {"id": job, "status": "null"}})

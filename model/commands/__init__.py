@@ -10,6 +10,7 @@ from model.blockjobs.backup import blockdev_backup
 from model.blockjobs.commit import block_commit
 from model.blockjobs.mirror import blockdev_mirror
 from model.blockjobs.stream import block_stream
+from model.commands.devices import device_add, device_del
 from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
 from model.commands.exports import (
     block_export_add,
@@ -51,6 +52,8 @@ COMMANDS: dict[str, Handler] = {
     "blockdev-mirror": blockdev_mirror,
     "blockdev-reopen": blockdev_reopen,
     "blockdev-snapshot": blockdev_snapshot,
+    "device_add": device_add,
+    "device_del": device_del,
     "nbd-server-start": nbd_server_start,
     "nbd-server-stop": nbd_server_stop,
     "object-add": object_add,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from model import guest, jobs
+from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
 from model.images import ImageError
@@ -35,13 +36,6 @@ NOT_REACHED = guard(
     text="Job '{id}' does not come to the status '{status}' but to '{got}'",
     unreachable="the generator waits for what the model says",
 )
-NO_GUEST = guard(
-    "guest.impossible",
-    "A guest could read or write there.",
-    source="our own",
-    text="{text}",
-    unreachable="the generator reads and writes where a guest can",
-)
 
 
 WAITS_FOR_DRAIN = effect(
@@ -54,9 +48,13 @@ WAITS_FOR_DRAIN = effect(
 def wait(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
     """Wait for a job to reach a ``status``, "null" if it is to be gone.
 
+    A device is known by its path; it comes to no other status than that of being unplugged.
+
     With ``progress`` (bytes), until a job that sleeps has done so much. In the model jobs have
     come to rest already.
     """
+    if arguments["id"].startswith(PERIPHERAL):
+        return {"status": UNPLUGGED}
     job = t.jobs.get(arguments["id"])
     status = "null" if job is None else job.status
     wanted = arguments["status"]
@@ -81,7 +79,7 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
         try:
             yield
         except ImageError as error:
-            t.ev.refuse(NO_GUEST, text=str(error))
+            t.ev.refuse(guest.NO_GUEST, text=str(error))
         finally:
             events = len(t.events)
             block_export_del(t, {"id": _EXPORT})

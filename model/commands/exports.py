@@ -14,7 +14,6 @@ from model import backends, contexts
 from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
 from model.permissions import ALL
-from model.refreshing import refresh
 from model.rules import Refusal, effect, guard, hazard
 from model.state import Export, Perm
 
@@ -236,7 +235,7 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     try:
         _check_nbd(t, arguments)
         if ev.holds(UNSHARES_RESIZE):
-            _share(t, user, node, ALL & ~Perm.RESIZE)
+            backends.share(t, user, node, (perm, ALL & ~Perm.RESIZE))
         _check_bitmaps(t, arguments)
     except Refusal:
         backends.let_go(t, user)
@@ -287,19 +286,6 @@ def _check_bitmaps(t: Transition, arguments: dict[str, Any]) -> None:
         else:
             ev.check(NO_BITMAP_NODE, bitmap["node"] in t.nodes, node=bitmap["node"])
             ev.refuse(NO_BITMAP_ON_NODE, bitmap=bitmap["name"])
-
-
-def _share(t: Transition, user: str, node: str, shared: int) -> None:
-    """Let a user's only link share less. Raises :class:`Refusal`."""
-    _, old = t.used(user, "root")
-    new = old._replace(shared=shared)
-    before = t.nodes[node].parents
-    t.change(node, parents=tuple(new if key is old else key for key in before))
-    try:
-        refresh(t, [node])
-    except Refusal:
-        t.change(node, parents=before)
-        raise
 
 
 def block_export_del(t: Transition, arguments: dict[str, Any]) -> None:

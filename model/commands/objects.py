@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from model.qdict import in_order
-from model.rules import guard, hazard
+from model.rules import effect, guard, hazard
 from model.state import FrozenDict, IOThread, ThrottleGroup
 
 if TYPE_CHECKING:
@@ -49,6 +51,11 @@ IOTHREAD_KEPT = guard(
     source="our own: see hazard.iothread-in-use",
     text="object '{id}' is in use, can not be deleted",
     unreachable="the daemon ends there: see hazard.iothread-in-use",
+)
+KEPT_BY_DEVICE = effect(
+    "device.keeps-iothread",
+    "An iothread that a device asked for goes on, without a name, when it is deleted.",
+    source="7.2 (emulator)",
 )
 UNSUPPORTED = guard(
     "object.unsupported",
@@ -227,7 +234,7 @@ def object_del(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(NOT_FOUND, name in t.objects, id=name)
     used = any(n.driver == "throttle" and n.private == name for n in t.nodes.values())
     ev.check(IN_USE, not used or not isinstance(t.objects[name], ThrottleGroup), id=name)
-    if isinstance(t.objects[name], IOThread):
+    if isinstance(t.objects[name], IOThread) and not _kept_by_device(t, name):
         _check_iothread_unused(t, name)
     del t.objects[name]
 
@@ -238,3 +245,24 @@ def _check_iothread_unused(t: Transition, name: str) -> None:
         t.ev.meet(IOTHREAD_USED)
         t.ev.refuse(IOTHREAD_KEPT, id=name)
     t.ev.accepted.add(IOTHREAD_KEPT.id)
+
+
+def _kept_by_device(t: Transition, name: str) -> bool:
+    """Whether a device goes on using an iothread; all that lives there then does, too."""
+    if all(device.iothread != name for device in t.devices.values()):
+        return False
+    if not t.ev.holds(KEPT_BY_DEVICE):
+        return False
+    kept = name + "'"
+    while any(device.iothread == kept for device in t.devices.values()):
+        kept += "'"
+    for key, device in t.devices.items():
+        if device.iothread == name:
+            t.devices[key] = attrs.evolve(device, iothread=kept)
+    for node in list(t.nodes.values()):
+        if node.context == name:
+            t.change(node.name, context=kept)
+    for key, user in t.users.items():
+        if user.context == name:
+            t.users[key] = attrs.evolve(user, context=kept)
+    return True

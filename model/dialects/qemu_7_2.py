@@ -5,11 +5,38 @@ from __future__ import annotations
 
 from model.dialect import Dialect
 
+DEVICES = frozenset(
+    {
+        "device.id",
+        "device.id-taken",
+        "device.joins-controller",
+        "device.leaves-controller",
+        "device.looks",
+        "device.keeps-iothread",
+        "device.no-bus",
+        "device.no-drive",
+        "device.no-driver",
+        "device.no-iothread",
+        "device.no-property",
+        "device.unknown",
+        "device.unknown-bus",
+        "device.unknown-driver",
+        "device.unknown-iothread",
+        "device.unknown-node",
+        "device.unnamed",
+        "device.unplugging",
+        "device.waits",
+        "device.wrong-bus",
+    }
+)
+"""What a storage daemon has no use for: it has no machine."""
+
 QEMU_7_2 = Dialect(
     "qemu-7.2",
     "qemu-7.2",
     (7, 2),
-    absent=frozenset(
+    absent=DEVICES
+    | frozenset(
         {
             "commit.zeroes-as-such",
             "copy-before-write.always-reads",

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builders of what has to do with the devices of a machine: disks, and what they hang on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from model.commands.devices import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
+from model.state import Use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from model.state import Device, Node
+    from strategies.scene import Scene
+
+Arguments = dict[str, Any]
+
+_CONTROLLERS: Final = 2
+_FIRST_CONTROLLER = 60
+_SECOND_CONTROLLER = 15
+_SCSI = 65
+
+
+def device(scene: Scene) -> Arguments:
+    """device_add: a controller, or a disk on one or on the root bus."""
+    choose = scene.choose
+    controllers = _of(scene, CONTROLLER)
+    wanted = _SECOND_CONTROLLER if controllers else _FIRST_CONTROLLER
+    if len(controllers) < _CONTROLLERS and choose.chance(wanted):
+        return _with_thread(scene, {"driver": CONTROLLER, "id": scene.fresh_id("d")})
+    if controllers and choose.chance(_SCSI):
+        arguments = _disk(scene, SCSI_DISK)
+        if choose.chance(70):
+            arguments["bus"] = f"{choose.one_of(controllers).id}.0"
+        return arguments
+    arguments = _with_thread(scene, _disk(scene, VIRTIO_DISK))
+    if choose.chance(10):
+        arguments["bus"] = "pci.0"
+    return arguments
+
+
+def deletion(scene: Scene) -> Arguments:
+    """device_del: mostly of a disk that goes at once."""
+    disks, every = _of(scene, SCSI_DISK), list(scene.state.devices.values())
+    if not every:
+        return {"id": "missing"}
+    found = scene.choose.one_of(disks if disks and scene.choose.chance(75) else every)
+    return {"id": (PERIPHERAL if scene.choose.chance(10) else "") + found.id}
+
+
+def _of(scene: Scene, driver: str) -> list[Device]:
+    return [each for each in scene.state.devices.values() if each.driver == driver]
+
+
+def _disk(scene: Scene, driver: str) -> Arguments:
+    """A disk, mostly of a node that no other device has."""
+    node = scene.pick(scene.everything, _free)
+    arguments: Arguments = {
+        "driver": driver,
+        "id": scene.fresh_id("d"),
+        "drive": node.name if node else "missing",
+    }
+    if scene.choose.chance(50):
+        arguments["share-rw"] = scene.choose.chance(80)
+    return arguments
+
+
+def _free(node: Node) -> bool:
+    return not any(isinstance(key, Use) for key in node.parents)
+
+
+def _with_thread(scene: Scene, arguments: Arguments) -> Arguments:
+    threads = scene.iothreads()
+    if threads and scene.choose.chance(55):
+        arguments["iothread"] = scene.choose.one_of(threads)
+    return arguments
+
+
+# One thing that is wrong
+
+
+def _changed(key: str, *values: Any) -> Callable[[Scene, Arguments], bool]:
+    def apply(scene: Scene, arguments: Arguments) -> bool:
+        if key not in arguments:
+            return False
+        arguments[key] = scene.choose.one_of(values)
+        return True
+
+    return apply
+
+
+def _left_out(key: str) -> Callable[[Scene, Arguments], bool]:
+    return lambda _scene, arguments: arguments.pop(key, None) is not None
+
+
+def _taken(scene: Scene, arguments: Arguments) -> bool:
+    """The name of another device."""
+    known = list(scene.state.devices)
+    if known:
+        arguments["id"] = scene.choose.one_of(known)
+    return bool(known)
+
+
+def _strange(_scene: Scene, arguments: Arguments) -> bool:
+    """A property that there is not."""
+    arguments["bootsector"] = 1
+    return True
+
+
+def _other_bus(scene: Scene, arguments: Arguments) -> bool:
+    """A bus of the other kind, or of no kind."""
+    others = [f"{each.id}.0" for each in _of(scene, CONTROLLER)]
+    arguments["bus"] = scene.choose.one_of(["pci.0", "missing.0", *others])
+    return True
+
+
+def _wrong_thread(scene: Scene, arguments: Arguments) -> bool:
+    """What is no iothread."""
+    others = [*scene.groups(), *scene.state.devices]
+    arguments["iothread"] = scene.choose.one_of(["missing", *others])
+    return True
+
+
+def _shared(scene: Scene, arguments: Arguments) -> bool:
+    """A node that somebody else uses already."""
+    used = [node.name for node in scene.everything if not _free(node)]
+    if used and "drive" in arguments:
+        arguments["drive"] = scene.choose.one_of(used)
+        return True
+    return False
+
+
+DEVICE_SPOILS: Final = (
+    _changed("driver", "no-such-device"),
+    _left_out("driver"),
+    _changed("id", "0d", "d 0"),
+    _taken,
+    _left_out("drive"),
+    _changed("drive", "missing", ""),
+    _shared,
+    _shared,
+    _shared,
+    _strange,
+    _other_bus,
+    _wrong_thread,
+)
+DELETION_SPOILS: Final = (_changed("id", "missing", PERIPHERAL + "missing"),)
