@@ -73,6 +73,8 @@ BUILDERS: Final[dict[str, tuple[str, Build]]] = {
     "backup": ("blockdev-backup", jobs.backup),
     "delete_export": ("block-export-del", exports.export_deletion),
     "add_device": ("device_add", devices.device),
+    "add_controller": ("device_add", devices.controller),
+    "add_disk": ("device_add", devices.disk),
     "delete_device": ("device_del", devices.deletion),
     "set_iothread": ("x-blockdev-set-iothread", exports.move),
 }

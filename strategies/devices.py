@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model.commands.devices import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
-from model.state import Use
+from strategies.scene import idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Device, Node
+    from model.state import Device
     from strategies.scene import Scene
 
 Arguments = dict[str, Any]
@@ -23,12 +23,23 @@ _SCSI = 65
 
 
 def device(scene: Scene) -> Arguments:
-    """device_add: a controller, or a disk on one or on the root bus."""
-    choose = scene.choose
+    """device_add: a controller or a disk."""
     controllers = _of(scene, CONTROLLER)
     wanted = _SECOND_CONTROLLER if controllers else _FIRST_CONTROLLER
-    if len(controllers) < _CONTROLLERS and choose.chance(wanted):
-        return _with_thread(scene, {"driver": CONTROLLER, "id": scene.fresh_id("d")})
+    if len(controllers) < _CONTROLLERS and scene.choose.chance(wanted):
+        return controller(scene)
+    return disk(scene)
+
+
+def controller(scene: Scene) -> Arguments:
+    """device_add: what SCSI disks hang on."""
+    return _with_thread(scene, {"driver": CONTROLLER, "id": scene.fresh_id("d")})
+
+
+def disk(scene: Scene) -> Arguments:
+    """device_add: a disk on a controller or on the root bus."""
+    choose = scene.choose
+    controllers = _of(scene, CONTROLLER)
     if controllers and choose.chance(_SCSI):
         arguments = _disk(scene, SCSI_DISK)
         if choose.chance(70):
@@ -54,8 +65,8 @@ def _of(scene: Scene, driver: str) -> list[Device]:
 
 
 def _disk(scene: Scene, driver: str) -> Arguments:
-    """A disk, mostly of a node that no other device has."""
-    node = scene.pick(scene.everything, _free)
+    """A disk, mostly of a node that nothing uses."""
+    node = scene.pick(scene.everything, idle)
     arguments: Arguments = {
         "driver": driver,
         "id": scene.fresh_id("d"),
@@ -64,10 +75,6 @@ def _disk(scene: Scene, driver: str) -> Arguments:
     if scene.choose.chance(50):
         arguments["share-rw"] = scene.choose.chance(80)
     return arguments
-
-
-def _free(node: Node) -> bool:
-    return not any(isinstance(key, Use) for key in node.parents)
 
 
 def _with_thread(scene: Scene, arguments: Arguments) -> Arguments:
@@ -124,7 +131,7 @@ def _wrong_thread(scene: Scene, arguments: Arguments) -> bool:
 
 def _shared(scene: Scene, arguments: Arguments) -> bool:
     """A node that somebody else uses already."""
-    used = [node.name for node in scene.everything if not _free(node)]
+    used = [node.name for node in scene.everything if not idle(node)]
     if used and "drive" in arguments:
         arguments["drive"] = scene.choose.one_of(used)
         return True

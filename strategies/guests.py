@@ -40,11 +40,11 @@ _COPYING: Final = frozenset(
     }
 )
 
-LOOKING: Final = frozenset({"device_add"})
-"""What reads a little of nodes, even where it is refused in the end."""
-
 IMPOSSIBLE: Final = guest.NO_GUEST.id
 """The rule that refuses what the spec has no answer to."""
+
+_CAREFUL: Final = ("blkdebug", "blkverify", "copy-on-read", "quorum")
+"""The drivers that do something else than hand on what is read."""
 
 _CLUSTER = 65536
 
@@ -108,6 +108,14 @@ def involved(before: BlockState, after: BlockState, command: Command) -> list[st
         for user in state.users.values():
             names += [node for _, node in user.links if node in before.nodes]
     return names
+
+
+def looks(state: BlockState, command: Command) -> bool:
+    """Whether a new disk looks at what nobody knows, and it matters what it finds there."""
+    if command.get("execute") != "device_add":
+        return False
+    node = command.get("arguments", {}).get("drive")
+    return any(each.driver in _CAREFUL for each in below(state, [node] if node else []))
 
 
 def doubly_open(state: BlockState, image: str) -> bool:

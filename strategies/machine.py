@@ -32,6 +32,7 @@ from strategies.jobs import TAKES
 from strategies.mix import (
     DARING,
     FIRST_CORNER,
+    FIRST_DEVICES,
     FIRST_JOB,
     FIRST_SERVER,
     MOST_DEVICES,
@@ -73,6 +74,8 @@ _FIRST = (
 )
 _NO_OBJECTS = 4
 """So many of these make no objects."""
+_FIRST_DEVICES = ("add_iothread", "add_controller", "add_chain", "add_disk", "add_disk")
+"""What gets an example disks. Some do without the first."""
 _FIRST_JOBS: dict[str, tuple[str, ...]] = {
     "commit": ("add_tower",),
     "active_commit": ("add_tower",),
@@ -143,7 +146,13 @@ def _first_commands(draw: st.DrawFn, machine: ReopenMachine) -> None:
     choose = machine.chooser(draw)
     if choose.chance(FIRST_CORNER):
         _into_a_corner(machine, choose)
-        return
+    else:
+        _some_of_each(machine, choose)
+    machine.furnish(choose)
+
+
+def _some_of_each(machine: ReopenMachine, choose: Chooser) -> None:
+    """Nodes and objects, exports perhaps, and perhaps a job."""
     first = _FIRST if machine.makes_objects else _FIRST[:_NO_OBJECTS]
     for _ in range(choose.integer(0, MOST_FIRST)):
         machine.begin(choose, choose.one_of(first), NEAR_VALID)
@@ -365,6 +374,9 @@ class ReopenMachine(RuleBasedStateMachine):
         """One of the commands that an example begins with, wrong in ``near_valid`` of 100 cases."""
         self.perform(build(self.scene(choose), kind, near_valid=near_valid))
 
+    def furnish(self, choose: Chooser) -> None:
+        """Whatever else an example begins with."""
+
     def perform(self, command: Command) -> None:
         """Execute a command on the model and remember it, and wait for the jobs it sets going.
 
@@ -424,7 +436,7 @@ class ReopenMachine(RuleBasedStateMachine):
         if command.get("execute") in (READ, WRITE):
             if not outcome.ok:
                 return True
-        elif not outcome.settling and command.get("execute") not in guests.LOOKING:
+        elif not outcome.settling and not guests.looks(before, command):
             return True
         jobs = outcome.state.jobs.values()
         if any(job.speed and job.speed < _CLUSTER and job.type not in _SLEEPERS for job in jobs):
@@ -794,10 +806,24 @@ class ReopenMachine(RuleBasedStateMachine):
 class DeviceMachine(ReopenMachine):
     """The same with a machine whose devices use nodes."""
 
+    def furnish(self, choose: Chooser) -> None:
+        """Have disks from the start, perhaps, and one of them in a thread."""
+        if not choose.chance(FIRST_DEVICES):
+            return
+        for kind in _FIRST_DEVICES[choose.integer(0, 1) :]:
+            self.begin(choose, kind, 0)
+
     @precondition(_has_room_for_devices)
     @rule(command=_command("add_device"))
     def add_device(self, command: Command) -> None:
         """device_add."""
+        self.perform(command)
+
+    @precondition(_has_room_for_devices)
+    @precondition(_has_devices)
+    @rule(command=_command("add_disk"))
+    def add_disk(self, command: Command) -> None:
+        """device_add: a disk beside other devices."""
         self.perform(command)
 
     @precondition(_has_devices)

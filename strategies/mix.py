@@ -56,6 +56,9 @@ MOST_EXPORTS: Final = 2
 MOST_DEVICES: Final = 6
 """No rule adds a device beside so many."""
 
+FIRST_DEVICES: Final = 60
+"""Of the examples where there is a machine: they begin with disks."""
+
 FIRST_JOB: Final = 80
 """Of the other examples: they begin with a chain of backing files and a job on it."""
 

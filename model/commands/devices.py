@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from model import backends, blockers, contexts, guest
+from model import backends, blockers, contexts, guest, jobs
 from model.commands.iothreads import find_iothread
 from model.images import ImageError
 from model.permissions import ALL
 from model.qdict import in_order
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import Device, Perm, User
 
 if TYPE_CHECKING:
@@ -140,6 +140,12 @@ LEAVES_CONTROLLER = effect(
     "device.leaves-controller",
     "The node of a SCSI disk goes back to the main loop, if nobody minds, when the disk goes.",
     source="7.2 (emulator)",
+)
+
+DRAINED = hazard(
+    "hazard.looks-at-drained",
+    "A disk is plugged in whose node a job has drained, so that a client has to finalize it.",
+    source="7.2 (emulator) waits for the first sector before it takes another command: for ever",
 )
 
 PERIPHERAL = "/machine/peripheral/"
@@ -277,12 +283,12 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
     shared = ALL if shares_writes else ALL & ~Perm.WRITE
     if device.driver == VIRTIO_DISK:
         backends.share(t, user, node, (perm, shared))
-        _look(t, node)
+        _look(t, user, node)
         if device.iothread:
             _check_free(t, node, "cannot start virtio-blk dataplane: ")
         return
     with contexts.locked(t, node):
-        _look(t, node)
+        _look(t, user, node)
         backends.share(t, user, node, (perm, shared))
     _check_free(t, node)
     if t.ev.holds(JOINS_CONTROLLER):
@@ -290,9 +296,11 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
             contexts.change(t, node, t.devices[device.controller].iothread)
 
 
-def _look(t: Transition, node: str) -> None:
+def _look(t: Transition, user: str, node: str) -> None:
     """Read the first sector, if there is one; whether that succeeds makes no difference."""
     if t.length(node) >= _SECTOR and t.ev.holds(LOOKS):
+        if user in jobs.waiting(t):
+            t.ev.meet(DRAINED)
         try:
             guest.read(t, node, 0, _SECTOR)
         except ImageError as error:

@@ -70,7 +70,7 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
     """
     drained = above(t.nodes, jobs.drained(t))
     stuck = node in drained and t.ev.holds(WAITS_FOR_DRAIN)
-    t.ev.check(NO_GUEST, not stuck, text=f"node {node!r} is drained; QEMU hangs")
+    t.ev.check(guest.NO_GUEST, not stuck, text=f"node {node!r} is drained; QEMU hangs")
     before = t.nbd_server
     t.nbd_server = before or _EXPORT
     export = {"type": "nbd", "id": _EXPORT, "node-name": node, "writable": writable}

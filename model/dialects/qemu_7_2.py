@@ -27,6 +27,7 @@ DEVICES = frozenset(
         "device.unplugging",
         "device.waits",
         "device.wrong-bus",
+        "hazard.looks-at-drained",
     }
 )
 """What a storage daemon has no use for: it has no machine."""

@@ -9,6 +9,9 @@ import attrs
 import pytest
 
 from checker.doctor import dialect_for
+from checker.judge import Example, judge
+from checker.oracle import oracle
+from checker.settling import settled
 from model.dialects import QEMU_SYSTEM_7_2
 from model.programs import EMULATOR
 from model.trace import ImageSpec, Trace
@@ -16,6 +19,7 @@ from targets.binaries import Build, find_driven
 from targets.daemon import Daemon
 from targets.errors import TargetError
 from targets.pool import Target
+from targets.replay import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +77,73 @@ def test_it_is_kept_between_traces(machine: Target) -> None:
     for _ in range(3):
         assert machine.run(Trace((), (command("blockdev-add", **NULL),))).death is None
     assert machine.starts == 1
+
+
+def device(driver: str, name: str, **properties: Any) -> dict[str, Any]:
+    named = {key.replace("_", "-"): value for key, value in properties.items()}
+    return command("device_add", driver=driver, id=name, **named)
+
+
+def move(node: str, thread: str | None) -> dict[str, Any]:
+    arguments = {"node-name": node, "iothread": thread, "force": True}
+    return command("x-blockdev-set-iothread", **arguments)
+
+
+DISKS = (
+    command("blockdev-add", **NULL),
+    command("blockdev-add", **{**NULL, "node-name": "n1"}),
+    command("object-add", **{"qom-type": "iothread", "id": "t0"}),
+    device("scsi-hd", "d0", drive="n0"),
+    device("virtio-scsi-pci", "c0", iothread="t0"),
+    device("virtio-scsi-pci", "c1"),
+    device("scsi-hd", "d0", drive="n0", bus="c0.0", share_rw=True),
+    device("scsi-hd", "d1", drive="n0", bus="c1.0", share_rw=True),
+    device("scsi-hd", "d1", drive="n1"),
+    device("virtio-blk-pci", "d2", drive="n1", iothread="t0"),
+    move("n0", None),
+    move("n1", "t0"),
+    command("blockdev-del", **{"node-name": "n0"}),
+    command("device_del", id="d0"),
+    command("device_del", id="d0"),
+    move("n0", "t0"),
+    move("n0", None),
+    device("virtio-blk-pci", "d3", drive="n0", share_rw=True),
+    command("device_del", id="d3"),
+    command("device_del", id="d3"),
+    command("object-del", id="t0"),
+    device("scsi-hd", "d4", drive="n0", bus="c0.0"),
+    command("device_del", id="d1"),
+    command("blockdev-del", **{"node-name": "n1"}),
+)
+
+
+def test_disks_are_users_of_nodes(machine: Target) -> None:
+    """Each step of it, and nothing of it is left for the next trace."""
+    trace = settled(Trace((), DISKS), QEMU_SYSTEM_7_2)
+    example = Example(trace, oracle(QEMU_SYSTEM_7_2)(trace))
+    answers = {"return" in each.observation.reply for each in example.expectations}
+    assert answers == {True, False}
+    assert not any(each.hazards for each in example.expectations)
+    for _ in range(2):
+        replay = machine.run(trace)
+        assert judge(example, replay) is None
+        assert len(replay.observations) == len(trace.commands)
+    assert machine.starts == 2
+
+
+def test_a_disk_that_does_not_go_is_told(emulator: Build, tmp_path: Path) -> None:
+    path = "/machine/peripheral/d0"
+    wait = command("reopencheck-wait", id=path, status="unplugged")
+    disk = device("virtio-blk-pci", "d0", drive="n0")
+    commands = (command("blockdev-add", **NULL), disk, command("device_del", id="d0"), wait)
+    with Daemon(emulator, tmp_path) as running:
+        exchange = Exchange(running, commands, observed=0, patience=0.2)
+        assert exchange.finish(5.0) is None
+        (*_, last) = exchange.replies()
+    assert (
+        last["error"]["desc"]
+        == f"Job '{path}' does not come to the status 'unplugged' but to 'plugged'"
+    )
 
 
 def test_a_machine_that_there_is_not(emulator: Build, tmp_path: Path) -> None:

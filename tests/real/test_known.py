@@ -14,9 +14,9 @@ from checker.compare import MASKS, NORMALISATIONS
 from checker.judge import Example, judge
 from checker.oracle import oracle
 from checker.settling import settled
-from model.commands.driving import NO_GUEST
 from model.dialect import Dialect
 from model.dialects import DIALECTS
+from model.guest import NO_GUEST
 from targets.binaries import Build
 from targets.pool import Target
 
