@@ -23,6 +23,8 @@ run: setup
 test: setup
 	@command -v qemu-storage-daemon >/dev/null || { \
 	  echo "The test suite needs a daemon: apt-get install qemu-utils qemu-system-common" >&2; exit 2; }
+	@command -v qemu-system-x86_64 >/dev/null || { \
+	  echo "The test suite needs a system emulator: apt-get install qemu-system-x86" >&2; exit 2; }
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -183,7 +183,7 @@ def _ask(command: Command) -> Generator[Command | None, Message, Reply]:
 def _wait(arguments: dict[str, Any], place: Surroundings) -> Work:
     job, wanted = arguments["id"], arguments["status"]
     progress = arguments.get("progress")
-    if job.startswith(PERIPHERAL):
+    if isinstance(job, str) and job.startswith(PERIPHERAL):
         return (yield from _wait_for_device(job, wanted, place))
     try:
         reached = yield from _reach(job, wanted, place.statuses)

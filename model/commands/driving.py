@@ -53,7 +53,7 @@ def wait(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
     With ``progress`` (bytes), until a job that sleeps has done so much. In the model jobs have
     come to rest already.
     """
-    if arguments["id"].startswith(PERIPHERAL):
+    if str(arguments["id"]).startswith(PERIPHERAL):
         return {"status": UNPLUGGED}
     job = t.jobs.get(arguments["id"])
     status = "null" if job is None else job.status

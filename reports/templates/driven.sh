@@ -35,6 +35,9 @@ ask() {
 
 # reach STEP JOB STATUS PROGRESS: wait until a job has come to a status and worked through so much
 reach() {
+    case $2 in
+    /*) leave "$@"; return 0 ;;
+    esac
     asked=0
     status=unknown
     while [ "$asked" -lt 100 ]; do
@@ -51,6 +54,23 @@ reach() {
         sleep 0.1
     done
     printf "the job '%s' is %s\n" "$2" "$status" >"$1.shown"
+}
+
+# leave STEP DEVICE STATUS: wait until a device is gone, ten seconds at most
+leave() {
+    # There may have been others at this place, which were waited for.
+    printf '%s\n' "$2" >>left
+    asked=0
+    until [ "$(grep -F -e '"DEVICE_DELETED"' replies | grep -c -F -e "\"path\": \"$2\"")" -ge \
+        "$(grep -c -F -x -e "$2" left)" ]; do
+        asked=$((asked + 1))
+        if [ "$asked" -gt 100 ] || ! kill -0 "$daemon" 2>/dev/null; then
+            printf "the device '%s' is still there\n" "$2" >"$1.shown"
+            return 0
+        fi
+        sleep 0.1
+    done
+    printf '{"return": {"status": "%s"}}\n' "$3" >"$1.shown"
 }
 
 # refused ID STEP: whether a request was refused, which is then what the step shows

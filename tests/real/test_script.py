@@ -246,3 +246,24 @@ def test_a_job_that_goes_another_way_and_a_dead_daemon_are_told(tmp_path: Path) 
     lines = run(script.render(found), tmp_path, QSD="false")
     assert shown(lines) == ["(no reply)"] * 6
     assert "the daemon ended with status 1" in lines
+
+
+def test_a_finding_of_the_emulator_waits_for_its_disks(tmp_path: Path) -> None:
+    def command(execute: str, **arguments: Any) -> dict[str, Any]:
+        return {"execute": execute, "arguments": arguments}
+
+    plug = command("device_add", driver="scsi-hd", id="d0", drive="z")
+    unplug = command("device_del", id="d0")
+    gone = wait("/machine/peripheral/d0", "unplugged")
+    found = finding(
+        command("blockdev-add", **NULL),
+        command("device_add", driver="virtio-scsi-pci", id="c0"),
+        *(plug, unplug, gone) * 2,
+        command("blockdev-del", **{"node-name": "z"}),
+    )
+    lines = run(script.render(attrs.evolve(found, dialect="qemu-system-7.2")), tmp_path)
+    got = [line for line in lines if line.startswith("  got  ")]
+    assert len(got) == 11
+    assert [line for line in got[:9] if '"return": {' not in line] == []
+    assert got[4] == '  got       {"return": {"status": "unplugged"}}'
+    assert "the daemon ended with status 0" in lines

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import strategies as st
 
-from model import BlockState, Monitor, Outcome, find_dialect
+from model import BlockState, Dialect, Monitor, Outcome, find_dialect
 from model.dialects import QEMU_7_2
 from strategies import machine_for, run
 from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from model.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
+EMULATOR = find_dialect("qemu-system-7.2")
 
 
 @lru_cache
-def states() -> tuple[BlockState, ...]:
+def states(dialect: Dialect = DIALECT) -> tuple[BlockState, ...]:
     """States of many kinds, with nodes in them."""
     seen: list[BlockState] = []
 
@@ -43,7 +44,7 @@ def states() -> tuple[BlockState, ...]:
         if outcome.ok and outcome.state.nodes and not outcome.hazards:
             seen.append(outcome.state)
 
-    run(machine_for(DIALECT, on_step), examples=120, steps=30, seed_number=7)
+    run(machine_for(dialect, on_step), examples=120, steps=30, seed_number=7)
     return tuple(seen[::5])
 
 
@@ -87,8 +88,9 @@ def _right(scene: Scene, command: str) -> Iterator[dict[str, Any]]:
 def _applies(spoils: tuple[object, ...], command: str) -> set[str]:
     """Which of the spoils could be applied to some right command in some state."""
     done: set[str] = set()
-    for number, state in enumerate(states()):
-        scene = Scene(state, RandomChooser(number), QEMU_7_2)
+    dialect = DIALECT if DIALECT.schema.knows(command) else EMULATOR
+    for number, state in enumerate(states(dialect)):
+        scene = Scene(state, RandomChooser(number), dialect)
         for arguments in _right(scene, command):
             for spoil in spoils:
                 each = copy.deepcopy(arguments)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect, step
+from model.commands.driving import WAIT
 from strategies import Enough, machine_for, run
 from strategies.catalogue import OPTIONS
 from strategies.commands import BUILDERS
@@ -72,11 +73,36 @@ def test_every_command_and_driver_comes_up() -> None:
     done = collections.Counter(
         str(command["execute"]) for _, command, outcome in generated(3).steps if outcome.ok
     )
-    assert {command for command, _ in BUILDERS.values()} <= done.keys()
+    built = {command for command, _ in BUILDERS.values()}
+    assert done.keys() >= {command for command in built if DIALECT.schema.knows(command)}
+    assert not {"device_add", "device_del"} & done.keys()
     drivers = {
         node.driver for _, _, outcome in generated(3).steps for node in outcome.state.nodes.values()
     }
     assert drivers == {*OPTIONS, "commit_top", "mirror_top", "copy-before-write"}
+
+
+def test_an_emulator_has_disks_of_each_kind() -> None:
+    seen = Run()
+    dialect = find_dialect("qemu-system-7.2")
+    run(machine_for(dialect, seen.on_step, seen), examples=60, steps=30, seed_number=3)
+    done = collections.Counter(
+        (str(command["execute"]), command["arguments"].get("driver"))
+        for _, command, outcome in seen.steps
+        if outcome.ok and str(command.get("execute")).startswith("device_")
+    )
+    added = {driver for name, driver in done if name == "device_add"}
+    assert added == {"virtio-scsi-pci", "scsi-hd", "virtio-blk-pci"}
+    assert ("device_del", None) in done
+    waits = [c["arguments"]["id"] for _, c, _ in seen.steps if c.get("execute") == WAIT]
+    assert any(name.startswith("/machine/peripheral/d") for name in waits)
+    threads = {
+        outcome.state.users[device.user].context
+        for _, _, outcome in seen.steps
+        for device in outcome.state.devices.values()
+        if device.user is not None
+    }
+    assert len(threads) > 1
 
 
 def test_a_trace_stands_for_itself() -> None:
