@@ -450,11 +450,11 @@ class Reopening:
         if new is not None:
             undo.add(lambda: self._undo_drains(node.name, new, begins=False))
             drains = self._link_drains(node.name, new, begins=True)
+            entry.new_file = entry.new_file or name == "file"
             t.attach_child(node.name, name, new, role, undo)
             if drains:
                 # Only the iothread is locked in which the parent was before.
                 need_lock(t, node.name)
-            entry.new_file = entry.new_file or name == "file"
             if inherits:
                 t.set_inherits(new, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
