@@ -20,6 +20,7 @@ _CONTROLLERS: Final = 2
 _FIRST_CONTROLLER = 60
 _SECOND_CONTROLLER = 15
 _SCSI = 65
+_NOWHERE = 5
 
 
 def device(scene: Scene) -> Arguments:
@@ -40,9 +41,9 @@ def disk(scene: Scene) -> Arguments:
     """device_add: a disk on a controller or on the root bus."""
     choose = scene.choose
     controllers = _of(scene, CONTROLLER)
-    if controllers and choose.chance(_SCSI):
+    if choose.chance(_SCSI if controllers else _NOWHERE):
         arguments = _disk(scene, SCSI_DISK)
-        if choose.chance(70):
+        if controllers and choose.chance(70):
             arguments["bus"] = f"{choose.one_of(controllers).id}.0"
         return arguments
     arguments = _with_thread(scene, _disk(scene, VIRTIO_DISK))
