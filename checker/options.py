@@ -159,7 +159,7 @@ def qemu_option(command: F) -> F:
         "--qemu",
         required=True,
         metavar="BIN",
-        help="The storage daemon: a release (10.0), a name, a path or a whole command line.",
+        help="The storage daemon or system emulator: a release (10.0), a name, a path, a command line.",
     )(command)
 
 

@@ -104,7 +104,7 @@ def test_compare_finds_nothing_where_there_is_nothing(run: Any) -> None:
         (["diff"], "Missing option '--qemu'"),
         (["diff", "--qemu", "no-such-binary"], "no such binary in PATH: no-such-binary"),
         (["diff", "--qemu", "/no/such"], "no such binary: /no/such"),
-        (["diff", "--qemu", "true"], "not a storage daemon or a system emulator: true --version says"),
+        (["diff", "--qemu", "true"], "or a system emulator: true --version says"),
         (["repeat"], "Missing option '--qemu'"),
         (["repeat", "--qemu", "/no/such"], "no such binary: /no/such"),
         (["mutants", "--qemu", "/no/such"], "no such binary: /no/such"),
