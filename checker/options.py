@@ -154,12 +154,12 @@ def json_option(command: F) -> F:
 
 
 def qemu_option(command: F) -> F:
-    """The option that says which storage daemon."""
+    """The option that says which storage daemon or system emulator."""
     return click.option(
         "--qemu",
         required=True,
         metavar="BIN",
-        help="The storage daemon or system emulator: a release (10.0), a name, a path, a command line.",
+        help="A storage daemon or system emulator: a release (10.0), a name, path or command line.",
     )(command)
 
 
