@@ -224,8 +224,9 @@ class Driver(ABC):
     minds_being_used = False
     """Whether the permissions on its children depend on whether anybody uses the node."""
 
-    settles_for_good = False
-    """Whether what was settled stays when the command is refused afterwards."""
+    def settled_for_good(self, node: Node) -> bool:
+        """Whether what was settled stays when the command is refused afterwards."""
+        return False
 
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads of the node fail."""
@@ -265,6 +266,13 @@ class Driver(ABC):
     def truncated(self, t: Transition, node: Node, length: int) -> None:
         """Notice that the node was resized to ``length``."""
 
+    def surplus(self, t: Transition, node: Node, length: int) -> int | None:
+        """Where to cut off the child before it comes to ``length``, if that is to be."""
+        return None
+
+    def not_truncated(self, t: Transition, node: Node, *, invalid: bool) -> None:
+        """Notice that the child refused its new length, as ``invalid`` or for another reason."""
+
     def lose(self, t: Transition, node: Node, perm: int) -> None:
         """Prepare for users that require no more than ``perm``."""
 
@@ -273,6 +281,9 @@ class Driver(ABC):
 
         ``reopening``: the node is in a transaction that has still to be carried out.
         """
+
+    def catch_up(self, t: Transition, node: Node) -> None:
+        """Do what was put off (:meth:`model.graph.Transition.put_off`)."""
 
     def alignment(self, t: Transition, node: Node) -> int:
         """The request alignment in bytes."""

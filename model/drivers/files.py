@@ -143,7 +143,6 @@ class File(Driver):
     can_reopen = True
     needs_filename = True
     minds_permissions = True
-    settles_for_good = True
     mutable = frozenset({"x-check-cache-dropped"})
     kinds = {
         "filename": "string",
@@ -289,6 +288,10 @@ class File(Driver):
         """Whether small reads fail, since the file is open directly and nobody knows."""
         state: FileState = node.private
         return state.direct and not (node.no_cache if state.aligns is None else state.aligns)
+
+    def settled_for_good(self, node: Node) -> bool:
+        """A descriptor stays open."""
+        return True
 
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""

@@ -129,3 +129,88 @@ def test_a_list_that_reaches_a_node_twice(monitor: Monitor) -> None:
     assert monitor.outcome is not None
     met = frozenset({"hazard.stays-drained"}) if newer(monitor) else frozenset()
     assert monitor.outcome.hazards == met
+
+
+def rights(monitor: Monitor, parent: str) -> set[str]:
+    """What a node requires of its child."""
+    graph = run(monitor, "x-debug-query-block-graph")
+    number = next(each["id"] for each in graph["nodes"] if each["name"] == parent)
+    (edge,) = (each for each in graph["edges"] if each["parent"] == number)
+    return set(edge["perm"])
+
+
+BOTH = {"write", "resize"}
+PREALLOCATE = {"driver": "preallocate", "node-name": "n1", "file": "n0"}
+
+
+@pytest.fixture
+def grown(monitor: Monitor) -> Monitor:
+    """The qcow2 node n2, above the preallocate node n1, has written behind the end of a file."""
+    monitor.images.create("hd0.qcow2", format="qcow2", size="1M")
+    add(monitor, "f0", driver="file", filename="hd0.qcow2")
+    add(monitor, "n0", driver="raw", file="f0")
+    add(monitor, "n1", driver="preallocate", file="n0")
+    add(monitor, "n2", driver="qcow2", file="n1")
+    monitor.write("n2", 0, 512, 1)
+    assert monitor.images["hd0.qcow2"].length > 1 << 20
+    return monitor
+
+
+def test_when_preallocated_space_is_given_back(grown: Monitor) -> None:
+    """In the same transaction 10.0 still has it, and a client sees that by what is refused."""
+    overlay = {"driver": "qcow2", "node-name": "n2", "file": "n0"}
+    said = run(grown, "blockdev-reopen", options=[overlay])
+    if newer(grown):
+        assert "both required by node 'n1'" in said
+        assert rights(grown, "n1") >= BOTH
+        assert run(grown, "blockdev-del", node_name="n2") == {}
+    else:
+        assert said == {}
+    assert not rights(grown, "n1")
+    assert grown.images["hd0.qcow2"].length < 1 << 20
+
+
+def test_preallocated_space_that_cannot_be_given_back(grown: Monitor) -> None:
+    """10.0 keeps what it preallocated; before, nothing changes for the file."""
+    window = {"driver": "raw", "node-name": "n0", "file": "f0", "size": 100 << 20}
+    assert run(grown, "blockdev-reopen", options=[window]) == {}
+    assert run(grown, "blockdev-del", node_name="n2") == {}
+    assert rights(grown, "n1") == (BOTH if newer(grown) else {*BOTH, "consistent-read"})
+    if newer(grown):
+        prefix = "preallocate-filter: failed to drop write-zero preallocation: "
+        fixed = "Cannot resize fixed-size raw disks"
+        assert run(grown, "block_resize", node_name="n1", size=1 << 30) == prefix + fixed
+        drop = "Failed to drop preallocation: Operation not supported"
+        read_only = {**PREALLOCATE, "read-only": True}
+        assert run(grown, "blockdev-reopen", options=[read_only]) == drop
+        assert rights(grown, "n1") == BOTH
+
+
+def test_a_preallocate_node_whose_file_has_a_fixed_size(monitor: Monitor) -> None:
+    """An error in place of the data's end counts as one, until a reopen looks again."""
+    monitor.images.create("hd0.raw", format="raw", size="1M")
+    file = {"driver": "file", "filename": "hd0.raw"}
+    add(monitor, "n0", driver="raw", file=file, size=65536)
+    add(monitor, "n1", driver="preallocate", file="n0")
+    said = run(monitor, "block_resize", node_name="n1", size=1000)
+    assert said == "Cannot resize fixed-size raw disks"
+    assert rights(monitor, "n1") == (BOTH if newer(monitor) else set())
+    assert run(monitor, "blockdev-reopen", options=[PREALLOCATE]) == {}
+    assert not rights(monitor, "n1")
+
+
+def test_rights_that_a_refused_reopen_leaves_away(monitor: Monitor) -> None:
+    monitor.images.create("hd0.raw", format="raw", size="1M")
+    # The file inherits its options, so it is to become read-only, too, and its writers mind.
+    file = {"driver": "file", "filename": "hd0.raw", "node-name": "n0"}
+    add(monitor, "n1", driver="preallocate", file=file)
+    add(monitor, "n2", driver="raw", file="n1")
+    writer = {"driver": "blkdebug", "image": "n2", "take-child-perms": ["write", "resize"]}
+    assert run(monitor, "blockdev-add", node_name="n3", **writer) == {}
+    overlay = {"driver": "raw", "node-name": "n2", "file": "n0"}
+    refused = {**PREALLOCATE, "read-only": True}
+    assert "Read-only" in run(monitor, "blockdev-reopen", options=[overlay, refused])
+    assert monitor.outcome is not None
+    lost = {"hazard.preallocate-rights-lost"} if newer(monitor) else set()
+    assert monitor.outcome.hazards == lost
+    assert rights(monitor, "n1") == (set() if newer(monitor) else BOTH)
