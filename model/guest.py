@@ -71,6 +71,12 @@ ZEROES_DETECTED = effect(
     "A node that detects zeroes does not write them as data.",
     source="7.2",
 )
+UNMAPS_UNASKED = effect(
+    "data.unmaps-unasked",
+    "A job that writes zeroes and may unmap them does not ask the node that it writes to whether "
+    "it wants that.",
+    source="7.2; 10.0 asks every node on the way",
+)
 COPIED_ON_READ = effect(
     "data.copied-on-read",
     "What is read through a copy-on-read filter is written to the image below it.",
@@ -376,7 +382,7 @@ def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> 
     """A write request arrives at a node, as for :func:`put`."""
     bitmaps.written(t, name, write.start, write.end)
     node = t.nodes[name]
-    if not insist:
+    if not (insist and t.ev.holds(UNMAPS_UNASKED)):
         write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))
     _put(t, node, write)
 
