@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from checker.cli import cli
 from targets import debian
+from targets.binaries import find_daemon
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_what_was_fetched_is_looked_at_first(tools: Path, tmp_path: Path) -> Non
     (tmp_path / "daemon").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(TargetError, match="not a storage daemon"):
         debian.install("10.0")
-    assert debian.find_daemon(debian.command_line("10.0")) == build
+    assert find_daemon(debian.command_line("10.0")) == build
     assert debian.find_installed("10.0") is None
 
 
@@ -142,7 +143,7 @@ def test_one_run_at_a_time(tools: Path) -> None:
     held = os.open(debian.cache(), os.O_RDONLY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(TargetError, match="another run unpacks into .* just now"):
+        with pytest.raises(TargetError, match=r"another run unpacks into .* just now"):
             debian.install("10.0")
     finally:
         os.close(held)
