@@ -425,8 +425,6 @@ class Transition:
         bitmaps.lost(self, name)
         held = driver_of(node.driver).held_by(node)
         contexts.need_lock(self, name)
-        if held is not None:
-            self.unfreeze_chain(name, held)
         for link in self.nodes[name].children:
             if link.frozen:
                 self.ev.meet(FROZEN_LOST)

@@ -115,7 +115,8 @@ SHORT_BELOW = hazard(
 BOTTOM_ABOVE = hazard(
     "hazard.copy-on-read-bottom",
     "Somebody reads through a copy-on-read filter whose bottom is the very image below it, as that "
-    "of a stream job without anything to stream, and that image does not have the bytes.",
+    "of a stream job without anything to stream, or is below it no more, as when a stream job is "
+    "through and its filter is still there; and that image does not have the bytes.",
     source="7.2 looks for the bottom among the images below, finds the end of the chain and ends "
     "with a segmentation fault",
 )

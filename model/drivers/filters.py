@@ -141,9 +141,21 @@ class Throttle(Filter):
 
 @attrs.frozen
 class Bottom:
-    """The node down to which a copy-on-read filter has frozen the chain."""
+    """The node down to which a copy-on-read filter reads, and which it keeps alive.
+
+    ``frozen``: the filter has frozen the chain down to there.
+    """
 
     node: str
+    frozen: bool = True
+
+
+def thaw(t: Transition, name: str) -> None:
+    """Let the chain below a copy-on-read filter be changed again; the filter keeps its bottom."""
+    bottom = t.nodes[name].private
+    if isinstance(bottom, Bottom) and bottom.frozen:
+        t.unfreeze_chain(name, bottom.node)
+        t.change(name, private=attrs.evolve(bottom, frozen=False))
 
 
 class CopyOnRead(Filter):
@@ -173,6 +185,10 @@ class CopyOnRead(Filter):
     def held_by(self, node: Node) -> str | None:
         """The bottom node."""
         return node.private.node if isinstance(node.private, Bottom) else None
+
+    def closed(self, t: Transition, node: Node) -> None:
+        """What was frozen can be changed."""
+        thaw(t, node.name)
 
     def child_permissions(
         self,

@@ -214,3 +214,25 @@ def test_rights_that_a_refused_reopen_leaves_away(monitor: Monitor) -> None:
     lost = {"hazard.preallocate-rights-lost"} if newer(monitor) else set()
     assert monitor.outcome.hazards == lost
     assert rights(monitor, "n1") == (set() if newer(monitor) else BOTH)
+
+
+def test_what_the_filter_of_a_stream_job_keeps(monitor: Monitor) -> None:
+    """In 10.0 it stays until the job is dismissed, and with it the last image that was streamed."""
+    monitor.images.create("hd0.qcow2", format="qcow2", size="1M")
+    monitor.images.create("hd1.qcow2", format="qcow2", size="1M")
+    files = [{"driver": "file", "filename": f"hd{i}.qcow2"} for i in range(2)]
+    below = {"driver": "qcow2", "node-name": "n0", "file": files[0]}
+    add(monitor, "n1", driver="qcow2", file=files[1], backing=below)
+    named = {"device": "n1", "job-id": "j0", "filter-node-name": "f0", "auto-dismiss": False}
+    assert run(monitor, "block-stream", **named) == {}
+    assert monitor.outcome is not None
+    if not newer(monitor):
+        assert "hazard.orphaned-filter" in monitor.outcome.hazards
+        return
+    add(monitor, "n2", driver="raw", file="f0", read_only=True)
+    assert run(monitor, "job-dismiss", id="j0") == {}
+    assert {"f0", "n0"} <= set(monitor.state.nodes)
+    run(monitor, "reopencheck-read", node="n2")
+    assert "hazard.copy-on-read-bottom" in monitor.outcome.hazards
+    assert run(monitor, "blockdev-del", node_name="n2") == {}
+    assert not {"f0", "n0"} & set(monitor.state.nodes)
