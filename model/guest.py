@@ -382,6 +382,7 @@ def put(
 def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> None:
     """A write request arrives at a node, as for :func:`put`."""
     bitmaps.written(t, name, write.start, write.end)
+    driver_of(t.nodes[name].driver).wrote(t, t.nodes[name])
     node = t.nodes[name]
     if not (insist and t.ev.holds(UNMAPS_UNASKED)):
         write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))

@@ -263,6 +263,9 @@ class Driver(ABC):
         """
         return length
 
+    def wrote(self, t: Transition, node: Node) -> None:
+        """Notice a write request, wherever it goes."""
+
     def truncated(self, t: Transition, node: Node, length: int) -> None:
         """Notice that the node was resized to ``length``."""
 

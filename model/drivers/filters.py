@@ -287,9 +287,8 @@ class Preallocate(Filter):
 
     def grow(self, t: Transition, node: Node, length: int, first: int) -> int:
         """Preallocate when data is written behind the end of the file."""
-        if node.private.data_end is None and self._has_rights(t, node):
-            node = self._remember(t, node, t.primary_length(node))
-        state: PreallocateState = node.private
+        self.wrote(t, node)
+        state: PreallocateState = t.nodes[node.name].private
         if state.data_end is None or length <= state.data_end:
             return length
         file_end = self._file_end(t, node)
@@ -299,6 +298,11 @@ class Preallocate(Filter):
             file_end = max(length, -(-(reached + state.size) // align) * align)
         t.change(node.name, private=attrs.evolve(state, data_end=length, file_end=file_end))
         return file_end
+
+    def wrote(self, t: Transition, node: Node) -> None:
+        """It looks where the file ends, and remembers if it may."""
+        if node.private.data_end is None and self._has_rights(t, node):
+            self._remember(t, node, t.primary_length(node))
 
     def _has_rights(self, t: Transition, node: Node) -> bool:
         """Whether the node may write and resize its file, though it has forgotten the ends."""
@@ -345,9 +349,10 @@ class Preallocate(Filter):
         t.change(name, children=kept)
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
-        """It looks where the file ends, and remembers if it may."""
-        if after.private.data_end is None and self._has_rights(t, after):
-            self._remember(t, after, t.primary_length(after))
+        """It looks at the file as for a write; what it remembers is still to be given back."""
+        self.wrote(t, after)
+        if t.nodes[after.name].private.data_end is not None:
+            t.put_off(after.name)
 
     def lose(self, t: Transition, node: Node, perm: int) -> None:
         """Give preallocated space back before somebody else may write or resize."""
@@ -379,8 +384,11 @@ class Preallocate(Filter):
         if _may_write_and_resize(perm):
             if state.data_end is None:
                 self._remember(t, node, t.primary_length(node))
+                # Where the command is refused, those users are gone again without another word.
+                t.put_off(node.name)
         elif t.ev.holds(PREALLOC_LATER):
-            t.put_off(node.name)
+            if state.data_end is not None:
+                t.put_off(node.name)
         else:
             self._forget(t, node)
 
