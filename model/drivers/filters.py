@@ -349,9 +349,12 @@ class Preallocate(Filter):
         t.change(name, children=kept)
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
-        """It looks at the file as for a write; what it remembers is still to be given back."""
-        self.wrote(t, after)
-        if t.nodes[after.name].private.data_end is not None:
+        """It looks where the file ends if it claims rights, which are then to be given back.
+
+        Whoever has users that write remembers by now; those of others may still look like that.
+        """
+        if after.private.data_end is None and after.private.alone:
+            self._remember(t, after, t.primary_length(after))
             t.put_off(after.name)
 
     def lose(self, t: Transition, node: Node, perm: int) -> None:
