@@ -352,10 +352,14 @@ def settle_on(t: Transition, job_id: str, node: str) -> None:
 def take_backend(
     t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
 ) -> str:
-    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`."""
+    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`.
+
+    One that ``follows`` its node does so as soon as it has it: it does not go there.
+    """
     key = f"blk:{job.id}:{purpose}"
-    context = t.users[job.user].context
-    return backends.take(t, key, node, grant, context=context, follows=follows)
+    key = backends.take(t, key, node, grant, context=t.users[job.user].context)
+    t.users[key] = attrs.evolve(t.users[key], follows=follows)
+    return key
 
 
 def fail_early(t: Transition, job_id: str) -> None:

@@ -236,3 +236,20 @@ def test_what_the_filter_of_a_stream_job_keeps(monitor: Monitor) -> None:
     assert "hazard.copy-on-read-bottom" in monitor.outcome.hazards
     assert run(monitor, "blockdev-del", node_name="n2") == {}
     assert not {"f0", "n0"} & set(monitor.state.nodes)
+
+
+def test_a_job_does_not_follow_its_target_before_it_has_it() -> None:
+    """The source was left in an iothread; the filter takes it to the main loop, alone."""
+    monitor = Monitor("qemu-10.0")
+    iothread = {"qom-type": "iothread", "id": "io0"}
+    assert run(monitor, "object-add", **iothread) == {}
+    add(monitor, "n0", **ZEROES)
+    add(monitor, "n1", **ZEROES)
+    address = {"type": "unix", "data": {"path": "nbd.sock"}}
+    assert run(monitor, "nbd-server-start", addr=address) == {}
+    fixed = {"type": "nbd", "id": "e0", "node-name": "n1", "iothread": "io0"}
+    assert run(monitor, "block-export-add", fixed_iothread=True, **fixed) == {}
+    assert "job ID" in run(monitor, "blockdev-mirror", device="n1", target="n0", sync="full")
+    assert monitor.state.nodes["n0"].context == "io0"
+    said = run(monitor, "blockdev-mirror", job_id="j0", device="n0", target="n1", sync="full")
+    assert said == "Cannot change iothread of active block backend"
