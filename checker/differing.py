@@ -28,7 +28,7 @@ from checker.signature import of_divergence, told_command
 from model.rules import all_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from checker.parties import Answer
     from model.trace import Json, Observation, Trace
@@ -193,8 +193,8 @@ def _until(trace: Trace, step: int) -> Trace:
 class Beside:
     """Two parties on one trace, side by side. ``views`` are what only one of them shows."""
 
-    def __init__(self, views: Iterable[View] = ()) -> None:
-        self.views = set(views)
+    def __init__(self) -> None:
+        self.views: set[View] = set()
         self._names = Renaming()
         self._events = Events()
         self._before: tuple[Observation, Observation] | None = None

@@ -25,7 +25,6 @@ from strategies.alphabet import images, letters
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from checker.differing import View
     from model import BlockState, Outcome
     from model.dialect import Dialect
     from model.trace import Command, Json
@@ -140,7 +139,6 @@ class Exploration:
         self._differs = differs
         self._images = images(scope.images)
         self.explored = Explored(scope)
-        self._views: set[View] = set()
         self._told: set[str] = set()
 
     def run(self, end: float, progress: Callable[[Explored], None] | None = None) -> Explored:
@@ -249,10 +247,8 @@ class Exploration:
 
     def _part(self, pair: _Pair, command: Command, a: Outcome, b: Outcome) -> bool:
         """Tell of the differences in what both show; whether they go different ways from here."""
-        beside = Beside(self._views)
         shown = _observed(a, self._first), _observed(b, self._second)
-        found, apart = beside.step(*shown)
-        self._views = beside.views
+        found, apart = Beside().step(*shown)
         last = Trace((), (command,))
         rule = "+".join(sorted(a.refused)), "+".join(sorted(b.refused))
         for each in found:

@@ -230,6 +230,19 @@ def test_a_case_shows_its_own_difference_where_one_side_always_shows_more() -> N
     assert (other.step, other.path) == (1, "reply.error.desc")
 
 
+@pytest.mark.parametrize(("path", "kept"), [("graph.edges", False), ("nodes[z].ro", True)])
+def test_a_case_compares_nodes_only_where_they_are_the_difference(path: str, kept: bool) -> None:
+    found = told_all(DIALECT, NEWER, NULL, ADD)[-1]
+    place = attrs.evolve(found.mismatch, path=path)
+    finding = as_finding(attrs.evolve(found, mismatch=place), Model(DIALECT), Model(NEWER), 0)
+    first, last = (step.got for step in finding.steps)
+    assert first is not None
+    assert last is not None
+    assert first.nodes is None
+    assert (last.nodes is not None) is kept
+    assert not any("active" in node for node in last.nodes or ())
+
+
 def test_the_search_ends_in_time() -> None:
     forever = (examples(DIALECT, Amount(5, 5, n)) for n in itertools.count())
     one, other = Model(DIALECT), Model(DIALECT)
