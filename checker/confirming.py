@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 class Confirmation:
     """What the builds showed of one row.
 
-    ``on`` are the versions that do what their model says, ``problems`` say what others do instead,
-    and ``silent`` name the versions on which a defect does not show in so few commands.
+    ``on`` are the versions that do what their model says, with the dialect of each; ``problems`` say
+    what others do instead, and ``silent`` name the versions on which a defect does not show in so
+    few commands.
     """
 
-    on: tuple[str, ...] = ()
+    on: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
 
@@ -43,13 +44,17 @@ class Confirmation:
         """In words, a line each."""
         if self.problems:
             yield f"not confirmed: {'; '.join(self.problems)}"
+        elif len(self.on) == 1:
+            version, dialect = self.on[0]
+            yield f"{dialect} confirmed on {version}"
         elif self.on:
-            yield f"confirmed on {' and '.join(self.on)}"
+            yield f"confirmed on {' and '.join(version for version, _ in self.on)}"
         yield from self.silent
 
     def as_json(self) -> dict[str, Json]:
         """For machines."""
-        return {"on": list(self.on), "problems": list(self.problems), "silent": list(self.silent)}
+        on = [version for version, _ in self.on]
+        return {"on": on, "problems": list(self.problems), "silent": list(self.silent)}
 
 
 @contextmanager
@@ -76,7 +81,7 @@ def builds_of(*parties: Party) -> Iterator[tuple[tuple[tuple[Model, Daemon], ...
 
 def confirm(found: Distinction, builds: tuple[tuple[Model, Daemon], ...]) -> Confirmation:
     """Replay what tells two models apart on the builds of their releases."""
-    on: list[str] = []
+    on: list[tuple[str, str]] = []
     problems: list[str] = []
     silent: list[str] = []
     for model, daemon in builds:
@@ -85,11 +90,11 @@ def confirm(found: Distinction, builds: tuple[tuple[Model, Daemon], ...]) -> Con
         hazard = example.hazard_before(len(written.commands))
         verdict = judge(example, daemon.replay(written))
         if verdict is None and hazard is None:
-            on.append(daemon.name)
+            on.append((daemon.name, model.name))
         elif verdict is None:
             silent.append(f"{daemon.name} does not show {hazard} in so few commands")
         elif example.hazard_before(verdict.step) is not None:
-            on.append(daemon.name)
+            on.append((daemon.name, model.name))
         else:
             problems.append(f"{daemon.name}: {verdict.title}")
     return Confirmation(tuple(on), tuple(problems), tuple(silent))
