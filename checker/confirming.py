@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Confirmation:
     """What the builds showed of one row.
 
-    ``on`` are the versions that do what their model says, with the dialect of each; ``problems`` say
+    ``on`` are the versions that do what their model says, each with its dialect; ``problems`` say
     what others do instead, and ``silent`` name the versions on which a defect does not show in so
     few commands.
     """
