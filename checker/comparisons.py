@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command that tells two dialects or builds apart: compare."""
+"""The commands that ask dialects and builds alike: compare and options."""
 
 from __future__ import annotations
 
 import itertools
 import sys
+import textwrap
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,6 +14,7 @@ import click
 
 from checker.case import from_finding, write
 from checker.options import (
+    DEFAULT_DIALECT,
     FAILED,
     HELD,
     INTERRUPTED,
@@ -30,7 +32,7 @@ from checker.output import check_directory
 from checker.tally import Amount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from checker.confirming import Confirmation
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
     from checker.differing import Distinction
     from checker.distinguish import Comparison
     from checker.exhaustive import Explored
+    from checker.giving import Trial, Untried
     from checker.parties import Party
     from model.dialect import Dialect
-    from model.trace import Json
+    from model.trace import Json, Observation, Trace
 
 _AT_A_TIME = 40
 """Examples that are written for one side before it is the other's turn."""
@@ -312,3 +315,65 @@ def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> J
             for row in rows
         ],
     }
+
+
+@click.command()
+@click.argument("party", metavar="[A]", default=DEFAULT_DIALECT)
+@click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this driver.")
+@json_option
+def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
+    """Try every option of every driver: what becomes of it when a node is reopened.
+
+    A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
+    reopened with the very same options and without this one; options that a child inherits or has
+    of its own are tried with a reopen of the other.
+    """
+    from checker.giving import Trial, trials  # noqa: PLC0415
+    from checker.parties import Model, find_party  # noqa: PLC0415
+    from targets import schema_import  # noqa: PLC0415
+    from targets.pool import Target  # noqa: PLC0415
+
+    side = find_party(party)
+    with ExitStack() as stack:
+        show: Callable[[Trace], Sequence[Observation]]
+        if isinstance(side, Model):
+            types, show = side.dialect.schema.types, side.observe
+        else:
+            types = schema_import.import_schema(side.build.argv)["types"]
+            target = stack.enter_context(Target(side.build))
+            show = lambda trace: target.run(trace).observations  # noqa: E731
+        unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]
+        if unknown:
+            raise click.UsageError(f"{side.name} has no driver {unknown[0]!r}")
+        every = list(trials(types, show, drivers or None))
+    tried = [each for each in every if isinstance(each, Trial)]
+    untried = [each for each in every if not isinstance(each, Trial)]
+    if as_json:
+        document(
+            {
+                "party": side.name,
+                "trials": [each.as_json() for each in tried],
+                "untried": [each.as_json() for each in untried],
+            }
+        )
+    else:
+        _show_options(side.name, tried, untried)
+
+
+def _show_options(name: str, tried: list[Trial], untried: list[Untried]) -> None:
+    from checker.giving import HOWS, grouped  # noqa: PLC0415
+
+    last = ""
+    for group in grouped(tried):
+        if group.how != last:
+            say(f"{HOWS[group.how]}:")
+            last = group.how
+        say(f"  {group.outcome}")
+        for line in textwrap.wrap(", ".join(group.options), 100, break_on_hyphens=False):
+            say(f"      {line}")
+    for title, refuses in (("never reopened", True), ("not tried", False)):
+        say(f"{title}:")
+        for each in untried:
+            if each.refuses is refuses:
+                say(f"  {' '.join(filter(None, (each.driver, each.option)))}: {each.why}")
+    say(f"{len(tried)} reopens of {name}; those that are not told left everything as it was")

@@ -125,6 +125,22 @@ def test_compare_says_what_a_build_does_instead(run: Any, monkeypatch: pytest.Mo
     assert run(*words, "--no-confirm")[0] == 1
 
 
+def test_options_tells_what_a_reopen_does_to_them(run: Any) -> None:
+    status, out, _ = run(
+        "options", "--driver", "file", "--driver", "copy-on-read", "--driver", "nbd"
+    )
+    assert status == 0
+    assert "reopened with all of them but this one:\n  n.cache.direct: True -> False\n" in out
+    assert "      aio-max-batch 65536 (file), aio-max-batch 131072 (file)\n" in out
+    assert "never reopened:\n  copy-on-read: Block format" in out
+    assert "not tried:\n" in out
+    assert "  nbd: needs a device" in out
+    status, out, _ = run("options", "qemu-10.0", "--driver", "null-co", "--json")
+    result = json.loads(out)
+    assert (status, result["party"]) == (0, "qemu-10.0")
+    assert {each["driver"] for each in result["trials"]} == {"null-co"}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -135,6 +151,8 @@ def test_compare_says_what_a_build_does_instead(run: Any, monkeypatch: pytest.Mo
         (["compare", "qemu-7.2", "qemu-7.2", "--exhaustive", "--depth", "0"], "not in the range"),
         (["compare", "qemu-7.2"], "Missing argument 'B'"),
         (["compare", "qemu-7.2", "qemu-7.2", "--budget", "soon"], "'soon' is not a time"),
+        (["options", "qemu-9.9"], "; and no build: no such binary in PATH: qemu-9.9"),
+        (["options", "qemu-7.2", "--driver", "x"], "qemu-7.2 has no driver 'x'"),
         (["check", "--examples", "0"], "'--examples': 0 is not in the range x>=1"),
         (["check", "--examples", "-5"], "'--examples': -5 is not in the range x>=1"),
         (["check", "--examples", "many"], "'many' is not a valid integer"),
