@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +34,12 @@ RELEASES = ("7.2", "10.0", "11.1")
 
 
 def build_of_release(release: str) -> Build:
+    """Find a build; CI has all of them, elsewhere what is not installed is skipped."""
     try:
         return find_build(release)
     except TargetError as error:
+        if os.environ.get("CI"):
+            raise
         pytest.skip(str(error))
 
 
