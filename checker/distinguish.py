@@ -134,7 +134,7 @@ class Search:
     def take(self, trace: Trace, end: float) -> None:
         """Look at one trace; what it shows for the first time is reduced, until ``end``."""
         self.examples += 1
-        for found in self._ask(plain(trace)):
+        for found in self._ask(plain(trace, *(party.dialect for party in self._parties))):
             self._offer(found, end)
 
     def take_last(self, trace: Trace, end: float) -> None:

@@ -19,6 +19,7 @@ from checker.differing import Beside
 from checker.interrupts import listening
 from checker.signature import of_divergence
 from model import Monitor, step
+from model.speaking import spoken
 from model.trace import Observation, Trace
 from strategies.alphabet import images, letters
 
@@ -202,9 +203,9 @@ class Exploration:
     def _step(self, pair: _Pair, command: Command, seen: set[object]) -> _Pair | None:
         """Carry out a command on both sides; the new pair, if it is one to go on from."""
         self._noted.asked.clear()
-        a = b = step(pair.first, command, self._first)
+        a = b = step(pair.first, spoken(command, self._first.schema), self._first)
         if pair.first is not pair.second or not self._alike or self._asks(a):
-            b = step(pair.second, command, self._second)
+            b = step(pair.second, spoken(command, self._second.schema), self._second)
             if a.hazards != b.hazards or a.ended != b.ended:
                 self._tell(pair, command, f"{command['execute']} {a.hazards} {b.hazards}")
                 return None

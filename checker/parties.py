@@ -20,6 +20,7 @@ from checker.oracle import expect
 from checker.settling import is_wait, settled, through
 from model.dialect import WITHOUT, NoSuchDialectError
 from model.dialects import DIALECTS, find_dialect
+from model.speaking import spoken, translated
 from model.trace import Observation, Trace
 from targets.binaries import find_qemu_img, find_qemu_io
 from targets.debian import find_build
@@ -83,12 +84,26 @@ class Party(Protocol):
         """Leave nothing running."""
 
 
-def plain(trace: Trace) -> Trace:
-    """The trace without its waits."""
-    commands = trace.commands
-    if not any(map(is_wait, commands)):
-        return trace
-    return attrs.evolve(trace, commands=tuple(c for c in commands if not is_wait(c)))
+def plain(trace: Trace, *dialects: Dialect) -> Trace:
+    """The trace without its waits, in words that have a counterpart in each of the dialects.
+
+    Objects that one of them has from its start are there from the start for all.
+    """
+    commands = tuple(command for command in trace.commands if not is_wait(command))
+    trace = attrs.evolve(trace, commands=commands)
+    for dialect in dialects:
+        if not dialect.schema.knows("object-add"):
+            trace = translated(trace, dialect.schema)
+    for dialect in dialects:
+        if dialect.schema.knows("blockdev-reopen"):
+            return said(trace, dialect)
+    return trace
+
+
+def said(trace: Trace, dialect: Dialect) -> Trace:
+    """The trace with each command as the dialect has it, one for one."""
+    commands = tuple(spoken(command, dialect.schema) for command in trace.commands)
+    return attrs.evolve(trace, commands=commands)
 
 
 def written_for(trace: Trace, dialect: Dialect) -> Trace:
@@ -140,11 +155,12 @@ class Model:
 
     def ask(self, trace: Trace, *, fresh: bool = False) -> tuple[Answer, ...]:
         """What the model says; it needs no waits."""
-        return tuple(_by_model(each) for each in expect(trace, self.dialect))
+        return tuple(_by_model(each) for each in expect(said(trace, self.dialect), self.dialect))
 
     def observe(self, written: Trace) -> tuple[Observation, ...]:
         """What the model shows of each step."""
-        return tuple(each.observation for each in expect(written, self.dialect))
+        expected = expect(said(written, self.dialect), self.dialect)
+        return tuple(each.observation for each in expected)
 
     def close(self) -> None:
         """Nothing runs."""
@@ -187,7 +203,7 @@ class Daemon:
         What the dialect knows as a defect is not tried: it may take any time to show, and leave
         anything behind. There the last answer is the model's.
         """
-        expected = expect(trace, self.dialect)
+        expected = expect(said(trace, self.dialect), self.dialect)
         bad = next((n for n, each in enumerate(expected) if each.hazards), len(expected))
         sound = attrs.evolve(trace, commands=trace.commands[:bad])
         written = written_for(sound, self.dialect)
@@ -202,7 +218,7 @@ class Daemon:
 
     def observe(self, written: Trace) -> tuple[Observation, ...]:
         """What a new process shows of each step, up to its death."""
-        return self.replay(written).observations
+        return self.replay(said(written, self.dialect)).observations
 
     def replay(self, written: Trace) -> Replay:
         """What a new process does with a trace that has its waits."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from checker.errors import CheckerError
-from checker.parties import Model, find_party, folded, plain, written_for
+from checker.parties import Model, find_party, folded, plain, said, written_for
 from model import find_dialect
 from model.dialect import NoSuchDialectError
 from model.trace import ImageSpec, Observation, Trace
@@ -81,3 +81,25 @@ def test_folding_keeps_every_event() -> None:
     whole = list(folded(written, seen))
     assert [each.reply["return"] for each in whole] == [0, 1, len(events) - 1]
     assert sum((each.events for each in whole), ()) == sum(events, ())
+
+
+def test_two_releases_are_asked_step_by_step_in_their_own_words() -> None:
+    old = find_dialect("qemu-5.2")
+    group = {"qom-type": "throttle-group", "id": "tg0"}
+    node = {"driver": "null-co", "node-name": "n"}
+    trace = Trace(
+        (),
+        (
+            {"execute": "blockdev-add", "arguments": node},
+            {"execute": "object-add", "arguments": group},
+            {"execute": "x-blockdev-reopen", "arguments": node},
+        ),
+    )
+    both = plain(trace, old, DIALECT)
+    # What 5.2 has from its start both have, and the newer words are those of the trace.
+    names = [command["execute"] for command in both.commands]
+    assert names == ["reopencheck-object", "blockdev-add", "blockdev-reopen"]
+    assert [command["execute"] for command in said(both, old).commands][2] == "x-blockdev-reopen"
+    for dialect in (old, DIALECT):
+        replies = [answer.observation.reply for answer in Model(dialect).ask(both)]
+        assert replies[1:] == [{"return": {}}] * 2
