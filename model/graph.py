@@ -215,6 +215,8 @@ class Transition:
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
+            if name in self.nodes and self.nodes[name].limits != node.limits:
+                self.change(name, limits=node.limits)
         for name, node in self.before.nodes.items():
             if driver_of(node.driver).settles_for_good and done[name].private != node.private:
                 self.change(name, private=done[name].private)

@@ -9,7 +9,8 @@ import attrs
 
 from model.drivers.base import ALWAYS_LOOKS, driver_of, sectors
 from model.images import CLUSTER
-from model.rules import hazard
+from model.rules import effect, hazard
+from model.state import Role, Use
 
 if TYPE_CHECKING:
     from model.drivers.formats import Qcow2State
@@ -37,6 +38,12 @@ UNKNOWN_BYTES = hazard(
     "file, what the children of a quorum do not agree on, or what is written compressed; by "
     "anybody, those of an image whose file shows something else.",
     source="our own",
+)
+
+TELLS_FILTERS = effect(
+    "length.tells-filters",
+    "A node that gets another length tells the filters above it.",
+    source="11.1",
 )
 
 
@@ -161,16 +168,37 @@ def _grow(
 
 def cut(t: Transition, name: str, length: int) -> None:
     """What lies behind ``length`` in a file is given back, and the nodes above notice."""
+    done: list[str] = []
     while True:
         node = t.nodes[name]
         t.change(name, size=sectors(length))
         primary = driver_of(node.driver).primary(node)
+        done.append(name)
         if primary is None:
             break
         name = primary.child
+    for each in reversed(done):
+        tell_above(t, each)
     if node.filename:
         image = t.images[node.filename]
         t.images[image.name] = attrs.evolve(image, length=length)
+
+
+def tell_above(t: Transition, name: str) -> None:
+    """A node may have got another length: filters above look at theirs again."""
+    if not t.ev.holds(TELLS_FILTERS):
+        return
+    for key in t.nodes[name].parents:
+        if isinstance(key, Use):
+            continue
+        parent = t.nodes[key[0]]
+        link = parent.link(key[1])
+        if link is None or not link.role & Role.FILTERED:
+            continue
+        length = sectors(driver_of(parent.driver).measure(t, parent))
+        if length != parent.size:
+            t.change(parent.name, size=length)
+            tell_above(t, parent.name)
 
 
 def can_cut(t: Transition, name: str) -> bool:

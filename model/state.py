@@ -103,6 +103,21 @@ class Use(NamedTuple):
         return self.name.partition("#")[0]
 
 
+class Limits(NamedTuple):
+    """What a node says of requests, in bytes; 0 where it says nothing.
+
+    ``discard`` and ``zeroes`` are alignments, and so is ``memory``, that of buffers. ``transfer``,
+    ``most_discard`` and ``most_zeroes`` are the most that a request may ask for.
+    """
+
+    discard: int = 0
+    transfer: int = 0
+    memory: int = 512
+    zeroes: int = 0
+    most_discard: int = 0
+    most_zeroes: int = 0
+
+
 @attrs.frozen
 class Link:
     """An edge of the graph, held in its parent's ``children``.
@@ -149,7 +164,8 @@ class Node:
     reported; drivers of variable length ask their file instead. ``filename`` is the name of the
     image file that the node has open. ``private`` is the driver's own state. ``context`` is the
     iothread that the node lives in, "" for the main loop. Links to a node that is ``never_frozen``
-    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first.
+    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first. ``limits`` are kept
+    only where a dialect shows them.
     """
 
     name: str
@@ -177,6 +193,7 @@ class Node:
     auto_backing_file: str = ""
     bitmaps: tuple[Bitmap, ...] = ()
     private: Any = None
+    limits: Limits = Limits()
 
     def link(self, name: str) -> Link | None:
         """The child link called ``name``, or None."""

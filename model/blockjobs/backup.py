@@ -21,6 +21,7 @@ from model.drivers import driver_of
 from model.drivers.mirror_filters import CopyBeforeWrite
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
+from model.limits import take_limits
 from model.opening import NO_NODE
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard
@@ -173,6 +174,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
         _attach(t, top, "file", source, Role.FILTER)
         _attach(t, top, "target", target, Role.DATA)
         _filter().set_up(t, top)
+        take_limits(t, top)
     except Refusal as refusal:
         if top is not None:
             t.release(top)

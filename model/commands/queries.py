@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from model.bitmaps import count
 from model.drivers import driver_of
 from model.lengths import cluster_size, is_dirty
+from model.limits import LIMITS, shown_limits
 from model.naming import Names, dirname, is_absolute
 from model.permissions import Permissions
 from model.rules import effect
@@ -25,6 +26,12 @@ FILE_SPECIFIC = effect(
     "query.file-specific",
     "What is shown of a file node's image has a part for what only files have.",
     source="10.0 (query-named-block-nodes)",
+)
+
+CHILDREN = effect(
+    "query.children",
+    "A node says which children it has, the newest first.",
+    source="11.1 (query-named-block-nodes)",
 )
 
 _PERM_NAMES = ((8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
@@ -77,6 +84,8 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
     }
     if t.ev.holds(ACTIVE):
         info["active"] = True
+    if t.ev.holds(CHILDREN):
+        info["children"] = [{"node-name": link.child, "child": link.name} for link in node.children]
     if node.bitmaps:
         info["dirty-bitmaps"] = [_bitmap_info(bitmap) for bitmap in node.bitmaps]
     overlaid = None if driver_of(node.driver).is_filter else node.link("backing")
@@ -112,6 +121,8 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
         "format": node.driver,
         "virtual-size": t.length(node.name),
     }
+    if t.ev.holds(LIMITS):
+        info["limits"] = shown_limits(t, node)
     if _knows_actual_size(t, node):
         info["actual-size"] = ACTUAL_SIZE
     cluster = cluster_size(t, node.name)

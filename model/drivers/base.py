@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.qdict import in_order
 from model.rules import effect, guard
-from model.state import Link, Node, Perm, Role
+from model.state import Limits, Link, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -251,6 +251,10 @@ class Driver(ABC):
     def alignment(self, t: Transition, node: Node) -> int:
         """The request alignment in bytes."""
         return 1
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """The limits of requests, given what the children make of them (``merged``)."""
+        return merged
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """The plain file name of a driver that makes one up; "" if there is none."""

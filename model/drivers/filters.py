@@ -12,7 +12,7 @@ from model.drivers.base import Filter, FlatOptions, absorb, default_permissions,
 from model.lengths import can_cut, cluster_size, cut
 from model.qdict import extract
 from model.rules import guard
-from model.state import Node, Perm, Role, ThrottleGroup
+from model.state import Limits, Node, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -409,6 +409,21 @@ class Blkdebug(Filter):
         """Its own."""
         state: DebugState = node.private
         return state.align or 1
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Its options, where they say anything."""
+
+        def given(key: str) -> int:
+            return int(node.options.get(key, 0))
+
+        return Limits(
+            discard=given("opt-discard") or merged.discard,
+            transfer=given("max-transfer") or merged.transfer,
+            memory=merged.memory,
+            zeroes=given("opt-write-zero"),
+            most_discard=given("max-discard"),
+            most_zeroes=given("max-write-zero"),
+        )
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """``blkdebug:CONFIG:IMAGE``, unless a limit or a rule is set."""

@@ -19,7 +19,7 @@ from model.drivers.base import (
 from model.images import tables_end
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
 from model.rules import Evaluation, guard, hazard
-from model.state import FrozenDict, Node, Role
+from model.state import FrozenDict, Limits, Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -378,6 +378,10 @@ class Qcow2(Driver):
     def cluster_size(self, node: Node) -> int:
         """That of the images that we make."""
         return CLUSTER
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Whole clusters are discarded and zeroed."""
+        return merged._replace(discard=CLUSTER, zeroes=CLUSTER)
 
     def is_dirty(self, node: Node) -> bool:
         """Whether refcounts are not written down yet."""

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU 11.1."""
+
+from __future__ import annotations
+
+from model.dialects.qemu_10_0 import QEMU_10_0
+
+QEMU_11_1 = QEMU_10_0.derive(
+    "qemu-11.1",
+    (11, 1),
+    gains=(
+        "file.asks-host",
+        "length.tells-filters",
+        "query.children",
+        "query.limits",
+    ),
+    # Defects that it has mended.
+    loses=("hazard.stays-drained",),
+)
