@@ -158,6 +158,7 @@ def _grow(
         t.images[image.name] = attrs.evolve(image, length=max(image.length, length))
     if node.size < length:
         t.change(name, size=sectors(length))
+        tell_above(t, name)
     reached = driver.grow(t, node, length, first or length) if node.children else length
     if reached != length:
         # What is preallocated is written for good, whatever was to become of the zeroes.
@@ -192,12 +193,14 @@ def tell_above(t: Transition, name: str) -> None:
         if isinstance(key, Use):
             continue
         parent = t.nodes[key[0]]
+        driver = driver_of(parent.driver)
         link = parent.link(key[1])
-        if link is None or not link.role & Role.FILTERED:
+        if link is None or not link.role & Role.FILTERED or not driver.hears_of_length:
             continue
-        length = sectors(driver_of(parent.driver).measure(t, parent))
+        private = driver.shortened(t, parent)
+        length = sectors(driver.measure(t, parent))
         if length != parent.size:
-            t.change(parent.name, size=length)
+            t.change(parent.name, size=length, private=private)
             tell_above(t, parent.name)
 
 

@@ -133,6 +133,8 @@ class Driver(ABC):
     can_reopen = False
     variable_length = False
     """Whether the length is looked up whenever it is asked for."""
+    hears_of_length = True
+    """Whether the node gets the length of what it filters when that changes."""
     can_compress = False
     can_add_child = False
     needs_filename = False

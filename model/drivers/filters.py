@@ -345,7 +345,7 @@ class Blkdebug(Filter):
         """Rules and permissions first, then the child, then the limits."""
         t, ev = opening.t, opening.t.ev
         own = absorb(ev, options, self.kinds)
-        ev.check(DEBUG_CONFIG, "config" not in own)
+        ev.check(DEBUG_CONFIG, "config" not in own, config=own.get("config"))
         perms = []
         for prefix in ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."):
             rest, sub = extract(options, prefix)

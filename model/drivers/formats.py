@@ -18,7 +18,7 @@ from model.drivers.base import (
 )
 from model.images import tables_end
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
-from model.rules import Evaluation, guard, hazard
+from model.rules import Evaluation, effect, guard, hazard
 from model.state import FrozenDict, Limits, Node, Role
 
 if TYPE_CHECKING:
@@ -136,6 +136,11 @@ CLEAN_READ_ONLY = hazard(
     "A read-only qcow2 node, whose image was dirty when opened, is reopened and does not become "
     "writable, or without lazy refcounts; its file node is writable.",
     source="7.2: it marks the image as clean, and asserts that it may write",
+)
+CLEANS_AGAIN = effect(
+    "qcow2.cleans-again",
+    "A node that is read-only, and is to stay so, is to mark its image clean, too.",
+    source="7.2; 11.1 leaves it alone",
 )
 RAW_OFFSET = guard(
     "raw.offset",
@@ -297,6 +302,8 @@ class Qcow2(Driver):
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
+        if node.read_only and not t.ev.holds(CLEANS_AGAIN):
+            return
         if not self._clean(t, node):
             t.ev.refuse(CLEAN, image=t.filename(node.name))
         t.ev.accepted.add(CLEAN.id)
