@@ -35,8 +35,9 @@ UNFLUSHED = hazard(
 UNKNOWN_BYTES = hazard(
     "hazard.unknown-bytes",
     "Bytes are read or written of which the spec knows nothing: by a job, those inside of an image "
-    "file, what the children of a quorum do not agree on, or what is written compressed; by "
-    "anybody, those of an image whose file shows something else.",
+    "file, what the children of a quorum do not agree on, what is written compressed, or what a "
+    "null node says that need not read as zeroes; by anybody, those of an image whose file shows "
+    "something else.",
     source="our own",
 )
 

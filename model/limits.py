@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from model.drivers import driver_of
 from model.rules import effect
-from model.state import Limits, Role
+from model.state import NO_LIMITS, Limits, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition, Undo
@@ -38,7 +38,7 @@ def take_limits(t: Transition, name: str, undo: Undo | None = None) -> None:
     merged = Limits(
         discard=max((each.discard for each in below), default=0),
         transfer=min((each.transfer for each in below if each.transfer), default=0),
-        memory=max((each.memory for each in below), default=Limits().memory),
+        memory=max((each.memory for each in below), default=NO_LIMITS.memory),
     )
     if undo is not None:
         undo.add(lambda: _put(t, name, node.limits))

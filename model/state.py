@@ -118,6 +118,9 @@ class Limits(NamedTuple):
     most_zeroes: int = 0
 
 
+NO_LIMITS = Limits()
+
+
 @attrs.frozen
 class Link:
     """An edge of the graph, held in its parent's ``children``.
@@ -193,7 +196,7 @@ class Node:
     auto_backing_file: str = ""
     bitmaps: tuple[Bitmap, ...] = ()
     private: Any = None
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
 
     def link(self, name: str) -> Link | None:
         """The child link called ``name``, or None."""

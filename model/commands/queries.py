@@ -135,15 +135,21 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
     elif node.driver == "file" and t.ev.holds(FILE_SPECIFIC):
         info["format-specific"] = {"type": "file", "data": {}}
     if node.backing_file:
-        info["backing-filename"] = node.backing_file
-        if is_absolute(node.backing_file):
-            info["full-backing-filename"] = node.backing_file
-        else:
-            directory = dirname(t.nodes, node.name)
-            if directory.refused_by is None:
-                info["full-backing-filename"] = directory.path + node.backing_file
-        if node.backing_format:
-            info["backing-filename-format"] = node.backing_format
+        info |= _backing_info(t, node)
+    return info
+
+
+def _backing_info(t: Transition, node: Node) -> dict[str, Any]:
+    """What the image itself says of its backing file."""
+    info = {"backing-filename": node.backing_file}
+    if is_absolute(node.backing_file):
+        info["full-backing-filename"] = node.backing_file
+    else:
+        directory = dirname(t.nodes, node.name)
+        if directory.refused_by is None:
+            info["full-backing-filename"] = directory.path + node.backing_file
+    if node.backing_format:
+        info["backing-filename-format"] = node.backing_format
     return info
 
 

@@ -11,6 +11,8 @@ QEMU_11_1 = QEMU_10_0.derive(
     gains=(
         "file.asks-host",
         "length.tells-filters",
+        "mirror.knows-zeroes",
+        "mirror.punches",
         "query.children",
         "query.limits",
     ),
