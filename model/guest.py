@@ -71,6 +71,11 @@ ZEROES_DETECTED = effect(
     "A node that detects zeroes does not write them as data.",
     source="7.2",
 )
+UNMAPS_UNASKED = effect(
+    "data.unmaps-unasked",
+    "A mirror gives back the space of zeroes even where its target is not to do that.",
+    source="7.2; in 10.0 a node that is not to unmap never does",
+)
 COPIED_ON_READ = effect(
     "data.copied-on-read",
     "What is read through a copy-on-read filter is written to the image below it.",
@@ -362,7 +367,7 @@ def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> 
     """A write request arrives at a node, as for :func:`put`."""
     bitmaps.written(t, name, write.start, write.end)
     node = t.nodes[name]
-    if not insist:
+    if not insist or not t.ev.holds(UNMAPS_UNASKED):
         write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))
     _put(t, node, write)
 
