@@ -15,7 +15,7 @@ from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
 from model.permissions import ALL
 from model.refreshing import refresh
-from model.rules import Refusal, effect, guard
+from model.rules import Refusal, effect, guard, hazard
 from model.state import Export, Perm
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ NOT_RUNNING = guard(
     "A server that runs is stopped, and only while it runs there are NBD exports.",
     source="7.2",
     text="NBD server not running",
+)
+STOPPED_AT_ONCE = hazard(
+    "hazard.exports-stopped",
+    "The NBD server is stopped while several exports use it, and an export but the last keeps a "
+    "qcow2 node in an iothread that was reopened there and looks through its caches.",
+    source="11.1 waits for the node, begins to take the next export away meanwhile, and ends with "
+    "an assertion in bdrv_graph_wrlock",
 )
 ADDRESS = guard(
     "nbd.unmodelled-address",
@@ -181,9 +188,22 @@ def nbd_server_start(t: Transition, arguments: dict[str, Any]) -> None:
 def nbd_server_stop(t: Transition, arguments: dict[str, Any]) -> None:
     """Stop the NBD server; its exports go with it, the oldest first."""
     t.ev.check(NOT_RUNNING, t.nbd_server is not None)
-    for export in list(t.exports.values()):
+    exports = list(t.exports.values())
+    for export in exports:
+        sweeping = _sweeping(t)
         _delete(t, export)
+        if sweeping - _sweeping(t) and export is not exports[-1]:
+            t.ev.meet(STOPPED_AT_ONCE)
     t.nbd_server = None
+
+
+def _sweeping(t: Transition) -> set[str]:
+    """The nodes that look through their caches in the iothread in which they were reopened."""
+    return {
+        name
+        for name, node in t.nodes.items()
+        if node.driver == "qcow2" and node.context and node.private.sweeping
+    }
 
 
 # Exports

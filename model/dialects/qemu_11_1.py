@@ -10,6 +10,7 @@ QEMU_11_1 = QEMU_10_0.derive(
     (11, 1),
     gains=(
         "file.asks-host",
+        "hazard.exports-stopped",
         "length.tells-filters",
         "mirror.knows-zeroes",
         "mirror.punches",

@@ -17,6 +17,7 @@ QEMU_7_2 = Dialect(
             "file.asks-host",
             "hazard.appended-to-compress",
             "hazard.copy-on-read-beyond-end",
+            "hazard.exports-stopped",
             "hazard.inserted-in-iothread",
             "hazard.stays-drained",
             "job.sleeps-on",

@@ -172,6 +172,10 @@ class Driver(ABC):
         """The private state once the driver has looked at the length of its file."""
         return node.private
 
+    def moved(self, node: Node) -> Any:
+        """The private state when the node comes to another context."""
+        return node.private
+
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """Notice that a reopen has made ``after`` of ``before``."""
 

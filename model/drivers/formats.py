@@ -185,7 +185,8 @@ class Qcow2State:
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
     Another node on the same image (locking can be turned off) does not know; ``written`` says
     that there is something to know. ``cached`` says that there are tables in a cache that have
-    changed since they were written down.
+    changed since they were written down. It is ``sweeping`` if it was reopened in an iothread, and
+    so began there to look through its caches from time to time.
     """
 
     image: str
@@ -197,6 +198,7 @@ class Qcow2State:
     dirty: bool = False
     written: bool = False
     cached: bool = False
+    sweeping: bool = False
 
 
 class Qcow2Settings(NamedTuple):
@@ -299,6 +301,18 @@ class Qcow2(Driver):
         if (state.l2_entry, state.lazy) == prepared:
             return state
         return attrs.evolve(state, l2_entry=prepared.l2_entry, lazy=prepared.lazy)
+
+    def reopened(self, t: Transition, before: Node, after: Node) -> None:
+        """Caches are looked through where the node lives now."""
+        state: Qcow2State = after.private
+        sweeping = bool(after.context and int(after.options.get("cache-clean-interval", 1)))
+        if sweeping != state.sweeping:
+            t.change(after.name, private=attrs.evolve(state, sweeping=sweeping))
+
+    def moved(self, node: Node) -> Any:
+        """Sweeping begins anew, and nobody has to wait for its end."""
+        state: Qcow2State | None = node.private
+        return attrs.evolve(state, sweeping=False) if state and state.sweeping else state
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
