@@ -40,6 +40,24 @@ STOPPED_AT_ONCE = hazard(
     source="11.1 waits for the node, begins to take the next export away meanwhile, and ends with "
     "an assertion in bdrv_graph_wrlock",
 )
+THREADS_FIXED = guard(
+    "export.threads-fixed",
+    "An export in several iothreads is not tied to one.",
+    source="11.1, which takes a list of iothreads",
+    text="Cannot use fixed-iothread for a multi-threaded export",
+)
+THREADS_EMPTY = guard(
+    "export.threads-empty",
+    "A list of iothreads is not empty.",
+    source="11.1",
+    text="The set of I/O threads must not be empty",
+)
+ONE_THREAD = guard(
+    "nbd.one-thread",
+    "An NBD export lives in one iothread, and does not take a list.",
+    source="11.1",
+    text="NBD export does not support multi-threading",
+)
 ADDRESS = guard(
     "nbd.unmodelled-address",
     "The NBD server listens on a Unix socket in the daemon's own directory.",
@@ -222,8 +240,12 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     writable = arguments.get("writable", False)
     ev.check(READ_ONLY, not writable or not t.nodes[node].read_only)
     fixed = arguments.get("fixed-iothread", False)
+    iothread = arguments.get("iothread")
+    if isinstance(iothread, list):
+        _check_threads(t, iothread, fixed=fixed)
+        iothread = None
     with contexts.locked(t, node):
-        _choose_context(t, node, arguments.get("iothread"), fixed=fixed)
+        _choose_context(t, node, iothread, fixed=fixed)
     with contexts.locked(t, node):
         _export(t, arguments, fixed=fixed)
 
@@ -244,6 +266,14 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
         backends.let_go(t, user)
         raise
     t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
+
+
+def _check_threads(t: Transition, iothreads: list[str], *, fixed: bool) -> None:
+    """Several iothreads are given: no NBD export gets as far as to use them."""
+    t.ev.check(THREADS_FIXED, not fixed)
+    t.ev.check(THREADS_EMPTY, iothreads)
+    for iothread in iothreads:
+        t.ev.check(NO_IOTHREAD, find_iothread(t, iothread) is not None, iothread=iothread)
 
 
 def _choose_context(t: Transition, node: str, iothread: str | None, *, fixed: bool) -> None:
@@ -272,6 +302,7 @@ def _check_nbd(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(DESCRIPTION_LONG, _bytes(description) <= _LONGEST, description=description)
     taken = any(export.export_name == name for export in t.exports.values())
     ev.check(NAME_TAKEN, not taken, name=name)
+    ev.check(ONE_THREAD, not isinstance(arguments.get("iothread"), list))
 
 
 def _check_bitmaps(t: Transition, arguments: dict[str, Any]) -> None:

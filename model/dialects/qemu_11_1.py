@@ -10,10 +10,13 @@ QEMU_11_1 = QEMU_10_0.derive(
     (11, 1),
     gains=(
         "file.asks-host",
+        "export.threads-empty",
+        "export.threads-fixed",
         "hazard.exports-stopped",
         "length.tells-filters",
         "mirror.knows-zeroes",
         "mirror.punches",
+        "nbd.one-thread",
         "query.children",
         "query.limits",
     ),
