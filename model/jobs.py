@@ -306,10 +306,15 @@ def let_go(t: Transition, job_id: str) -> None:
 def take_backend(
     t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
 ) -> str:
-    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`."""
+    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`.
+
+    It ``follows`` its node to other contexts later, but does not go to where that is now.
+    """
     key = f"blk:{job.id}:{purpose}"
     context = t.users[job.user].context
-    return backends.take(t, key, node, grant, context=context, follows=follows)
+    key = backends.take(t, key, node, grant, context=context)
+    t.users[key] = attrs.evolve(t.users[key], follows=follows)
+    return key
 
 
 def fail_early(t: Transition, job_id: str) -> None:
