@@ -23,7 +23,7 @@ BuildOf: TypeAlias = Callable[[Dialect], Build]
 MENDED = sorted((Path(__file__).resolve().parents[2] / "cases" / "mended").glob("*.json"))
 
 UNMODELLED = {("preallocate-asks-again", name) for name in ("qemu-10.0", "qemu-11.1")}
-"""Known gaps: 10.0 and later give preallocated space back later, and keep its permissions until then."""
+"""Known gaps: 10.0 and later give preallocated space back later, with its permissions."""
 
 
 def test_there_is_a_corpus() -> None:
