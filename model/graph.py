@@ -360,8 +360,9 @@ class Transition:
         bitmaps.lost(self, name)
         held = driver_of(node.driver).held_by(node)
         contexts.need_lock(self, name)
-        if held is not None:
-            self.unfreeze_chain(name, held)
+        frozen_to = driver_of(node.driver).frozen_to(node)
+        if frozen_to is not None:
+            self.unfreeze_chain(name, frozen_to)
         for link in self.nodes[name].children:
             if link.frozen:
                 self.ev.meet(FROZEN_LOST)

@@ -299,7 +299,8 @@ class Job:
     ``complete`` says that it was asked to end, ``cancelled`` that it was asked to stop,
     ``forced`` that it must not finish its work before. ``replacing`` is the node that a job which
     was asked to end will replace, if a client named one. ``asleep``: the bytes after which a job of
-    a limited speed went to sleep, 0 unless it sleeps. ``body`` is what its kind remembers.
+    a limited speed went to sleep, 0 unless it sleeps. ``paused_in``: the iothread in which it was
+    when it paused, "" unless it is paused. ``body`` is what its kind remembers.
     """
 
     id: str
@@ -318,6 +319,7 @@ class Job:
     forced: bool = False
     replacing: str | None = None
     asleep: int = 0
+    paused_in: str = ""
     body: Any = None
 
     @property

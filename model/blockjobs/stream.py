@@ -29,6 +29,7 @@ from model.chains import (
 )
 from model.copying import CHUNK
 from model.drivers import driver_of
+from model.drivers.filters import Bottom
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.limits import take_limits
@@ -270,10 +271,11 @@ def _drop(t: Transition, cor: str | None) -> None:
     """Take the filter away, whose users go back to the target."""
     if cor is None or cor not in t.nodes:
         return
-    held = driver_of("copy-on-read").held_by(t.nodes[cor])
+    held = driver_of("copy-on-read").frozen_to(t.nodes[cor])
     if held is not None:
         t.unfreeze_chain(cor, held)
-        t.change(cor, private=None)
+        stays = t.ev.holds(FILTER_STAYS)
+        t.change(cor, private=Bottom(held, frozen=False) if stays else None)
     if t.ev.holds(FILTER_STAYS):
         filters.step_aside(t, cor)
     else:

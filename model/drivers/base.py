@@ -219,6 +219,10 @@ class Driver(ABC):
         """The node that this one keeps alive without being its parent, if any."""
         return None
 
+    def frozen_to(self, node: Node) -> str | None:
+        """Down to which node this one has frozen the chain, if it has."""
+        return None
+
     def flush(self, t: Transition, node: Node) -> None:
         """Write down what is kept in a cache."""
 

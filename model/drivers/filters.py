@@ -113,9 +113,13 @@ class Throttle(Filter):
 
 @attrs.frozen
 class Bottom:
-    """The node down to which a copy-on-read filter has frozen the chain."""
+    """The node down to which a copy-on-read filter copies, and has frozen the chain.
+
+    The chain is not ``frozen`` any more where the filter of a job has outlived its work.
+    """
 
     node: str
+    frozen: bool = True
 
 
 class CopyOnRead(Filter):
@@ -145,6 +149,10 @@ class CopyOnRead(Filter):
     def held_by(self, node: Node) -> str | None:
         """The bottom node."""
         return node.private.node if isinstance(node.private, Bottom) else None
+
+    def frozen_to(self, node: Node) -> str | None:
+        """The bottom node, as long as the chain down to it is frozen."""
+        return self.held_by(node) if node.private and node.private.frozen else None
 
     def child_permissions(
         self,
