@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model import Monitor
+from model.drivers.filters import Bottom
 from model.state import NO_LIMITS
 
 MIB = 1 << 20
@@ -266,6 +267,33 @@ def test_a_node_that_has_moved_does_not_sweep(server: Monitor) -> None:
             assert server.state.nodes["n0"].private.sweeping
         else:
             assert not server.state.nodes["n0"].private.sweeping
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_paused_job_stays_in_its_iothread(server: Monitor, resumes: bool) -> None:
+    moved = {"node_name": "n0", "iothread": "io0", "force": True}
+    assert run(server, "x-blockdev-set-iothread", **moved) == {}
+    assert export(server, "e0", "n0", fixed_iothread=True) == {}
+    names = {"device": "n0", "target": "n1", "job_id": "j0", "sync": "none"}
+    assert run(server, "blockdev-mirror", **names) == {}
+    assert run(server, "job-pause", id="j0") == {}
+    assert run(server, "block-export-del", id="e0") == {}
+    assert server.state.nodes["n0"].context == ""
+    if resumes:
+        assert run(server, "job-resume", id="j0") == {}
+    run(server, "object-del", id="io0")
+    assert hazards(server) == (set() if resumes else {"hazard.iothread-in-use"})
+
+
+# Streams
+
+
+def test_the_filter_of_an_ended_stream_keeps_its_bottom(monitor: Monitor) -> None:
+    add(monitor, "n0", driver="qcow2", file=image(monitor, "hd0.qcow2"))
+    job = {"job_id": "j0", "auto_dismiss": False, "filter_node_name": "f0"}
+    assert run(monitor, "block-stream", device="n0", **job) == {}
+    assert not any(link.frozen for node in monitor.state.nodes.values() for link in node.children)
+    assert monitor.state.nodes["f0"].private == Bottom("n0", frozen=False)
 
 
 # Images that are dirty
