@@ -285,6 +285,18 @@ def test_a_paused_job_stays_in_its_iothread(server: Monitor, resumes: bool) -> N
     assert hazards(server) == (set() if resumes else {"hazard.iothread-in-use"})
 
 
+def test_a_backend_does_not_go_to_where_its_node_is(server: Monitor) -> None:
+    """The source comes to the main loop with its filter; the target cannot, which is pinned."""
+    add(server, "n2", **ZEROES)
+    for name, fixed in (("n1", True), ("n2", False)):
+        moved = {"node_name": name, "iothread": "io0", "force": True}
+        assert run(server, "x-blockdev-set-iothread", **moved) == {}
+        assert export(server, f"e-{name}", name, iothread="io0", fixed_iothread=fixed) == {}
+    names = {"device": "n2", "target": "n1", "job_id": "j0", "sync": "none"}
+    said = run(server, "blockdev-mirror", **names)
+    assert said == "Cannot change iothread of active block backend"
+
+
 # Streams
 
 
