@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from checker.errors import CaseError
-from model.commands.driving import READ, WAIT, WRITE
+from model.commands.driving import OBJECT, READ, WAIT, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +73,21 @@ class Write(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
     pattern: Pattern
 
 
-DRIVING_ARGUMENTS: dict[str, type[msgspec.Struct]] = {WAIT: Wait, READ: Read, WRITE: Write}
+class Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Start the daemon with an object; its limits are operations or bytes per second."""
+
+    qom_type: Literal["iothread", "throttle-group"]
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9._-]*$")]
+    x_iops_total: Amount | None = None
+    x_bps_total: Amount | None = None
+
+
+DRIVING_ARGUMENTS: dict[str, type[msgspec.Struct]] = {
+    WAIT: Wait,
+    READ: Read,
+    WRITE: Write,
+    OBJECT: Object,
+}
 """The shape of each driving command's arguments."""
 
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")

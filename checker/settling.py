@@ -13,6 +13,7 @@ import attrs
 
 from model import Monitor
 from model.commands.driving import WAIT, waits
+from model.speaking import translated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ def is_wait(command: Command) -> bool:
 
 
 def settled(trace: Trace, dialect: Dialect) -> Trace:
-    """The trace with just the waits that its other commands need.
+    """The trace in the dialect's words, with just the waits that its other commands need.
 
     Where the model raises an exception, nothing is waited for from there on.
     """
@@ -36,7 +37,7 @@ def settled(trace: Trace, dialect: Dialect) -> Trace:
         monitor.images.from_spec(image)
     commands: list[Command] = []
     broken = False
-    for command in trace.commands:
+    for command in translated(trace, dialect.schema).commands:
         if is_wait(command):
             continue
         commands.append(command)

@@ -11,6 +11,7 @@ import attrs
 
 from checker.case import from_finding, write
 from model.commands.driving import READ
+from model.trace import REOPENS
 from reports.values import Finding, RuleUse, RunKind, Summary
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _reopens_with_job(example: Example) -> bool:
     """
     busy = False
     for command, expectation in zip(example.trace.commands, example.expectations, strict=False):
-        if busy and command.get("execute") == "blockdev-reopen":
+        if busy and command.get("execute") in REOPENS:
             checked = not any(rule.startswith("qapi.") for rule in expectation.refused)
             if checked:
                 return True

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.rules import Refusal
-from model.state import User
+from model.state import UNNAMED, User
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 ROOT = "root"
 """What QEMU calls the link of a block backend."""
-
-UNNAMED = "an unnamed block device"
-"""What error texts call a block backend."""
 
 
 def take(
@@ -36,6 +33,12 @@ def take(
         del t.users[key]
         raise
     return key
+
+
+def put(t: Transition, key: str, node: str, grant: Grant) -> None:
+    """Let a block backend work on another node. Raises :class:`Refusal`."""
+    t.unuse(key, ROOT)
+    t.use(key, ROOT, node, grant, stays=False, description=UNNAMED)
 
 
 def let_go(t: Transition, key: str | None) -> None:

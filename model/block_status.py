@@ -28,6 +28,11 @@ UNSURE = hazard(
     source="our own: the host takes room for a hole until it happens to read there",
 )
 
+QUORUM_STATUS = effect(
+    "quorum.block-status",
+    "A quorum asks its children where they read as zeroes.",
+    source="6.0; before, it is all data",
+)
 REMEMBERED = effect(
     "data.status-remembered",
     "Where a file was last found to have data, it is taken to have them until zeroes are written "
@@ -40,7 +45,8 @@ RACE = hazard(
     "A job has copied several pieces at once, and which came first shows: the image that they go "
     "to has holes or gets some, is made smaller, or lies above a preallocate filter; or a slow job "
     "stops where they lie apart; or several are read at once from a quorum whose children do not "
-    "agree.",
+    "agree; or a paused mirror is told to stop that has something left to copy, which 5.2 goes on "
+    "with for a moment.",
     source="our own: which piece arrives first is a matter of luck",
 )
 
@@ -103,7 +109,7 @@ def _own(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Sta
         image = image_of(t, node)
         if image is not None:
             return _in_clusters(node, image, start, end)
-    elif node.driver == "quorum":
+    elif node.driver == "quorum" and t.ev.holds(QUORUM_STATUS):
         return _of_children(t, node, start, end, exact=exact)
     elif node.driver == "file":
         return _of_file(t, node, start, end, exact=exact)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.descending import FROM_EACH
 from model.drivers import driver_of
 from model.lengths import image_of
 from model.limits import take_limits
 from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
 from model.permissions import Permissions, topological
-from model.refreshing import refresh
+from model.refreshing import loosen, refresh
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role, Use
@@ -165,14 +166,6 @@ def _canonical(t: Transition, filename: str | None) -> str | None:
 # Changing
 
 
-def _inherits(t: Transition, name: str, ancestor: str) -> bool:
-    current: str | None = name
-    while current is not None and current != ancestor:
-        node = t.nodes.get(current)
-        current = node.inherits_from if node else None
-    return current is not None
-
-
 def set_backing(t: Transition, name: str, backing: str | None) -> None:
     """Give a node another backing file, or none. Raises :class:`Refusal`; all is as before then.
 
@@ -186,6 +179,9 @@ def set_backing(t: Transition, name: str, backing: str | None) -> None:
         refresh(t, [name])
     except Refusal:
         undo.abort()
+        if old is not None and not old.frozen and t.ev.holds(LOSES_BACKING):
+            t.unset_inherits(name, old.name, None)
+            t.drop(old)
         raise
     if old is not None:
         keep_grants(t, old.child, before, above=name)
@@ -201,7 +197,7 @@ def _exchange_backing(
         ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
     has_backing = driver.is_filter or driver.supports_backing
     ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
-    inherits = backing is not None and _inherits(t, backing, node.name)
+    inherits = backing is not None and t.inherits(backing, node.name)
     if old is not None:
         t.unset_inherits(node.name, old.name, undo)
         t.remove_child(old.key, undo)
@@ -216,8 +212,11 @@ def _exchange_backing(
 def keep_grants(t: Transition, name: str, before: Permissions, *, above: str | None = None) -> None:
     """Below a node that has lost a parent, links keep what they required and shared ``before``.
 
-    What can still be reached from ``above`` has been asked anew.
+    What can still be reached from ``above`` has been asked anew; before 6.1 all of it is.
     """
+    if t.ev.holds(FROM_EACH):
+        loosen(t, name, before)
+        return
     fresh = () if above is None else topological(t.nodes, [above])
     now = Permissions(t.nodes, {})
     stale = [n for n in topological(t.nodes, [name]) if n not in fresh]
@@ -383,6 +382,11 @@ def drop_filter(t: Transition, name: str) -> None:
     undo.commit()
 
 
+LOSES_BACKING = effect(
+    "chain.loses-backing",
+    "An image that cannot have the backing file that a job means it to have, has none.",
+    source="5.2",
+)
 OVERLAYS_RENAMED = effect(
     "chain.overlays-renamed",
     "The images above those that a commit has taken out name the base as their backing file.",
@@ -397,7 +401,7 @@ def drop_between(t: Transition, top: str, base: str, backing_file: str | None) -
     """
     ev = t.ev
     explicit = skip_implicit(t, top)
-    inherits = _inherits(t, base, explicit)
+    inherits = t.inherits(base, explicit)
     heir = t.nodes[explicit].inherits_from
     filename = t.filename(base) if backing_file is None else backing_file
     parents = [key for key in reversed(t.nodes[top].parents) if not isinstance(key, Use)]

@@ -61,6 +61,12 @@ JOB_TAKES_ALONG = effect(
     "A job moves with any node that it works on and takes all others along.",
     source="7.2",
 )
+MOVES_LOCKED = effect(
+    "context.moves-locked",
+    "Who moves a parent to its new child has to have locked the iothread that it comes from, and "
+    "who puts an overlay above a node that moves, the one that it comes to.",
+    source="5.2, see hazard.unlocked-iothread",
+)
 UNLOCKED = hazard(
     "hazard.unlocked-iothread",
     "A node leaves an iothread, or is read, closed or drained there, by a command that has not "
@@ -191,9 +197,25 @@ def join(t: Transition, parent: str, child: str) -> Places:
     return places
 
 
+def can_join(t: Transition, parent: str, child: str) -> None:
+    """Whether a child and its new parent can come together; raises what the parent's move is told.
+
+    Nothing is moved.
+    """
+    context = t.nodes[parent].context
+    if context == t.nodes[child].context:
+        return
+    try:
+        _Reach(t, context).from_node(child)
+    except Refusal as refusal:
+        t.ev.refused.discard(refusal.rule.id)
+        _Reach(t, t.nodes[child].context).from_node(parent)
+
+
 def part(t: Transition, parent: str, child: str, places: Places) -> None:
     """Put a child and its parent back where they were before they were connected."""
     if not t.ev.holds(ABORT_RETURNS):
+        leave(t, child)
         return
     if t.nodes[child].context != places.child:
         change(t, child, places.child)
@@ -229,6 +251,9 @@ def _follow(t: Transition, parent: str, context: str) -> None:
     user = t.users.get(parent)
     reach = _Reach(t, context)
     reached = reach.from_node(parent) if user is None else reach.from_user(user)
+    if t.ev.holds(MOVES_LOCKED):
+        for name in reached.nodes:
+            need_lock(t, name)
     _settle(t, reached, context)
     if drivers_stop_slowly(t, above(t.nodes, reached.nodes)):
         # The drains end in the new context, of which nobody has taken the lock.

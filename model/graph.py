@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from model import bitmaps, contexts
+from model.descending import FROM_EACH, Descent
 from model.drivers import Driver, driver_of
 from model.naming import Names
 from model.permissions import (
@@ -47,6 +48,16 @@ CYCLE = guard(
     "No node may become a child of itself, directly or through others.",
     source="patch 8/13 (changing the backing file); 7.2 words it for any child",
     text="Making '{child}' a {name} child of '{parent}' would create a cycle",
+)
+NOT_FROZEN = hazard(
+    "hazard.not-frozen",
+    "A mirror ends whose target has come to be a backing file of its source meanwhile.",
+    source="5.2 takes the links between for frozen ones, and ends with an assertion",
+)
+CYCLE_UNNOTICED = hazard(
+    "hazard.cycle-unnoticed",
+    "A node is to become a child of itself, not by a reopen.",
+    source="5.2 looks for cycles in a reopen only; it ends with an assertion or a full stack",
 )
 ENDLESS_CHAIN = hazard(
     "hazard.off-chain",
@@ -102,6 +113,22 @@ STAYS = guard(
     text="Should not change '{name}' link to '{node}'",
     unreachable="who stays at the filter of a commit has put a filter there: hazard.bitmap-lost",
 )
+INHERITS_ANYHOW = effect(
+    "graph.inherits-anyhow",
+    "A new backing file inherits from its overlay if it did so before, whatever lay between.",
+    source="6.1; before, only through backing files and filters",
+)
+USERS_REVERSED = effect(
+    "graph.users-reversed",
+    "The users of a node that is replaced go over to the new one newest first, so that the oldest "
+    "is the newest there.",
+    source="6.1; before, they keep their order",
+)
+REPLACED_IS_NEWEST = effect(
+    "graph.replaced-is-newest",
+    "A link that comes to lead to another node becomes its parent's newest.",
+    source="6.1; before, it keeps its place",
+)
 ABORT_REORDERS = effect(
     "graph.abort-reorders",
     "A link that was changed and changed back by a refused command becomes its node's newest.",
@@ -150,6 +177,7 @@ class Transition:
     """
 
     __slots__ = (
+        "_granted",
         "_pending",
         "before",
         "ev",
@@ -182,6 +210,7 @@ class Transition:
         self.events: list[dict[str, Any]] = []
         self.settling: dict[str, Settled] = {}
         self.held: dict[str, Grant] = {}
+        self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
         self._pending: dict[str, dict[str, Any]] = {}
@@ -212,6 +241,7 @@ class Transition:
         contexts.unwind(self)
         done, self.nodes = self.nodes, dict(self.before.nodes)
         self.held = {}
+        self._granted = None
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
@@ -232,6 +262,21 @@ class Transition:
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""
         return Undo()
+
+    @property
+    def granted(self) -> dict[tuple[LinkKey | Use, str], Grant]:
+        """What each user of a node required and shared when that was settled last.
+
+        By the user and the node: a link may have led elsewhere before.
+        """
+        if self._granted is None:
+            derived = Permissions(self.before.nodes, {})
+            self._granted = {
+                (key, name): derived.grant(key)
+                for name, node in self.before.nodes.items()
+                for key in node.parents
+            }
+        return self._granted
 
     # Nodes that are being opened: their file is open before they have a name
 
@@ -320,6 +365,8 @@ class Transition:
         """Let the links from ``top`` down to ``base``, or to the end, be changed again."""
         if self.ev.holds(THAWS):
             for link in self.chain(top, base):
+                if not link.frozen:
+                    self.ev.meet(NOT_FROZEN)
                 self._freeze(link.key, -1)
 
     def _freeze(self, key: LinkKey, by: int) -> None:
@@ -406,11 +453,14 @@ class Transition:
         The two may have to come to one context first. Raises :class:`model.rules.Refusal`.
         """
         if reaches(self.nodes, child, parent):
+            self.ev.meet(CYCLE_UNNOTICED)
             self.ev.refuse(CYCLE, child=child, name=name, parent=parent)
         else:
             self.ev.accepted.add(CYCLE.id)
-        places = contexts.join(self, parent, child)
         link = Link(parent, name, child, role)
+        if self.ev.holds(FROM_EACH):
+            Descent(self, {}).check_new(link)
+        places = contexts.join(self, parent, child)
         self.attach(link)
 
         def backward() -> None:
@@ -433,6 +483,10 @@ class Transition:
         kept = Permissions(self.nodes, {}).grant(key) if forced else None
         old = self.detach(key)
         self.attach(attrs.evolve(old, child=child, kept=kept or old.kept))
+        if not self.ev.holds(REPLACED_IS_NEWEST):
+            new = self.nodes[key[0]].children[0]
+            places = (new if link.name == key[1] else link for link in before[0])
+            self.change(key[0], children=tuple(places))
 
         def backward() -> None:
             self.detach(key)
@@ -455,6 +509,18 @@ class Transition:
             children, parents, child = before
             self.change(link.parent, children=children)
             self.change(child, parents=parents)
+
+    def inherits(self, name: str, ancestor: str) -> bool:
+        """Whether a node inherits its options from ``ancestor``, directly or through others."""
+        if not self.ev.holds(INHERITS_ANYHOW) and all(
+            link.child != name for link in self.chain(ancestor, None)
+        ):
+            return False
+        current: str | None = name
+        while current is not None and current != ancestor:
+            node = self.nodes.get(current)
+            current = node.inherits_from if node else None
+        return current is not None
 
     def set_inherits(self, name: str, parent: str | None, undo: Undo | None) -> None:
         """Let a node inherit its options from ``parent`` from now on."""
@@ -491,12 +557,13 @@ class Transition:
         Users that stay at their node stay. Unless it is all right to ``skip`` one, either refuses.
         """
         below = set(topological(self.nodes, [new]))
+        moving: list[LinkKey | Use] = []
         for key in self.nodes[old].parents:
             if isinstance(key, Use):
                 if key.stays:
                     self.ev.check(STAYS, skip, name=key.label, node=old)
                 else:
-                    self._move_use(key, new, undo)
+                    moving.append(key)
                 continue
             link = self.nodes[key[0]].link(key[1])
             if link is None:
@@ -505,7 +572,12 @@ class Transition:
                 self.ev.check(STAYS, skip, name=link.name, node=old)
                 continue
             self.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=old)
-            self.replace_child(link.key, new, undo)
+            moving.append(key)
+        for key in moving if self.ev.holds(USERS_REVERSED) else moving[::-1]:
+            if isinstance(key, Use):
+                self._move_use(key, new, undo)
+            else:
+                self.replace_child(key, new, undo)
 
     # Users
 
@@ -527,6 +599,8 @@ class Transition:
 
         Raises :class:`model.rules.Refusal` where others do not agree; nothing has changed then.
         """
+        if self.ev.holds(FROM_EACH):
+            Descent(self, {}).check_users(node, *grant, ())
         places = contexts.join(self, user, node)
         before = dict(self.nodes)
         holder = self.users[user]

@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import cluster_size, grown, image_of
+from model.lengths import UNALIGNED, cluster_size, grown, image_of, readable
 from model.rules import effect, hazard
 from model.trace import RATE_LIMITED
 
@@ -81,6 +81,11 @@ COPIED_ON_READ = effect(
     "What is read through a copy-on-read filter is written to the image below it.",
     source="7.2",
 )
+QUORUM_ZEROES = effect(
+    "quorum.writes-zeroes",
+    "A quorum has its children write zeroes as such.",
+    source="6.0; before, it writes them like other bytes",
+)
 BAD_HEARD = effect(
     "quorum.bad-heard",
     "Clients hear of a child of a quorum that does not have what most children have.",
@@ -92,6 +97,12 @@ BEYOND_END = hazard(
     "Somebody reads through a copy-on-read filter behind the end of what is below, which has "
     "become shorter.",
     source="10.0 and 11.1 end with an assertion",
+)
+COPIES_BEYOND_END = hazard(
+    "hazard.copies-beyond-end",
+    "Somebody reads an image behind the end of its backing file, which a stream lets copy what is "
+    "read.",
+    source="5.2 ends with an assertion",
 )
 SHORT_BELOW = hazard(
     "hazard.copy-on-read-short",
@@ -114,6 +125,7 @@ VERIFIED_ZEROES = hazard(
     source="7.2 ends with an assertion in bdrv_co_do_pwrite_zeroes",
 )
 
+_SECTOR = 512
 REQUEST = 512 << 10
 """How many bytes a guest asks for at most at once where it reads or writes a whole disk."""
 
@@ -228,7 +240,7 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         below = pieces(t, t.primary_child(name), start + shift, end + shift)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
-        return _clip(_guest_bytes(t, node).extents, start, end)
+        return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
         return _vote(t, node, start, end)
     if node.driver == "blkverify":
@@ -242,6 +254,12 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     if driver_of(node.driver).is_filter:
         return pieces(t, t.primary_child(name), start, end)
     return []
+
+
+def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
+    if (start % _SECTOR or end % _SECTOR) and not readable(t, node.name):
+        t.ev.meet(UNALIGNED)
+    return _clip(_guest_bytes(t, node).extents, start, end)
 
 
 def _runs(pieces: Pieces) -> Pieces:
@@ -377,8 +395,7 @@ def _put(t: Transition, node: Node, write: Write) -> None:
     start, end, data, zeroes, _ = write
     if node.driver == "compress":
         raise ImageError(f"what is written through node {node.name!r} is compressed")
-    if node.driver == "blkverify" and zeroes != "off":
-        t.ev.meet(VERIFIED_ZEROES)
+    if zeroes != "off" and not _passes_zeroes(t, node):
         write = write._replace(zeroes="off")
     if node.driver == "qcow2":
         _put_clusters(t, node, start, end, data, zeroes)
@@ -401,6 +418,14 @@ def _put(t: Transition, node: Node, write: Write) -> None:
             pass_on(t, child, write)
 
 
+def _passes_zeroes(t: Transition, node: Node) -> bool:
+    """Whether the children of a node are told to write zeroes where the node is."""
+    if node.driver == "blkverify":
+        t.ev.meet(VERIFIED_ZEROES)
+        return False
+    return node.driver != "quorum" or t.ev.holds(QUORUM_ZEROES)
+
+
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
     """How a node goes on with what may be zeroes."""
     detects = node.driver != "blkverify"
@@ -415,6 +440,8 @@ def _put_clusters(
     t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
 ) -> None:
     before = _image(t, node)
+    if not readable(t, t.primary_child(node.name)):
+        t.ev.meet(UNALIGNED)
     if zeroes == "off":
         image = _allocate(t, node, before, start, end)
         image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
@@ -425,6 +452,8 @@ def _put_clusters(
 
 def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
     image = _guest_bytes(t, node)
+    if not readable(t, node.name):
+        t.ev.meet(UNALIGNED)
     if zeroes == "off":
         extents, room = _overlaid(image, start, end, data), image.room
     else:
@@ -591,10 +620,21 @@ def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     end = min(end, t.length(name))
     if start >= end:
         return
+    if node.copies_on_read:
+        _read_and_copy(t, name, start, end)
+    else:
+        _copy_up_below(t, name, start, end)
+
+
+def _copy_up_below(t: Transition, name: str, start: int, end: int) -> None:
+    """The same, where the node itself copies nothing."""
+    node = t.nodes[name]
     if node.driver == "qcow2":
         backing = node.link("backing")
         if backing is not None:
             limit = min(end, t.length(backing.child))
+            if t.nodes[backing.child].copies_on_read and limit < end:
+                t.ev.meet(COPIES_BEYOND_END)
             for s, e in _unallocated(_image(t, node), start, limit):
                 _copy_up(t, backing.child, s, e)
     elif node.driver == "raw":
@@ -717,7 +757,7 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
         if reached == start:
             # The last sector of the node lies behind the end of its file in part.
             return
-        _copy_up(t, name, start, reached)
+        _copy_up_below(t, name, start, reached)
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
             data = pieces(t, name, start, reached)

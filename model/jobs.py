@@ -21,7 +21,7 @@ import attrs
 
 from model import backends
 from model.rules import Refusal, effect, guard, hazard
-from model.state import Job, Use, User
+from model.state import Job, Perm, Use, User
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -45,6 +45,29 @@ SPEED = guard(
     "A speed is not negative.",
     source="7.2",
     text="Parameter 'speed' expects a non-negative value",
+)
+OWN_BACKEND = effect(
+    "job.own-backend",
+    "What a job requires of its main node it requires through a block backend, which it has before "
+    "anything else and until it is forgotten.",
+    source="5.2",
+)
+SIZES_DIFFER = "Source and target image have different sizes"
+"""The error of a mirror whose source and target are not equally long."""
+PAUSE_WAKES = effect(
+    "job.pause-wakes",
+    "A job that is told to pause is woken for that where it sleeps or waits for others.",
+    source="6.0; before, it goes on sleeping as if nothing had been said",
+)
+COMPLETES_IN_STANDBY = effect(
+    "job.completes-in-standby",
+    "A job that is ready and paused can be told to complete.",
+    source="6.1",
+)
+BLOCK_JOBS_SAY_WHY = effect(
+    "job.block-jobs-say-why",
+    "Block jobs give the reason of their failure in their own words.",
+    source="6.0; before, only query-jobs does, the others tell what the host would say",
 )
 SLEEPS_ON = effect(
     "job.sleeps-on",
@@ -166,6 +189,8 @@ _VERBS: dict[str, frozenset[str]] = {
     "dismiss": frozenset({"concluded"}),
 }
 _READY = ("ready", "standby")
+_ERRNO = {SIZES_DIFFER: "Invalid argument"}
+"""What the host would say instead of a job's own words."""
 _GOING = ("ready", "running")
 _HELD = ("standby", "paused")
 
@@ -267,6 +292,20 @@ def create(t: Transition, kind: str, arguments: dict[str, Any], node: str, grant
     fails so early, too.
     """
     job_id = arguments.get("job-id", "")
+    if not t.ev.holds(OWN_BACKEND):
+        return _create(t, kind, arguments, node, grant)
+    context = t.nodes[node].context
+    backend = backends.take(t, f"blk:{job_id}:job", node, grant, context=context, follows=True)
+    try:
+        job = _create(t, kind, arguments, node, (0, Perm.ALL))
+    except Refusal:
+        backends.let_go(t, backend)
+        raise
+    return change(t, job.id, backend=backend)
+
+
+def _create(t: Transition, kind: str, arguments: dict[str, Any], node: str, grant: Grant) -> Job:
+    job_id = arguments.get("job-id", "")
     t.ev.check(ID_FORM, _ID.match(job_id), id=job_id)
     t.ev.check(ID_TAKEN, job_id not in t.jobs, id=job_id)
     job = Job(
@@ -303,6 +342,13 @@ def let_go(t: Transition, job_id: str) -> None:
         t.unuse(user, t.users[user].links[0][0])
 
 
+def settle_on(t: Transition, job_id: str, node: str) -> None:
+    """Let the backend of a job that is done hold on to ``node``, and require nothing."""
+    job = t.jobs[job_id]
+    if job.backend is not None:
+        backends.put(t, job.backend, node, (0, Perm.ALL))
+
+
 def take_backend(
     t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
 ) -> str:
@@ -326,6 +372,7 @@ def _forget(t: Transition, job_id: str) -> None:
     job = t.jobs[job_id]
     _tell_status(t, job_id, "null")
     t.remove_user(job.user)
+    backends.let_go(t, job.backend)
     del t.jobs[job_id]
 
 
@@ -370,6 +417,13 @@ def _pause(t: Transition, job_id: str) -> None:
     """Stop where the job is; it stays there though its nodes may move, until it goes on."""
     job = change(t, job_id, paused_in=t.users[t.jobs[job_id].user].context)
     _move(t, job_id, "standby" if job.status in _READY else "paused")
+
+
+def failure(t: Transition, job: Job) -> str | None:
+    """Why a job has failed, as the events and queries of block jobs tell it."""
+    if job.error is None or t.ev.holds(BLOCK_JOBS_SAY_WHY):
+        return job.error
+    return _ERRNO.get(job.error, job.error)
 
 
 def sleeps(speed: int, length: int) -> bool:
@@ -432,10 +486,15 @@ def wake(t: Transition) -> None:
             _enter(t, job.id)
 
 
+def drained(t: Transition) -> list[str]:
+    """The nodes that jobs have drained."""
+    found = [KINDS[job.type].drains(t, job) for job in t.jobs.values()]
+    return [node for node in found if node is not None]
+
+
 def waiting(t: Transition) -> set[str]:
     """The keys of the users that have to wait for a job which has drained a node below them."""
-    found = [KINDS[job.type].drains(t, job) for job in t.jobs.values()]
-    stack = [node for node in found if node is not None]
+    stack = drained(t)
     if stack and not t.ev.holds(OTHERS_WAIT):
         return set()
     users: set[str] = set()
@@ -492,7 +551,8 @@ def _conclude(t: Transition, job_id: str) -> None:
     if job.forced and t.ev.holds(CANCEL_HEARD):
         _tell(t, job, "BLOCK_JOB_CANCELLED", **_progress(job))
     else:
-        error = {} if job.error is None else {"error": job.error}
+        reason = failure(t, job)
+        error = {} if reason is None else {"error": reason}
         _tell(t, job, "BLOCK_JOB_COMPLETED", **_progress(job), **error)
     _move(t, job_id, "concluded")
     if job.auto_dismiss or not t.ev.holds(KEPT):
@@ -503,7 +563,10 @@ def _conclude(t: Transition, job_id: str) -> None:
 
 
 def _apply(t: Transition, job: Job, verb: str) -> None:
-    t.ev.check(VERB, job.status in _VERBS[verb], id=job.id, status=job.status, verb=verb)
+    allowed = job.status in _VERBS[verb]
+    if verb == "complete" and job.status == "standby":
+        allowed = t.ev.holds(COMPLETES_IN_STANDBY)
+    t.ev.check(VERB, allowed, id=job.id, status=job.status, verb=verb)
 
 
 def cancel(t: Transition, job: Job, *, force: bool) -> None:
@@ -527,7 +590,8 @@ def pause(t: Transition, job: Job) -> None:
     _apply(t, job, "pause")
     t.ev.check(PAUSED_ALREADY, not job.paused)
     change(t, job.id, paused=True)
-    _enter(t, job.id)
+    if job.status != "running" or t.ev.holds(PAUSE_WAKES):
+        _enter(t, job.id)
 
 
 def resume(t: Transition, job: Job) -> None:
@@ -535,7 +599,8 @@ def resume(t: Transition, job: Job) -> None:
     t.ev.check(NOT_PAUSED, job.paused)
     _apply(t, job, "resume")
     change(t, job.id, paused=False, io_status="ok")
-    _enter(t, job.id)
+    if job.status != "running" or t.ev.holds(PAUSE_WAKES):
+        _enter(t, job.id)
 
 
 def set_speed(t: Transition, job: Job, speed: int) -> None:
@@ -545,7 +610,8 @@ def set_speed(t: Transition, job: Job, speed: int) -> None:
     old = job.speed
     change(t, job.id, speed=speed)
     # Only one that sleeps is woken; one that waits for others notices nothing.
-    if job.status == "running" and old and (speed == 0 or speed > old):
+    idle = job.paused and not job.asleep
+    if job.status == "running" and old and (speed == 0 or speed > old) and not idle:
         _enter(t, job.id)
 
 

@@ -94,6 +94,13 @@ def _has_written(node: Node, image: str) -> bool:
     return state is not None and state.written and state.image == image
 
 
+UNALIGNED = hazard(
+    "hazard.unaligned",
+    "Somebody writes to an image on a file that was not open directly before a reopen, and is now.",
+    source="5.2 makes requests of any size there, and the host refuses the small ones",
+)
+
+
 def readable(t: Transition, name: str) -> bool:
     """Whether small reads through a node succeed."""
     node = t.nodes[name]

@@ -13,6 +13,7 @@ import attrs
 
 from model import guest, images
 from model.commands import COMMANDS, DRIVING
+from model.descending import FROM_EACH, keep
 from model.dialects import find_dialect
 from model.graph import Settled, Transition
 from model.jobs import attend
@@ -138,6 +139,8 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     else:
         reply = {"return": {} if value is None else value}
         attend(t)
+    if ev.holds(FROM_EACH):
+        keep(t)
     return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
 
 

@@ -12,16 +12,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.drivers.base import driver_of
+from model.rules import effect
 from model.state import BlockState, Link, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from model.graph import Transition
+
 ALL = Perm.ALL
 Grant = tuple[int, int]
 """``(required, shared)`` as sums of :class:`Perm`."""
 
-_NAMES = ((1, "consistent read"), (2, "write"), (4, "write unchanged"), (8, "resize"))
+_NAMES = (
+    (1, "consistent read"),
+    (2, "write"),
+    (4, "write unchanged"),
+    (8, "resize"),
+    (16, "change children"),
+)
+
+
+GRAPH_MOD = effect(
+    "permissions.graph-mod",
+    "There is a permission to change a node's children, which only a stream job asks for.",
+    source="5.2",
+)
+
+
+def graph_mod(t: Transition) -> int:
+    """The permission to change a node's children, where there is one."""
+    return Perm.GRAPH_MOD if t.ev.holds(GRAPH_MOD) else 0
 
 
 def permission_names(perm: int) -> str:

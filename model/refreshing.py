@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.descending import FROM_EACH, Descent
 from model.drivers.base import driver_of
-from model.permissions import ALL, Grant, Permissions, permission_names, topological
+from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
+from model.permissions import Grant, Permissions, permission_names, topological
 from model.rules import Refusal, guard
 from model.state import Perm
 
@@ -30,43 +32,8 @@ CONFLICT = guard(
     "{user} (uses node '{node}' as '{name}' child) and unshared by {other} (uses node "
     "'{node}' as '{other_name}' child).",
 )
-READ_ONLY = guard(
-    "permissions.read-only",
-    "A node that is read-only has no users that write.",
-    source="7.2",
-    text="Block node is read-only",
-)
-READ_ONLY_REOPEN = guard(
-    "permissions.read-only-reopen",
-    "A node cannot become read-only while it has users that write.",
-    source="7.2; 5.2 says it otherwise",
-    text="Read-only block node '{node}' cannot support read-write users",
-)
-ALIGNMENT = guard(
-    "permissions.alignment",
-    "Who may write but not resize needs an image whose size is a multiple of the request "
-    "alignment.",
-    source="7.2",
-    text="Cannot get 'write' permission without 'resize': Image size is not a multiple of "
-    "request alignment",
-)
-LOCK = guard(
-    "file.lock",
-    "A file node locks what its users require against other nodes on the same file that "
-    "do not share it.",
-    source="7.2: file locking",
-    text='Failed to get "{perm}" lock',
-)
-SHARED_LOCK = guard(
-    "file.shared-lock",
-    "A file node locks what its users do not share against other nodes on the same file "
-    "that require it.",
-    source="7.2: file locking",
-    text='Failed to get shared "{perm}" lock',
-)
 
 _WRITES = Perm.WRITE | Perm.WRITE_UNCHANGED
-_BITS = (1, 2, 4, 8)
 
 
 def refresh(
@@ -79,22 +46,19 @@ def refresh(
     ``writable`` is what a reopen under way makes of its nodes.
     """
     order = topological(t.nodes, roots)
+    if t.ev.holds(FROM_EACH):
+        descent = Descent(t, writable or {})
+        for root in roots:
+            descent.check(root)
+        descent.settle()
+    else:
+        _check_together(t, order, writable or {})
+    settle(t, order, writable)
+
+
+def settle(t: Transition, order: list[str], writable: dict[str, bool] | None = None) -> None:
+    """What was checked is so from now on: nodes, parents first, and their drivers take note."""
     derived = Permissions(t.nodes, writable or {}, frozenset(order))
-    locks: dict[str, Grant] = {}
-    settled: dict[str, Grant] = {}
-    for name in order:
-        node = t.nodes[name]
-        _check_users(t, derived, name)
-        perm, shared = derived.cumulative(name)
-        driver = driver_of(node.driver)
-        if perm & _WRITES:
-            _check_writable(t, node, derived, perm)
-        if driver.locks(node):
-            _check_locks(t, node, perm, shared, locks)
-            settled[name] = (perm, shared)
-        if driver.minds_permissions:
-            driver.lose(t, node, perm)
-    t.held.update(settled)
     for name in order:
         node = t.nodes[name]
         for link in node.children:
@@ -108,6 +72,37 @@ def refresh(
             driver.settle(t, node, perm, reopening=writable is not None and name in writable)
 
 
+def refresh_link(t: Transition, name: str, child: str) -> None:
+    """Check what a node asks of one of its children; refuse where others do not agree."""
+    link = t.nodes[name].link(child)
+    if link is None or not t.ev.holds(FROM_EACH):
+        refresh(t, [name])
+        return
+    descent = Descent(t, {})
+    descent.check_link(link)
+    descent.settle()
+
+
+def _check_together(t: Transition, order: list[str], writable: dict[str, bool]) -> None:
+    """Check nodes that come in topological order, each with all of its users."""
+    derived = Permissions(t.nodes, writable, frozenset(order))
+    locks: dict[str, Grant] = {}
+    settled: dict[str, Grant] = {}
+    for name in order:
+        node = t.nodes[name]
+        _check_users(t, derived, name)
+        perm, shared = derived.cumulative(name)
+        driver = driver_of(node.driver)
+        if perm & _WRITES:
+            _check_writable(t, node, derived, perm)
+        if driver.locks(node):
+            check_locks(t, node, perm, shared, locks)
+            settled[name] = (perm, shared)
+        if driver.minds_permissions:
+            driver.lose(t, node, perm)
+    t.held.update(settled)
+
+
 def loosen(t: Transition, name: str, before: Permissions) -> None:
     """A user of a node has gone, which should never be refused.
 
@@ -115,7 +110,13 @@ def loosen(t: Transition, name: str, before: Permissions) -> None:
     all links below keep what they required and shared ``before``.
     """
     try:
-        refresh(t, [name])
+        if t.ev.holds(FROM_EACH):
+            descent = Descent(t, {}, loosens=True)
+            descent.check(name)
+            descent.settle()
+            settle(t, topological(t.nodes, [name]))
+        else:
+            refresh(t, [name])
     except Refusal as refusal:
         t.ev.refused.discard(refusal.rule.id)
         for below in topological(t.nodes, [name]):
@@ -157,41 +158,3 @@ def _check_users(t: Transition, derived: Permissions, name: str) -> None:
                     other_name=other_name,
                 )
     t.ev.accepted.add(CONFLICT.id)
-
-
-def _locked(t: Transition, name: str) -> Grant:
-    """What a file node has locked since the last change of permissions was settled."""
-    if name in t.held:
-        return t.held[name]
-    if name in t.before.nodes:
-        return Permissions(t.before.nodes, {}).cumulative(name)
-    return (0, ALL)
-
-
-def _check_locks(
-    t: Transition, node: Node, perm: int, shared: int, locks: dict[str, Grant]
-) -> None:
-    """Compare with the other nodes on the file; ``locks`` is what this change holds so far.
-
-    Until the change is settled a node keeps what it had locked and adds what it will need.
-    """
-    path = node.filename
-    others = [
-        n.name
-        for n in t.nodes.values()
-        if n.filename == path and n.name != node.name and driver_of(n.driver).locks(n)
-    ]
-    if not others:
-        locks[node.name] = (perm, shared)
-        return
-    own_perm, own_shared = _locked(t, node.name)
-    held = [locks.get(other) or _locked(t, other) for other in others]
-    if perm & ~own_perm or own_shared & ~shared:
-        for bit in _BITS:
-            if perm & bit and any(not unshared & bit for _, unshared in held):
-                t.ev.refuse(LOCK, perm=permission_names(bit))
-        for bit in _BITS:
-            if not shared & bit and any(taken & bit for taken, _ in held):
-                t.ev.refuse(SHARED_LOCK, perm=permission_names(bit))
-        t.ev.accepted.update((LOCK.id, SHARED_LOCK.id))
-    locks[node.name] = (own_perm | perm, own_shared & shared)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.contexts import drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
+from model.contexts import can_join, drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
+from model.descending import Descent
 from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string, sectors
 from model.graph import CYCLE, Undo
@@ -24,7 +25,7 @@ from model.limits import take_limits
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
-from model.refreshing import refresh
+from model.refreshing import refresh, settle
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role
 
@@ -60,6 +61,12 @@ NO_CHILD = guard(
     "The new child is a node that exists.",
     source="patch 8/13; 7.2",
     text="Cannot find device='' nor node-name='{node}'",
+)
+COPIES_ON_READ = guard(
+    "reopen.copies-on-read",
+    "A node that copies what is read through it does not become read-only.",
+    source="5.2: a stream of a whole chain lets its node copy so",
+    text="Can't set node '{node}' to r/o with copy-on-read enabled",
 )
 IMPLICIT = guard(
     "reopen.implicit-child",
@@ -111,6 +118,27 @@ LENGTH_AGAIN = effect(
     "reopen.length-again",
     "A node that was reopened looks at its length again.",
     source="10.0",
+)
+FORGETS_BACKING = effect(
+    "reopen.forgets-backing",
+    "What a reopen says of the backing file is no option of the node afterwards.",
+    source="6.1; before, a null that changed nothing stays, and must be given again from then on",
+)
+FILE_TOO = effect(
+    "reopen.file-too",
+    "Not only the backing file of a node may be replaced, its file may be, too.",
+    source="6.1",
+)
+LINKS_FIRST = effect(
+    "reopen.links-first",
+    "New links are made before permissions are checked, and taken back where those do not fit.",
+    source="6.1; before, a new backing file is asked first and attached when all is settled",
+)
+DESCRIPTOR_CLOSED = hazard(
+    "hazard.descriptor-closed",
+    "A file node is reopened together with nodes above it, of which one loses its backing file, or "
+    "may not have what the permissions are to be.",
+    source="5.2 goes on with a descriptor that is closed by then, or another file's",
 )
 QUEUE_CHILDREN = effect(
     "reopen.queue-children",
@@ -237,6 +265,8 @@ class Entry:
     private: Any = None
     old_children: list[str] = attrs.Factory(list)
     new_file: bool = False
+    new_backing: tuple[Link | None, str | None] | None = None
+    """The link that is to go, and the node that is to come, where that is done at last."""
 
 
 class Reopening:
@@ -337,12 +367,7 @@ class Reopening:
             for entry in self.queue.values():
                 with locked(t, entry.node):
                     self._prepare(entry, undo)
-            writable = {name: not e.flags.read_only for name, e in self.queue.items()}
-            roots: list[str] = []
-            for entry in self.queue.values():
-                roots += [entry.node, *entry.old_children]
-            if t.ev.holds(REFRESH_ONCE):
-                refresh(t, roots if t.ev.holds(LAST_REFUSES) else roots[::-1], writable)
+            self._check_permissions()
         except Refusal:
             if any(e.new_file and t.nodes[e.node].driver == "qcow2" for e in self.queue.values()):
                 t.ev.meet(FOREIGN_FILE)
@@ -350,6 +375,8 @@ class Reopening:
             raise
         for entry in reversed(self.queue.values()):
             self._commit(entry)
+            if entry.new_backing is not None:
+                self._replace_backing(entry.node, *entry.new_backing)
         if t.ev.holds(RELEASE_CHILD):
             undo.commit()
         if any(name not in t.nodes for name in self.queue):
@@ -362,6 +389,8 @@ class Reopening:
         rest = entry.options
         entry.options = clone(rest)
         self._prepare_generic(entry, rest)
+        held = node.copies_on_read and entry.flags.read_only
+        ev.check(COPIES_ON_READ, not held, node=node.name)
         ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
         mutable = driver.mutable
         lost = [k for k in node.options if k not in rest and k not in COMMON and k not in mutable]
@@ -369,12 +398,13 @@ class Reopening:
             ev.refuse(RESET, key=min(lost, key=in_order(node.options).index))
         ev.accepted.add(RESET.id)
         entry.private = driver.prepare(t, node, rest)
+        driver.probe(t, node, direct=entry.flags.no_cache)
         if entry.flags.read_only:
             driver.stop_writing(t, t.nodes[entry.node])
         if driver.supports_backing and entry.backing_missing:
             has_backing = node.link("backing") is not None or node.backing_file
             ev.check(BACKING_MISSING, not has_backing, node=node.name)
-        for name in ("backing", "file"):
+        for name in ("backing", "file") if ev.holds(FILE_TOO) else ("backing",):
             if name in rest:
                 self._change_child(entry, rest.pop(name), name, undo)
         self._check_unchanged(t.nodes[entry.node], rest)
@@ -402,13 +432,16 @@ class Reopening:
             cycle = reaches(t.nodes, new, node.name)
             ev.check(CYCLE, not cycle, child=new, name=name, parent=node.name)
         old = _present(node, name)
+        if not ev.holds(LINKS_FIRST):
+            self._change_backing_late(entry, old, new)
+            return
         if (old.child if old else None) == new and ev.holds(SAME_CHILD):
             return
         if old is not None and self._skip_implicit(old.child) == new:
             return
         role = self._check_link(node, name, old)
         shared = shares_below(t.nodes, node.name)
-        inherits = new is not None and self._inherits(new, node.name)
+        inherits = new is not None and t.inherits(new, node.name)
         if old is not None:
             entry.old_children.append(old.child)
             if ev.holds(ROOT_INHERITS_NOTHING):
@@ -427,6 +460,97 @@ class Reopening:
                 t.set_inherits(new, node.name, undo)
         take_limits(t, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
+
+    def _change_backing_late(self, entry: Entry, old: Link | None, new: str | None) -> None:
+        """See whether a backing file could be replaced; the old link is still there afterwards."""
+        t, ev = self.t, self.t.ev
+        node = t.nodes[entry.node]
+        driver = driver_of(node.driver)
+        if new is not None:
+            can_join(t, node.name, new)
+        keeps = driver.is_filter and old is None
+        ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name="backing")
+        has_backing = driver.is_filter or driver.supports_backing
+        ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
+        below = t.below(node.name)
+        shown = None if below is None else self._skip_implicit(below.child)
+        if shown == new:
+            return
+        implicit = below is not None and t.nodes[below.child].implicit
+        ev.check(IMPLICIT, not implicit, name="backing", node=node.name)
+        if old is not None:
+            ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
+        entry.new_backing = (old, new)
+
+    def _check_permissions(self) -> None:
+        """Let all nodes of the transaction have the permissions that they are to have."""
+        t = self.t
+        writable = {name: not e.flags.read_only for name, e in self.queue.items()}
+        if not t.ev.holds(LINKS_FIRST):
+            self._ask_each(writable)
+            return
+        roots: list[str] = []
+        for entry in self.queue.values():
+            roots += [entry.node, *entry.old_children]
+        if t.ev.holds(REFRESH_ONCE):
+            refresh(t, roots if t.ev.holds(LAST_REFUSES) else roots[::-1], writable)
+
+    def _ask_each(self, writable: dict[str, bool]) -> None:
+        """Check the permissions of each entry, and what its new backing file would say to it."""
+        t = self.t
+        descent = Descent(t, writable)
+        for entry in self.queue.values():
+            try:
+                descent.check(entry.node)
+                new = None if entry.new_backing is None else entry.new_backing[1]
+                if new is not None:
+                    node = t.nodes[entry.node]
+                    users = descent.users(entry.node)
+                    grant = descent.child_grant(node, new, self._backing_role(node), users)
+                    descent.without_reopen().check_users(new, *grant, ())
+            except Refusal:
+                self._beware_of_descriptors(entry.node)
+                raise
+        descent.settle()
+        settle(t, topological(t.nodes, list(self.queue)), writable)
+
+    def _beware_of_descriptors(self, top: str | None) -> None:
+        """What was prepared of the files below a node is forgotten, or closed too early."""
+        below = () if top is None else topological(self.t.nodes, [top])
+        if any(name in self.queue and self.t.nodes[name].driver == "file" for name in below):
+            self.t.ev.meet(DESCRIPTOR_CLOSED)
+
+    def _backing_role(self, node: Node) -> int:
+        return Role.FILTER if driver_of(node.driver).is_filter else Role.COW
+
+    def _replace_backing(self, name: str, old: Link | None, new: str | None) -> None:
+        """Detach the old backing file and attach the new one, for better or worse."""
+        t = self.t
+        self._beware_of_descriptors(None if old is None else old.child)
+        inherits = new is not None and t.inherits(new, name)
+        shared = shares_below(t.nodes, name)
+        if new is not None:
+            t.keeping.append(new)
+        if old is not None:
+            t.unset_inherits(name, "backing", None)
+            t.drop(old)
+        if new is not None:
+            self._attach_backing(name, new, inherits=inherits)
+            t.keeping.remove(new)
+        if shared or shares_below(t.nodes, name):
+            t.ev.meet(SHARED_BELOW)
+
+    def _attach_backing(self, name: str, new: str, *, inherits: bool) -> None:
+        t = self.t
+        drains = self._link_drains(name, new, begins=True)
+        # Its users have been asked: nobody refuses any more.
+        t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), t.undo())
+        refresh(t, [name])
+        if drains:
+            # Only the iothread is locked in which the parent was before.
+            need_lock(t, name)
+        if inherits:
+            t.set_inherits(new, name, None)
 
     def _link_drains(self, parent: str, child: str, *, begins: bool) -> bool:
         """Whether drains that a link passes on have to wait when it comes (``begins``) or goes.
@@ -488,13 +612,6 @@ class Reopening:
             node = self.t.nodes[below.child]
         return node.name
 
-    def _inherits(self, name: str, ancestor: str) -> bool:
-        current: str | None = name
-        while current is not None and current != ancestor:
-            node = self.t.nodes.get(current)
-            current = node.inherits_from if node else None
-        return current is not None
-
     def _check_unchanged(self, node: Node, rest: FlatOptions) -> None:
         wrong = [key for key, value in rest.items() if not _unchanged(node, key, value)]
         if wrong:
@@ -505,7 +622,10 @@ class Reopening:
         t = self.t
         node = t.nodes[entry.node]
         options, explicit = entry.options, entry.explicit
-        for name in ("backing", *[link.name for link in node.children]):
+        gone = [link.name for link in node.children]
+        if t.ev.holds(FORGETS_BACKING) or entry.new_backing is not None:
+            gone.append("backing")
+        for name in gone:
             options.pop(name, None)
             explicit.pop(name, None)
         if not t.ev.holds(TAKE_OPTIONS):

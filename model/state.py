@@ -74,8 +74,12 @@ class Perm:
     WRITE = 2
     WRITE_UNCHANGED = 4
     RESIZE = 8
-    ALL = 15
+    GRAPH_MOD = 16
+    ALL = 31
 
+
+UNNAMED = "an unnamed block device"
+"""What error texts call a block backend."""
 
 LinkKey = tuple[str, str]
 """A link is known by its parent's node name and the name of the child."""
@@ -167,8 +171,9 @@ class Node:
     reported; drivers of variable length ask their file instead. ``filename`` is the name of the
     image file that the node has open. ``private`` is the driver's own state. ``context`` is the
     iothread that the node lives in, "" for the main loop. Links to a node that is ``never_frozen``
-    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first. ``limits`` are kept
-    only where a dialect shows them.
+    (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first. What is read through
+    a node that ``copies_on_read`` it gets for itself. ``limits`` are kept only where a dialect
+    shows them.
     """
 
     name: str
@@ -195,6 +200,7 @@ class Node:
     backing_format: str = ""
     auto_backing_file: str = ""
     bitmaps: tuple[Bitmap, ...] = ()
+    copies_on_read: bool = False
     private: Any = None
     limits: Limits = NO_LIMITS
 
@@ -300,7 +306,8 @@ class Job:
     ``forced`` that it must not finish its work before. ``replacing`` is the node that a job which
     was asked to end will replace, if a client named one. ``asleep``: the bytes after which a job of
     a limited speed went to sleep, 0 unless it sleeps. ``paused_in``: the iothread in which it was
-    when it paused, "" unless it is paused. ``body`` is what its kind remembers.
+    when it paused, "" unless it is paused. ``backend`` is the key of the block backend through
+    which it uses its main node, where it has one. ``body`` is what its kind remembers.
     """
 
     id: str
@@ -320,6 +327,7 @@ class Job:
     replacing: str | None = None
     asleep: int = 0
     paused_in: str = ""
+    backend: str | None = None
     body: Any = None
 
     @property

@@ -71,6 +71,19 @@ class Observation:
 RATE_LIMITED = frozenset({"QUORUM_FAILURE", "QUORUM_REPORT_BAD"})
 """The events of which QEMU sends one a second about each node, and the last of the others late."""
 
+REOPENS = ("blockdev-reopen", "x-blockdev-reopen")
+"""What the command is called that reopens nodes: a list of them, or before 6.1 one."""
+
+
+def reopened(command: Command) -> list[dict[str, Any]]:
+    """The options of each node that one of :data:`REOPENS` names, in its order."""
+    arguments = command["arguments"]
+    found: list[dict[str, Any]] = (
+        arguments["options"] if command["execute"] == REOPENS[0] else [arguments]
+    )
+    return found
+
+
 _MAKES_JOBS = frozenset({"block-commit", "block-stream", "blockdev-backup", "blockdev-mirror"})
 _MAKES_EXPORTS = frozenset({"block-export-add"})
 

@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.guest import remember
-from model.lengths import FOREIGN_FILE, grown, image_of, tell_above
+from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
@@ -68,6 +68,12 @@ RESIZE_L1 = guard(
     source="7.2",
     text="Failed to grow the L1 table: File too large",
 )
+RESIZE_FILE = guard(
+    "resize.file-limit",
+    "No file is as long as the greatest numbers are.",
+    source="5.2; later, QEMU's own limit comes first",
+    text="Could not resize file: File too large",
+)
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -112,6 +118,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
+    ev.check(RESIZE_FILE, size <= MAX_LENGTH)
     image = t.images[node.filename]
     if image.format == "qcow2" and size < min(image.length, image.clusters * images.CLUSTER):
         ev.meet(FOREIGN_FILE)
@@ -126,6 +133,8 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing file that is longer than it was must not show in the new part.
     """
     file = t.primary_child(node.name)
+    if not readable(t, file):
+        t.ev.meet(UNALIGNED)
     known: Qcow2State = node.private
     image = attrs.evolve(
         image,

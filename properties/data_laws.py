@@ -15,6 +15,7 @@ from model.images import ImageError
 from model.lengths import content
 from model.rules import Evaluation
 from model.state import Use
+from model.trace import REOPENS
 from properties.claims import living
 from properties.job_laws import verb_of
 from properties.laws import accepted
@@ -95,7 +96,7 @@ def reopening_options_keeps_what_is_read(
 ) -> str | None:
     """A reopen that changes no links changes nothing of what any node reads, but for windows."""
     after = outcome.state
-    if not accepted(command, outcome, "blockdev-reopen") or after is before:
+    if not accepted(command, outcome, *REOPENS) or after is before:
         return None
     if after.images is before.images or _edges(before) != _edges(after):
         # What is read follows from the links and from what the images hold.
@@ -117,7 +118,7 @@ def another_backing_file_shows_where_nothing_is_allocated(
 
     Behind the end of a shorter backing file there are zeroes.
     """
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return None
     was, now = Reader(before), Reader(outcome.state)
     for name, old in before.nodes.items():

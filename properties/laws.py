@@ -21,6 +21,7 @@ from model.permissions import reaches
 from model.qdict import flatten
 from model.rules import Evaluation
 from model.state import Role
+from model.trace import REOPENS, reopened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -109,7 +110,7 @@ def accepted(command: Command, outcome: Outcome, *names: str) -> bool:
 
 def entries(command: Command) -> Iterator[tuple[str, dict[str, Any]]]:
     """Node name and flat options of each node that a reopen speaks of; the last entry counts."""
-    last = {str(each.get("node-name")): each for each in command["arguments"]["options"]}
+    last = {str(each.get("node-name")): each for each in reopened(command)}
     for name, options in last.items():
         yield name, flatten(options)
 
@@ -120,7 +121,7 @@ def queued_once(before: BlockState, command: Command) -> Iterator[tuple[str, dic
     A node that is listed twice, or that inherits its options from another one in the list,
     is queued more than once, and what the queue already has of it is kept.
     """
-    listed = [str(each.get("node-name")) for each in command["arguments"]["options"]]
+    listed = [str(each.get("node-name")) for each in reopened(command)]
     for name, given in entries(command):
         source: str | None = name
         inherits = False
@@ -167,7 +168,7 @@ def omitted_options_are_at_their_defaults(
     before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
     """After a reopen a node has the options that were given and no others."""
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return None
     for name, given in queued_once(before, command):
         node = outcome.state.nodes.get(name)
@@ -183,7 +184,7 @@ def omitted_options_are_at_their_defaults(
 
 def given_options_are_set(before: BlockState, command: Command, outcome: Outcome) -> str | None:
     """After a reopen what was asked for holds."""
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return None
     for name, given in queued_once(before, command):
         node = outcome.state.nodes.get(name)
@@ -218,7 +219,7 @@ def reopening_keeps_who_owns_what(
     before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
     """A reopen neither creates a node nor takes one that the monitor owns."""
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return None
     if _owned(before) != _owned(outcome.state):
         return "the monitor owns other nodes than before"
@@ -234,7 +235,7 @@ def lost_children_no_longer_inherit(
     before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
     """A child that a reopen took from its parent does not inherit from it any more."""
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return None
     kept = {(link.parent, link.child) for link in outcome.state.links()}
     for parent, child in lost(before, outcome):
@@ -333,7 +334,7 @@ def reopening_is_idempotent_in(dialect: Dialect) -> Law:
         before: BlockState, command: Command, outcome: Outcome
     ) -> str | None:
         """Saying it again is accepted and changes nothing, the order of links aside."""
-        if not accepted(command, outcome, "blockdev-reopen"):
+        if not accepted(command, outcome, *REOPENS):
             return None
         if sorted(_edges(before)) != sorted(_edges(outcome.state)):
             return None

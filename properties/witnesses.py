@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.trace import REOPENS, reopened
 from properties.claims import claims, living
 from properties.data_laws import backing, pivots
 from properties.job_laws import verb_of
@@ -35,7 +36,7 @@ class Witness:
 
 
 def _options_changed(before: BlockState, command: Command, outcome: Outcome) -> bool:
-    return accepted(command, outcome, "blockdev-reopen") and any(
+    return accepted(command, outcome, *REOPENS) and any(
         name in outcome.state.nodes
         and name in before.nodes
         and outcome.state.nodes[name].options != before.nodes[name].options
@@ -45,7 +46,7 @@ def _options_changed(before: BlockState, command: Command, outcome: Outcome) -> 
 
 def _omitted(before: BlockState, command: Command, outcome: Outcome) -> bool:
     """An option that a client had given was left out."""
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return False
     return any(
         key not in given and value != "off" and key not in ("driver", "node-name")
@@ -57,7 +58,7 @@ def _omitted(before: BlockState, command: Command, outcome: Outcome) -> bool:
 
 def _links_changed(name: str) -> Sight:
     def seen(before: BlockState, command: Command, outcome: Outcome) -> bool:
-        if not accepted(command, outcome, "blockdev-reopen"):
+        if not accepted(command, outcome, *REOPENS):
             return False
         for node, _ in entries(command):
             old, new = before.nodes.get(node), outcome.state.nodes.get(node)
@@ -83,7 +84,7 @@ def _reordered(before: BlockState, _command: Command, outcome: Outcome) -> bool:
 
 
 def _has_child(_before: BlockState, command: Command, outcome: Outcome) -> bool:
-    return accepted(command, outcome, "blockdev-reopen") and any(
+    return accepted(command, outcome, *REOPENS) and any(
         outcome.state.nodes[name].children
         for name, _ in entries(command)
         if name in outcome.state.nodes
@@ -91,14 +92,14 @@ def _has_child(_before: BlockState, command: Command, outcome: Outcome) -> bool:
 
 
 def _disinherited(before: BlockState, command: Command, outcome: Outcome) -> bool:
-    return accepted(command, outcome, "blockdev-reopen") and any(
+    return accepted(command, outcome, *REOPENS) and any(
         before.nodes[child].inherits_from == parent and child in outcome.state.nodes
         for parent, child in lost(before, outcome)
     )
 
 
 def _released(before: BlockState, command: Command, outcome: Outcome) -> bool:
-    return accepted(command, outcome, "blockdev-reopen") and any(
+    return accepted(command, outcome, *REOPENS) and any(
         name not in outcome.state.nodes for name in before.nodes
     )
 
@@ -143,7 +144,7 @@ def _mirror_became_ready(before: BlockState, _command: Command, outcome: Outcome
 
 
 def _reopened_beside_a_job(before: BlockState, command: Command, outcome: Outcome) -> bool:
-    return accepted(command, outcome, "blockdev-reopen") and any(living(before))
+    return accepted(command, outcome, *REOPENS) and any(living(before))
 
 
 def _took_a_verb(before: BlockState, command: Command, outcome: Outcome) -> bool:
@@ -183,7 +184,7 @@ def _elsewhere(state: BlockState) -> bool:
 
 
 def _backing_of_data_changed(before: BlockState, command: Command, outcome: Outcome) -> bool:
-    if not accepted(command, outcome, "blockdev-reopen"):
+    if not accepted(command, outcome, *REOPENS):
         return False
     return any(
         name in outcome.state.nodes
@@ -195,7 +196,7 @@ def _backing_of_data_changed(before: BlockState, command: Command, outcome: Outc
 
 def _reopened_over_data(before: BlockState, command: Command, outcome: Outcome) -> bool:
     return (
-        accepted(command, outcome, "blockdev-reopen")
+        accepted(command, outcome, *REOPENS)
         and outcome.state is not before
         and any(image.extents for image in before.images.values())
     )
@@ -304,7 +305,7 @@ WITNESSES: tuple[Witness, ...] = (
         "a refused reopen had to be undone",
         "refused_commands_change_nothing",
         lambda before, command, outcome: (
-            command.get("execute") == "blockdev-reopen"
+            command.get("execute") in REOPENS
             and _refused_by("permissions.")(before, command, outcome)
         ),
     ),
@@ -333,8 +334,7 @@ WITNESSES: tuple[Witness, ...] = (
         "several nodes were reopened together",
         "reopening_is_idempotent",
         lambda _before, command, outcome: (
-            accepted(command, outcome, "blockdev-reopen")
-            and len(command["arguments"]["options"]) > 1
+            accepted(command, outcome, *REOPENS) and len(reopened(command)) > 1
         ),
     ),
     Witness("a node was added", "added_nodes_are_there", _accepted("blockdev-add")),

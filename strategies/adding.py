@@ -75,6 +75,8 @@ def sprinkle(scene: Scene, options: Options, *, read_only: bool = False) -> Opti
         for option in choose.some(options_of(options["driver"]), _MOST_OPTIONS):
             if option.name in STICKY and not choose.chance(_STUCK):
                 continue
+            if not scene.has_option(options["driver"], option.name):
+                continue
             if option.good and option.name != "read-only":
                 options[option.name] = choose.one_of(option.good)
     if read_only or choose.chance(READ_ONLY):
@@ -184,17 +186,14 @@ def wrap(scene: Scene, driver: str, child: Child) -> Options:
     """A filter or blkdebug over a child."""
     if isinstance(child, dict):
         child = name_child(scene, child)
+    if driver == "throttle" and not scene.groups():
+        driver = "preallocate"
+    if not scene.has_driver(driver):
+        driver = "blkdebug"
+    options: Options = {"driver": driver, CHILD[driver]: child}
     if driver == "throttle":
-        groups = scene.groups()
-        if not groups:
-            driver = "preallocate"
-        else:
-            return {
-                "driver": driver,
-                "throttle-group": scene.choose.one_of(groups),
-                "file": child,
-            }
-    return {"driver": driver, CHILD[driver]: child}
+        options["throttle-group"] = scene.choose.one_of(scene.groups())
+    return options
 
 
 def read_only_child(scene: Scene, child: Child) -> bool:
@@ -242,7 +241,7 @@ def filter_by_reference(scene: Scene) -> Options:
     options = wrap(scene, driver, node.name)
     if driver == "copy-on-read":
         bottoms = _bottoms(scene, node)
-        if bottoms and choose.chance(60):
+        if bottoms and scene.has_option(driver, "bottom") and choose.chance(60):
             options["bottom"] = choose.one_of(bottoms).name
     return sprinkle(
         scene, options, read_only=node.read_only and (driver != "copy-on-read" or choose.chance(80))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from model.speaking import spoken
 from strategies import adding, bumping, changing, exports, guests, jobs, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
@@ -28,7 +29,14 @@ def _new(build: Callable[[Scene], dict[str, Any]]) -> Build:
 
 
 def _reopen(build: Callable[[Scene], list[dict[str, Any]]]) -> Build:
-    return lambda scene: {"options": build(scene)}
+    def arguments(scene: Scene) -> dict[str, Any]:
+        options = build(scene)
+        # Before there was a list, one node was reopened at a time.
+        return {
+            "options": options if scene.dialect.schema.knows("blockdev-reopen") else options[:1]
+        }
+
+    return arguments
 
 
 BUILDERS: Final[dict[str, tuple[str, Build]]] = {
@@ -134,6 +142,7 @@ def build_malformed(scene: Scene) -> Command:
     if scene.jobs():
         kinds += _TO_MALFORM_WITH_JOBS
     right = build(scene, scene.choose.one_of(kinds), near_valid=0)
+    right = spoken(right, scene.dialect.schema)
     return _owned(malformed(scene.choose, right))
 
 

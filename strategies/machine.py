@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from model import BlockState, Dialect, Monitor, Outcome, step
-from model.commands.driving import READ, WRITE, waits
+from model.commands import COMMANDS
+from model.commands.driving import OBJECT, READ, WRITE, waits
+from model.speaking import spoken
 from model.state import IOThread
 from model.trace import Command, ImageSpec, Trace
 from strategies import corners, guests, job_corners, thread_corners
@@ -64,10 +66,12 @@ _FIRST = (
     "add_chain",
     "add_chain",
     "add_protocol",
-    "add_throttle_group",
     "add_filter",
+    "add_throttle_group",
     "add_iothread",
 )
+_NO_OBJECTS = 4
+"""So many of these make no objects."""
 _FIRST_JOBS: dict[str, tuple[str, ...]] = {
     "commit": ("add_tower",),
     "active_commit": ("add_tower",),
@@ -76,6 +80,16 @@ _FIRST_JOBS: dict[str, tuple[str, ...]] = {
     "backup": ("add_tower", "add_chain", "add_chain"),
 }
 """What an example may begin with: a job, and what is to be there before."""
+OBJECTS: tuple[Command, ...] = tuple(
+    {"execute": OBJECT, "arguments": arguments}
+    for arguments in (
+        {"qom-type": "throttle-group", "id": "tg0"},
+        {"qom-type": "throttle-group", "id": "tg1", "x-iops-total": 10**9},
+        {"qom-type": "iothread", "id": "io0"},
+        {"qom-type": "iothread", "id": "io1"},
+    )
+)
+"""What an example begins with where the release cannot make objects later."""
 _CORNERS = (
     corners.put_back,
     corners.forgotten_access,
@@ -129,8 +143,9 @@ def _first_commands(draw: st.DrawFn, machine: ReopenMachine) -> None:
     if choose.chance(FIRST_CORNER):
         _into_a_corner(machine, choose)
         return
+    first = _FIRST if machine.makes_objects else _FIRST[:_NO_OBJECTS]
     for _ in range(choose.integer(0, MOST_FIRST)):
-        machine.begin(choose, choose.one_of(_FIRST), NEAR_VALID)
+        machine.begin(choose, choose.one_of(first), NEAR_VALID)
     if choose.chance(FIRST_SERVER):
         machine.perform(server_start())
         for near_valid in (_WRONG, 0, _WRONG) if machine.named else ():
@@ -147,7 +162,7 @@ def _into_a_corner(machine: ReopenMachine, choose: Chooser) -> None:
     """Some steps from an empty graph, or from a chain where the first of them needs one."""
     way = choose.one_of(_CORNERS)
     for _ in range(_STEPS):
-        scene = Scene(machine.state, choose)
+        scene = machine.scene(choose)
         command = way(scene)
         if not _has_some_room(machine) or (command is None and machine.state.nodes):
             return
@@ -157,7 +172,7 @@ def _into_a_corner(machine: ReopenMachine, choose: Chooser) -> None:
 @st.composite
 def _command(draw: st.DrawFn, kind: str) -> Command:
     machine: ReopenMachine = draw(st.runner())
-    scene = Scene(machine.state, machine.chooser(draw))
+    scene = machine.scene(machine.chooser(draw))
     whole = _WHOLE.get(kind)
     return build(scene, kind) if whole is None else whole(scene)
 
@@ -174,7 +189,7 @@ def _texts(value: Any) -> Iterator[str]:
 @st.composite
 def _whereabouts(draw: st.DrawFn) -> list[Command]:
     machine: ReopenMachine = draw(st.runner())
-    return whereabouts(Scene(machine.state, machine.chooser(draw)))
+    return whereabouts(machine.scene(machine.chooser(draw)))
 
 
 _WHOLE: dict[str, Callable[[Scene], Command]] = {
@@ -218,8 +233,8 @@ def _has_room_for_a_tower(machine: ReopenMachine) -> bool:
 
 
 def _has_room_for_objects(machine: ReopenMachine) -> bool:
-    """Precondition: there are few enough objects."""
-    return len(machine.state.objects) <= MOST_OBJECTS
+    """Precondition: objects can be made, and there are few enough."""
+    return machine.makes_objects and len(machine.state.objects) <= MOST_OBJECTS
 
 
 def _has_objects(machine: ReopenMachine) -> bool:
@@ -313,6 +328,11 @@ class ReopenMachine(RuleBasedStateMachine):
         self.over = False
 
     @property
+    def makes_objects(self) -> bool:
+        """Whether the release makes objects at a client's command."""
+        return self.dialect.schema.knows("object-add")
+
+    @property
     def trace(self) -> Trace:
         """The images, and the commands so far."""
         return Trace(self.images, tuple(self.commands))
@@ -326,9 +346,13 @@ class ReopenMachine(RuleBasedStateMachine):
         self.choices += 1
         return RandomChooser((draw(_SEEDS) ^ self.salt) * _SPREAD + self.choices)
 
+    def scene(self, choose: Chooser) -> Scene:
+        """What a builder sees."""
+        return Scene(self.state, choose, self.dialect)
+
     def begin(self, choose: Chooser, kind: str, near_valid: int) -> None:
         """One of the commands that an example begins with, wrong in ``near_valid`` of 100 cases."""
-        self.perform(build(Scene(self.state, choose), kind, near_valid=near_valid))
+        self.perform(build(self.scene(choose), kind, near_valid=near_valid))
 
     def perform(self, command: Command) -> None:
         """Execute a command on the model and remember it, and wait for the jobs it sets going.
@@ -336,6 +360,12 @@ class ReopenMachine(RuleBasedStateMachine):
         Left out is what meets a hazard, and what nobody knows the end of. A job that sleeps is
         paused at once: every drain would let it do a little more.
         """
+        schema = self.dialect.schema
+        command = spoken(command, schema)
+        name = command.get("execute")
+        if name in COMMANDS and not schema.knows(str(name)):
+            # Builders know all commands of all releases.
+            return
         outcome = self._execute(command)
         if outcome is None:
             return
@@ -412,6 +442,8 @@ class ReopenMachine(RuleBasedStateMachine):
         for image in images:
             monitor.images.from_spec(image)
         self.state = monitor.state
+        for command in () if self.makes_objects else OBJECTS:
+            self.perform(command)
         self.salt = data.draw(_salts())
         self.daring = data.draw(_daring())
         data.draw(_first_commands(self))

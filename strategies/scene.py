@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from model.graph import Transition
 from model.naming import Names
-from model.rules import Evaluation
 from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
 from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
@@ -15,9 +14,13 @@ from strategies.mix import FIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from model.dialect import Dialect
     from strategies.choosing import Chooser
 
 T = TypeVar("T")
+
+_ADDS = "blockdev-add.arg"
+_DRIVERS = f"{_ADDS}.driver"
 
 
 def generated(name: str) -> bool:
@@ -43,14 +46,16 @@ class Scene:
         "_taken",
         "_transition",
         "choose",
+        "dialect",
         "everything",
         "images",
         "nodes",
         "state",
     )
 
-    def __init__(self, state: BlockState, choose: Chooser) -> None:
+    def __init__(self, state: BlockState, choose: Chooser, dialect: Dialect) -> None:
         self.state = state
+        self.dialect = dialect
         self.choose = choose
         self.everything: tuple[Node, ...] = tuple(
             node for node in state.nodes.values() if not generated(node.name)
@@ -62,6 +67,17 @@ class Scene:
         self._fresh = 0
         self._taken: list[str] = []
         self._transition: Transition | None = None
+
+    # What the release has
+
+    def has_driver(self, driver: str) -> bool:
+        """Whether the release has a driver."""
+        return driver in self.dialect.schema.values(_DRIVERS)
+
+    def has_option(self, driver: str, option: str) -> bool:
+        """Whether a driver that the release has takes an option."""
+        members = self.dialect.schema.members(_ADDS, driver)
+        return any(member.name == option for member in members)
 
     # Names
 
@@ -140,7 +156,7 @@ class Scene:
     def length(self, name: str) -> int:
         """The length of a node in bytes."""
         if self._transition is None:
-            self._transition = Transition(self.state, Evaluation(frozenset(), {}))
+            self._transition = Transition(self.state, self.dialect.evaluation())
         return self._transition.length(name)
 
     def filename(self, name: str) -> str:

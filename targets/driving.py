@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from model.commands.driving import NOT_REACHED, READ, WAIT, WRITE
+from model.commands.driving import NOT_REACHED, OBJECT, READ, WAIT, WRITE
 from targets.nbd import Disk, NBDError
 
 if TYPE_CHECKING:
@@ -72,6 +72,17 @@ class Surroundings:
 def is_own(command: Command) -> bool:
     """Whether a command is one of ours, which no daemon knows."""
     return command.get("execute") in _OWN
+
+
+def objects_of(commands: Iterable[Command]) -> tuple[str, ...]:
+    """The words of a command line that make the objects which a trace has from the start."""
+    words: list[str] = []
+    for command in commands:
+        if command.get("execute") == OBJECT:
+            arguments = dict(command["arguments"])
+            kind = arguments.pop("qom-type")
+            words += ["--object", ",".join([kind, *(f"{k}={v}" for k, v in arguments.items())])]
+    return tuple(words)
 
 
 def moves_nodes(commands: Iterable[Command]) -> bool:
@@ -206,6 +217,12 @@ def _progress(job: str) -> Generator[Command | None, Message, int]:
     return found[0] if found else -1
 
 
+def _have_object(_arguments: dict[str, Any], _place: Surroundings) -> Work:
+    # The daemon was started with it.
+    yield from ()
+    return {"return": {}}
+
+
 def _read(arguments: dict[str, Any], place: Surroundings) -> Work:
     def use(disk: Disk) -> Json:
         return disk.runs()
@@ -280,4 +297,5 @@ _OWN: dict[str, Callable[[dict[str, Any], Surroundings], Work]] = {
     WAIT: _wait,
     READ: _read,
     WRITE: _write,
+    OBJECT: _have_object,
 }

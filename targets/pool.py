@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import attrs
 
 from targets.daemon import TIMEOUT, Death, StorageDaemon
+from targets.driving import objects_of
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.replay import Exchange, Replay
@@ -117,6 +118,7 @@ class Target:
         self._arguments = arguments
         self._timeout = timeout
         self._daemon: StorageDaemon | None = None
+        self._objects: tuple[str, ...] = ()
         self._running: _Run | None = None
 
     def __enter__(self) -> Self:
@@ -136,7 +138,8 @@ class Target:
         if self._daemon is not None and not self._daemon.alive:
             self._discard()
         if self._daemon is None:
-            self._daemon = StorageDaemon(self.build, self._parent, self._arguments)
+            arguments = (*self._objects, *self._arguments)
+            self._daemon = StorageDaemon(self.build, self._parent, arguments)
             self.starts += 1
         return self._daemon
 
@@ -147,6 +150,10 @@ class Target:
         """
         if self._running is not None:
             raise TargetError("the target still runs another trace")
+        objects = objects_of(trace.commands)
+        if objects != self._objects:
+            self._discard()
+            self._objects = objects
         daemon = self.daemon
         try:
             daemon.clear_directory()

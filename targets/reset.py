@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from model.commands.driving import DRIVING, WAIT
 from model.trace import RATE_LIMITED
 from targets.daemon import TIMEOUT, Death, StorageDaemon
-from targets.driving import STOP_SERVER, moves_nodes
+from targets.driving import STOP_SERVER, moves_nodes, objects_of
 from targets.replay import EXPORTS, NODES, Exchange
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ def needs_restart(trace: Trace, replies: Iterable[Reply], events: Iterable[str])
     another one on its way.
     """
     if not RATE_LIMITED.isdisjoint(events):
+        return True
+    if objects_of(trace.commands) and _names(trace, "object-del", "id"):
+        # It may be one that the daemon was started with.
         return True
     for command, reply in zip(trace.commands, replies, strict=False):
         name = str(command.get("execute"))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.trace import ImageSpec, Trace
+from model.commands.driving import OBJECT
+from model.trace import Command, ImageSpec, Trace
 from targets.binaries import find_daemon, find_qemu_img
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.daemon import Death, OwnServer, StorageDaemon
-from targets.driving import OutOfTimeError, Surroundings, send, settled
+from targets.driving import OutOfTimeError, Surroundings, objects_of, send, settled
 from targets.errors import TargetError
 from targets.images import ImageStore, contained_name
 from targets.nbd import Runs, add_runs
@@ -199,6 +200,23 @@ def test_only_effects_that_stay_need_a_restart() -> None:
     assert not needs_restart(trace, [error, {"return": []}, error], {"JOB_STATUS_CHANGE"})
     assert needs_restart(trace, [{"return": {}}], ())
     assert needs_restart(trace, [error], {"QUORUM_REPORT_BAD"})
+
+
+def test_objects_of_a_trace_are_words_of_a_command_line() -> None:
+    group = {"qom-type": "throttle-group", "id": "tg0", "x-iops-total": 9}
+    commands: list[Command] = [
+        {"execute": OBJECT, "arguments": group},
+        {"execute": "query-jobs"},
+    ]
+    assert objects_of(commands) == ("--object", "throttle-group,id=tg0,x-iops-total=9")
+    assert objects_of(commands[1:]) == ()
+
+
+def test_a_daemon_whose_own_object_may_be_gone_is_not_used_again() -> None:
+    own = {"execute": OBJECT, "arguments": {"qom-type": "iothread", "id": "io0"}}
+    gone = {"execute": "object-del", "arguments": {"id": "io0"}}
+    assert needs_restart(Trace((), (own, gone)), [{"return": {}}] * 2, ())
+    assert not needs_restart(Trace((), (own,)), [{"return": {}}], ())
 
 
 def test_jobs_exports_and_threads_are_removed_by_themselves() -> None:

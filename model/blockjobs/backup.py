@@ -18,13 +18,15 @@ from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
+from model.drivers.backup_top import HAS_DRIVER, BackupTopState
 from model.drivers.mirror_filters import CopyBeforeWrite
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.limits import take_limits
 from model.opening import NO_NODE
-from model.refreshing import refresh
-from model.rules import Refusal, effect, guard
+from model.permissions import Permissions
+from model.refreshing import loosen, refresh, refresh_link
+from model.rules import Refusal, effect, guard, hazard
 from model.state import Perm, Role
 
 if TYPE_CHECKING:
@@ -93,6 +95,11 @@ CHUNK_SMALL = guard(
     source="7.2",
     text="Required max-chunk ({chunk}) is less than backup cluster size ({cluster})",
 )
+NOTHING_TO_COPY = hazard(
+    "hazard.empty-backup",
+    "A node of no length is backed up.",
+    source="5.2 ends with an assertion in hbitmap_iter_init",
+)
 COPY_BEFORE_WRITE = effect(
     "backup.copy-before-write",
     "What is about to be overwritten is copied to the target first, once.",
@@ -131,6 +138,8 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     chunk = performance.get("max-chunk", 0)
     ev.check(CHUNK_NEGATIVE, chunk >= 0)
     ev.check(SIZES, t.length(source) == t.length(target))
+    if not t.length(source):
+        ev.meet(NOTHING_TO_COPY)
     top = _insert(t, source, target, arguments.get("filter-node-name"))
     t.keeping.append(top)
     try:
@@ -139,7 +148,7 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
         job = jobs.create(t, "backup", arguments, top, (0, Perm.ALL))
     except Refusal:
         t.keeping.remove(top)
-        filters.drop(t, top)
+        _drop(t, top)
         raise
     t.keeping.remove(top)
     jobs.change(t, job.id, body=Backup(top, arguments["sync"], compress))
@@ -166,6 +175,8 @@ def _check_bitmap(t: Transition, arguments: dict[str, Any]) -> None:
 
 def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
     """Put the filter above the source, whose users go over to it. Raises :class:`Refusal`."""
+    if not t.ev.holds(HAS_DRIVER):
+        return _append(t, source, target, name)
     options = {} if name is None else {"node-name": name}
     filters.beware_of_iothread(t, source)
     top = None
@@ -173,7 +184,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
         top = chains.new_node(t, "copy-before-write", name, read_only=False, options=options)
         _attach(t, top, "file", source, Role.FILTER)
         _attach(t, top, "target", target, Role.DATA)
-        _filter().set_up(t, top)
+        _filter("copy-before-write").set_up(t, top)
         take_limits(t, top)
     except Refusal as refusal:
         if top is not None:
@@ -187,8 +198,39 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
     return top
 
 
-def _filter() -> CopyBeforeWrite:
-    driver = driver_of("copy-before-write")
+def _append(t: Transition, source: str, target: str, name: str | None) -> str:
+    """The same for a filter that is no driver; it asks for nothing before it is in its place."""
+    top = chains.new_node(t, "backup-top", name, read_only=False, size=t.length(source))
+    try:
+        _attach(t, top, "target", target, Role.DATA)
+    except Refusal:
+        t.release(top)
+        raise
+    try:
+        chains.append(t, top, source)
+    except Refusal as refusal:
+        raise refusal.prefixed("Cannot append backup-top filter: ") from None
+    _filter("backup-top").set_up(t, top)
+    try:
+        refresh_link(t, top, "backing")
+    except Refusal as refusal:
+        _drop(t, top)
+        raise refusal.prefixed("Cannot set permissions for backup-top filter: ") from None
+    return top
+
+
+def _drop(t: Transition, top: str) -> None:
+    """Take the filter away; one that is no driver asks for nothing any more before."""
+    state = t.nodes[top].private
+    if isinstance(state, BackupTopState):
+        before = Permissions(dict(t.nodes), {})
+        t.change(top, private=attrs.evolve(state, active=False))
+        loosen(t, t.primary_child(top), before)
+    filters.drop(t, top)
+
+
+def _filter(name: str) -> CopyBeforeWrite:
+    driver = driver_of(name)
     assert isinstance(driver, CopyBeforeWrite), "the driver of the filter is the filter"  # noqa: S101
     return driver
 
@@ -228,7 +270,9 @@ class BackupKind(JobKind):
         t.keeping.append(top)
         jobs.let_go(t, job.id)
         t.keeping.remove(top)
-        filters.drop(t, top)
+        _drop(t, top)
+        if not t.ev.holds(HAS_DRIVER) and not job.auto_dismiss:
+            t.ev.meet(filters.ORPHANED_FILTER)
 
 
 def _work(t: Transition, job: Job) -> Rest:
@@ -369,9 +413,11 @@ def before_write(t: Transition, node: Node, write: Write) -> None:
         race = Race(t, t.primary_child(node.name), _target(t, node.name))
         _copy_clusters(t, node.name, first, last, race)
         race.settle()
-        done = bitmaps.find(t, node.name, f"{node.name}#done")
-        bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
+        if any(bitmap.owner == f"{node.name}#done" for bitmap in node.bitmaps):
+            done = bitmaps.find(t, node.name, f"{node.name}#done")
+            bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
     guest.pass_on(t, t.primary_child(node.name), write)
 
 
 guest.PASSING["copy-before-write"] = before_write
+guest.PASSING["backup-top"] = before_write

@@ -292,7 +292,7 @@ def _prepare(t: Transition, job: Job, filter_name: str | None, *, grows: bool) -
     _note(t, job.id, frozen=True)
     hold(t, job, "base", base, (0, ALL))
     perm = Perm.CONSISTENT_READ | Perm.WRITE | (Perm.RESIZE if grows else 0)
-    grant = (perm, Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED)
+    grant = (perm, Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.GRAPH_MOD)
     _note(t, job.id, writer=jobs.take_backend(t, job, "base", base, grant))
     _note(t, job.id, reader=jobs.take_backend(t, job, "top", top, (0, ALL)))
 

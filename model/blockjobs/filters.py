@@ -19,6 +19,12 @@ STUCK = hazard(
     "agree with those of the node below.",
     source="7.2 does not expect that and ends with an unexpected error",
 )
+ORPHANED_FILTER = hazard(
+    "hazard.orphaned-filter",
+    "A stream job, or before 6.0 a backup, ends that a client has still to dismiss.",
+    source="5.2 and 7.2: the job holds on to its filter, which has no child any more; the next "
+    "query of the nodes ends with a segmentation fault",
+)
 INSERTED_IN_IOTHREAD = hazard(
     "hazard.inserted-in-iothread",
     "A stream or backup job is to put its filter above a node in an iothread.",

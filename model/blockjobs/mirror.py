@@ -19,7 +19,7 @@ from model.blockers import check_free
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
-from model.drivers.mirror_filters import MirrorTopState
+from model.drivers.mirror_filters import MIRROR_PASSES_ON, MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
@@ -120,10 +120,29 @@ LOST_WRITE = hazard(
     "in the place of its source, to which somebody has written meanwhile.",
     source="7.2 does not copy that any more: what the guest wrote is lost",
 )
-SIZES = "Source and target image have different sizes"
-"""The error of a mirror whose source and target are not equally long."""
 NOT_PERMITTED = "Operation not permitted"
 """The error of a mirror that could not put its target in the place of another node."""
+TRIES_AGAIN = effect(
+    "mirror.tries-again",
+    "A mirror that is told to stop while it is paused first goes on with what it has to copy, "
+    "unless it was paused long ago.",
+    source="5.2",
+)
+COPIES_WITHOUT_RIGHT = hazard(
+    "hazard.copies-without-right",
+    "What is read through a copy-on-read filter is copied through the filter of a mirror.",
+    source="5.2 ends with an assertion: the filter asks for no right to write what does not change",
+)
+READY_TWICE = hazard(
+    "hazard.ready-twice",
+    "A mirror that was ready and could not write catches up again.",
+    source="5.2 lets it become ready a second time, and ends with an assertion",
+)
+OUTLIVED = hazard(
+    "hazard.filter-outlives-mirror",
+    "A guest writes through the filter of a mirror that has ended and is not dismissed yet.",
+    source="5.2 ends with a segmentation fault",
+)
 PIVOT = effect(
     "mirror.pivot",
     "A mirror that is told to end puts its target in the place of its source.",
@@ -177,6 +196,7 @@ class Mirror:
     and stay so, since every write goes to both. ``read_only``: the target was so before.
     ``blank``: the client says that the target reads as zeroes. ``zeroes`` are its chunks that are
     known to, None if the mirror does not care.
+    ``behind``: something could not be written after the two had been equal.
     """
 
     filter: str
@@ -199,6 +219,7 @@ class Mirror:
     read_only: bool = False
     blank: bool = False
     zeroes: bitmaps.Ranges | None = None
+    behind: bool = False
 
 
 @attrs.frozen
@@ -325,7 +346,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
         implicit=name is None,
         never_frozen=True,
         size=t.length(plan.source),
-        private=MirrorTopState(commit=below),
+        private=MirrorTopState(commit=below, passes_on=t.ev.holds(MIRROR_PASSES_ON)),
     )
     chains.append(t, top, plan.source)
     t.keeping.append(top)
@@ -341,7 +362,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
 
 def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, below: bool) -> str:
     """Make the job and let it hold on to all that it needs. Raises :class:`Refusal`."""
-    shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE
+    shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE | Perm.GRAPH_MOD
     job = jobs.create(t, plan.kind, arguments, top, (Perm.CONSISTENT_READ, shared))
     noted = top if t.ev.holds(NOTES_ON_FILTER) else plan.source
     backend = None
@@ -396,7 +417,7 @@ def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
     if below:
         if t.length(plan.target) < t.length(plan.source):
             perm |= Perm.RESIZE
-        shared |= Perm.CONSISTENT_READ | Perm.WRITE
+        shared |= Perm.CONSISTENT_READ | Perm.WRITE | Perm.GRAPH_MOD
     else:
         bare = chains.skip_filters(t, plan.target)
         t.ev.check(TARGET_FILTER, not chains.contains(t, plan.source, bare))
@@ -444,6 +465,8 @@ class MirrorKind(JobKind):
     def run(self, t: Transition, job: Job) -> Rest:
         """Copy what is dirty; end when asked to."""
         if job.forced:
+            if job.body.begun and self.lags(t, job) and t.ev.holds(TRIES_AGAIN):
+                t.ev.meet(RACE)
             return Rest.DONE
         try:
             if not job.body.begun and not _begin(t, job):
@@ -451,6 +474,8 @@ class MirrorKind(JobKind):
             failed = _copy_dirty(t, job.id)
             if failed:
                 return _fail(t, job, failed)
+            if job.body.behind:
+                t.ev.meet(READY_TWICE)
             flush(t, job.body.target)
             body = t.jobs[job.id].body
             jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking))
@@ -522,7 +547,7 @@ def _begin(t: Transition, job: Job) -> bool:
         if length > target_length and not _grow(t, job, length):
             return False
     elif length != target_length:
-        jobs.change(t, job.id, error=SIZES)
+        jobs.change(t, job.id, error=jobs.SIZES_DIFFER)
         return False
     named = t.nodes[body.target].backing_file
     cow = (
@@ -619,6 +644,8 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
     if job.body.on_error == "ignore":
         t.ev.meet(ENDLESS)
     jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, synced=False))
+    if job.status in ("ready", "standby"):
+        jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, behind=True))
     noted = _noted(t, job)
     bitmap = bitmaps.find(t, noted, job.user)
     dirty = bitmap.dirty
@@ -795,6 +822,7 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
         t.release(replaced)
     jobs.let_go(t, job.id)
     filters.step_aside(t, body.filter)
+    jobs.settle_on(t, job.id, body.filter)
     for name in held:
         t.keeping.remove(name)
         t.release(name)
@@ -820,6 +848,12 @@ def _pivot(t: Transition, replaced: str, source: str, target: str) -> str | None
 
 def through_filter(t: Transition, node: Node, write: Write) -> None:
     """A guest writes through the filter: a mirror that blocks writes copies them at once."""
+    if node.private.stopped:
+        t.ev.meet(OUTLIVED)
+    if write.unchanged and not node.private.passes_on:
+        perm, _ = Permissions(t.nodes, {}).cumulative(node.name)
+        if not perm & Perm.WRITE:
+            t.ev.meet(COPIES_WITHOUT_RIGHT)
     guest.pass_on(t, t.primary_child(node.name), write)
     for job in list(t.jobs.values()):
         body = job.body
@@ -837,6 +871,8 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
 
 def _write_both(t: Transition, job: Job, write: Write) -> None:
     body: Mirror = job.body
+    if write.end > t.length(body.target):
+        raise ShrunkError(f"the target of job {job.id!r} has become shorter; the job fails")
     if write.zeroes == "off" or not zeroes.covers(body.zeroes, write.start, write.end):
         if write.zeroes == "off":
             _know(t, job.id, write.start, write.end, zero=False)

@@ -34,7 +34,7 @@ from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.limits import take_limits
 from model.opening import NO_NODE, Opening
-from model.permissions import ALL, shares_below
+from model.permissions import ALL, graph_mod, shares_below
 from model.reopening import SHARED_BELOW
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Job, Node, Perm
@@ -96,17 +96,22 @@ NO_OVERLAY = guard(
     source="7.2",
     text="'{base}' is not in the backing chain of '{device}'",
 )
-ORPHANED_FILTER = hazard(
-    "hazard.orphaned-filter",
-    "A stream job ends that a client has still to dismiss.",
-    source="7.2: the job holds on to its filter, which has no child any more; the next query of "
-    "the nodes ends with a segmentation fault",
-)
 FILTER_STAYS = effect(
     "stream.filter-stays",
     "The filter keeps what it filters until nobody holds on to it, a job that is not dismissed "
     "included.",
     source="10.0; before, see hazard.orphaned-filter",
+)
+
+CONFLICT = hazard(
+    "hazard.stream-conflict",
+    "A node between the image and the base of a stream has a user that writes to it.",
+    source="5.2 does not expect that, and ends with an unexpected error",
+)
+HAS_FILTER = effect(
+    "stream.filter",
+    "A filter above the image reads and writes for the job, and freezes the chain.",
+    source="6.0; before, the job does so itself",
 )
 
 _READING = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED
@@ -188,7 +193,8 @@ class Body:
     it comes from, and ``above`` the node just above the base. ``reader`` is the key of the block
     backend. ``length`` is how much there is to look at, None before the job has begun, and
     ``offset`` how far it has come. ``on_error`` is what a client wants to be done where something
-    cannot be read; ``failed`` says that it could not, and was to be ignored.
+    cannot be read; ``frozen`` says that the job itself has frozen the chain, ``failed`` that
+    something could not be read, and that was to be ignored.
     """
 
     filter: str | None
@@ -197,14 +203,18 @@ class Body:
     above: str
     read_only: bool
     backing_file: str | None
-    reader: str
+    reader: str | None
     on_error: str
+    frozen: bool = False
     length: int | None = None
     offset: int = 0
     failed: bool = False
 
 
 def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, above: str) -> None:
+    if not t.ev.holds(HAS_FILTER):
+        _start_bare(t, arguments, target, overlay, above)
+        return
     read_only = t.nodes[target].read_only
     if read_only:
         t.freeze_chain(target, above)
@@ -232,6 +242,40 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
         raise
     backing_file, on_error = arguments.get("backing-file"), arguments.get("on-error", "report")
     body = Body(cor, target, overlay, above, read_only, backing_file, reader, on_error)
+    change(t, job.id, body=body)
+    start(t, job.id)
+
+
+def _start_bare(
+    t: Transition, arguments: dict[str, Any], target: str, overlay: str, above: str
+) -> None:
+    """The same where no filter is put above the target."""
+    read_only = t.nodes[target].read_only
+    t.freeze_chain(target, above)
+    made_writable = False
+    try:
+        if read_only:
+            set_read_only(t, target, read_only=False)
+            made_writable = True
+        grant = (_READING | graph_mod(t), _READING | Perm.WRITE)
+        job = create(t, "stream", arguments, target, grant)
+    except Refusal:
+        if made_writable:
+            try_read_only(t, target)
+        t.unfreeze_chain(target, above)
+        raise
+    base = next_below(t, above)
+    for name in list(downwards(t, next_below(t, target), base)):
+        try:
+            hold(t, job, "intermediate node", name, (0, _READING))
+        except Refusal:
+            t.ev.meet(CONFLICT)
+            raise
+    backing_file = arguments.get("backing-file", arguments.get("base"))
+    if backing_file is None and "base-node" in arguments:
+        backing_file = t.filename(arguments["base-node"])
+    on_error = arguments.get("on-error", "report")
+    body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, frozen=True)
     change(t, job.id, body=body)
     start(t, job.id)
 
@@ -295,13 +339,17 @@ class Stream(JobKind):
         if body.length is None:
             length = t.length(body.target)
             change(t, job.id, total=job.current + length, body=attrs.evolve(body, length=length))
-        if job.cancelled:
-            return Rest.DONE
+        whole = backing_of(t, body.overlay) is None
+        if whole and not t.ev.holds(HAS_FILTER):
+            t.change(body.target, copies_on_read=True)
         try:
-            return self._lift(t, job.id)
+            rest = Rest.DONE if job.cancelled else self._lift(t, job.id)
         except ImageError as error:
             t.ev.meet(mirror.defect(error))
-            return Rest.DONE
+            rest = Rest.DONE
+        if rest is Rest.DONE:
+            t.change(body.target, copies_on_read=False)
+        return rest
 
     def _lift(self, t: Transition, job_id: str) -> Rest:
         job = t.jobs[job_id]
@@ -334,17 +382,14 @@ class Stream(JobKind):
     def prepare(self, t: Transition, job: Job) -> str | None:
         """Let the target's image name the base as its backing file."""
         body: Body = job.body
+        self.abort(t, job)
         _drop(t, body.filter)
-        change(t, job.id, body=attrs.evolve(body, filter=None))
+        change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, filter=None))
         image = skip_filters(t, body.target)
         if backing_of(t, image) is None:
             return None
         base = next_below(t, body.above)
-        name = backing_format = None
-        if base is not None:
-            bottom = skip_filters(t, base)
-            name = t.filename(bottom) if body.backing_file is None else body.backing_file
-            backing_format = t.nodes[bottom].driver
+        name, backing_format = self._backing_file(t, body, base)
         error = None
         shared = shares_below(t.nodes, body.above)
         try:
@@ -352,23 +397,47 @@ class Stream(JobKind):
         except Refusal as refusal:
             t.ev.refused.discard(refusal.rule.id)
             error = "Operation not permitted"
-        if shared or shares_below(t.nodes, body.above):
+        drains = t.ev.holds(HAS_FILTER)
+        if drains and (shared or shares_below(t.nodes, body.above)):
             t.ev.meet(SHARED_BELOW)
-        if not can_name_backing(t, image, name):
+        nameless = name is None and backing_format is not None
+        if nameless or not can_name_backing(t, image, name):
             return error or "Invalid argument"
         if t.ev.holds(NAMES_BASE):
             change_backing_file(t, image, name, backing_format)
         return error
+
+    def _backing_file(
+        self, t: Transition, body: Body, base: str | None
+    ) -> tuple[str | None, str | None]:
+        """What the image is to name as its backing file, and its format."""
+        if base is None:
+            return None, None
+        if not t.ev.holds(HAS_FILTER):
+            return body.backing_file, t.nodes[base].driver
+        bottom = skip_filters(t, base)
+        name = t.filename(bottom) if body.backing_file is None else body.backing_file
+        return name, t.nodes[bottom].driver
+
+    def abort(self, t: Transition, job: Job) -> None:
+        """Let the chain be changed again, if the job itself has frozen it."""
+        body: Body = job.body
+        if body.frozen:
+            t.unfreeze_chain(body.target, body.above)
+            change(t, job.id, body=attrs.evolve(body, frozen=False))
 
     def clean(self, t: Transition, job: Job) -> None:
         """Take the filter away, and make the target read-only again if it was."""
         body: Body = t.jobs[job.id].body
         _drop(t, body.filter)
         backends.let_go(t, body.reader)
+        if body.read_only and not t.ev.holds(HAS_FILTER):
+            jobs.settle_on(t, job.id, body.target)
         if body.read_only and t.ev.holds(TARGET_READ_ONLY):
             try_read_only(t, body.target)
-        if not job.auto_dismiss and not t.ev.holds(FILTER_STAYS):
-            t.ev.meet(ORPHANED_FILTER)
+        leaves = t.ev.holds(HAS_FILTER) and not t.ev.holds(FILTER_STAYS)
+        if leaves and not job.auto_dismiss:
+            t.ev.meet(filters.ORPHANED_FILTER)
             t.unuse(job.user, "main node")
 
 

@@ -10,7 +10,7 @@ from model.blockjobs.backup import blockdev_backup
 from model.blockjobs.commit import block_commit
 from model.blockjobs.mirror import blockdev_mirror
 from model.blockjobs.stream import block_stream
-from model.commands.driving import DRIVING, READ, WAIT, WRITE
+from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
 from model.commands.exports import (
     block_export_add,
     block_export_del,
@@ -26,6 +26,7 @@ from model.commands.nodes import (
     blockdev_reopen,
     blockdev_snapshot,
     x_blockdev_change,
+    x_blockdev_reopen,
 )
 from model.commands.objects import object_add, object_del
 from model.commands.queries import (
@@ -60,9 +61,10 @@ COMMANDS: dict[str, Handler] = {
     "query-jobs": query_jobs,
     "query-named-block-nodes": query_named_block_nodes,
     "x-blockdev-change": x_blockdev_change,
+    "x-blockdev-reopen": x_blockdev_reopen,
     "x-blockdev-set-iothread": x_blockdev_set_iothread,
     "x-debug-query-block-graph": x_debug_query_block_graph,
     **VERBS,
 }
 
-__all__ = ["COMMANDS", "DRIVING", "READ", "WAIT", "WRITE", "Handler"]
+__all__ = ["COMMANDS", "DRIVING", "OBJECT", "READ", "WAIT", "WRITE", "Handler"]

@@ -10,10 +10,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from model import guest
+from model import guest, jobs
 from model.commands.exports import block_export_add, block_export_del
+from model.commands.objects import object_add
 from model.images import ImageError
-from model.rules import guard
+from model.permissions import above
+from model.rules import effect, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 WAIT = "reopencheck-wait"
 READ = "reopencheck-read"
 WRITE = "reopencheck-write"
+OBJECT = "reopencheck-object"
 _EXPORT = "reopencheck"
 
 NOT_REACHED = guard(
@@ -38,6 +41,13 @@ NO_GUEST = guard(
     source="our own",
     text="{text}",
     unreachable="the generator reads and writes where a guest can",
+)
+
+
+WAITS_FOR_DRAIN = effect(
+    "guest.waits-for-drain",
+    "A guest of an export waits while a job has drained the node: before its end, a mirror has.",
+    source="5.2",
 )
 
 
@@ -60,6 +70,9 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
 
     That may be refused as for every export, and leaves behind what every export does.
     """
+    drained = above(t.nodes, jobs.drained(t))
+    stuck = node in drained and t.ev.holds(WAITS_FOR_DRAIN)
+    t.ev.check(NO_GUEST, not stuck, text=f"node {node!r} is drained; QEMU hangs")
     before = t.nbd_server
     t.nbd_server = before or _EXPORT
     export = {"type": "nbd", "id": _EXPORT, "node-name": node, "writable": writable}
@@ -97,10 +110,19 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
             guest.write(t, name, start, count, arguments["pattern"])
 
 
+def have_object(t: Transition, arguments: dict[str, Any]) -> None:
+    """Have an object from the start, as ``--object`` makes it: arguments as of ``object-add``.
+
+    These commands come before all others. A release without ``object-add`` has no other objects.
+    """
+    object_add(t, arguments)
+
+
 DRIVING: dict[str, Callable[[Transition, dict[str, Any]], Any]] = {
     WAIT: wait,
     READ: read,
     WRITE: write,
+    OBJECT: have_object,
 }
 
 

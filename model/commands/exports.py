@@ -162,6 +162,17 @@ UNKNOWN = guard(
     source="7.2",
     text="Export '{id}' is not found",
 )
+TELLS_TWICE = hazard(
+    "hazard.export-tells-twice",
+    "A new export is refused whose node could not move to its iothread.",
+    source="5.2 has told the client of the iothread already, and ends with an assertion",
+)
+STAYS_AND_TELLS = effect(
+    "export.stays-and-tells",
+    "Where a node cannot move to the iothread of a new export, the client is told so; the export "
+    "is there all the same unless it was to be fixed.",
+    source="5.2",
+)
 JOINS_IOTHREAD = effect(
     "export.joins-iothread",
     "The node of an export moves to the iothread that the export asks for; unless that is fixed "
@@ -245,9 +256,16 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
         _check_threads(t, iothread, fixed=fixed)
         iothread = None
     with contexts.locked(t, node):
-        _choose_context(t, node, iothread, fixed=fixed)
-    with contexts.locked(t, node):
-        _export(t, arguments, fixed=fixed)
+        stays = _choose_context(t, node, iothread, fixed=fixed)
+    try:
+        with contexts.locked(t, node):
+            _export(t, arguments, fixed=fixed)
+    except Refusal:
+        if stays is not None:
+            ev.meet(TELLS_TWICE)
+        raise
+    if stays is not None:
+        ev.refuse(stays.rule, **stays.fields)
 
 
 def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
@@ -276,20 +294,27 @@ def _check_threads(t: Transition, iothreads: list[str], *, fixed: bool) -> None:
         t.ev.check(NO_IOTHREAD, find_iothread(t, iothread) is not None, iothread=iothread)
 
 
-def _choose_context(t: Transition, node: str, iothread: str | None, *, fixed: bool) -> None:
+def _choose_context(
+    t: Transition, node: str, iothread: str | None, *, fixed: bool
+) -> Refusal | None:
+    """Move the node if that is wanted; what speaks against it where that is told, and no more."""
     if iothread is None:
-        return
+        return None
     context = find_iothread(t, iothread)
     if context is None:
         t.ev.refuse(NO_IOTHREAD, iothread=iothread)
-        return
+        return None
     t.ev.accepted.add(NO_IOTHREAD.id)
     if not t.ev.holds(JOINS_IOTHREAD):
-        return
-    if fixed:
+        return None
+    try:
         contexts.change(t, node, context)
-    else:
-        contexts.try_change(t, node, context)
+    except Refusal as refusal:
+        if fixed:
+            raise
+        t.ev.refused.discard(refusal.rule.id)
+        return refusal if t.ev.holds(STAYS_AND_TELLS) else None
+    return None
 
 
 def _check_nbd(t: Transition, arguments: dict[str, Any]) -> None:

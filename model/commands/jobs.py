@@ -109,8 +109,9 @@ def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str,
         }
         if t.ev.holds(DETAILS):
             info.update(KINDS[job.type].details(job))
-        if job.error is not None:
-            info["error"] = job.error
+        reason = jobs.failure(t, job)
+        if reason is not None:
+            info["error"] = reason
         answer.append(info)
     return answer
 

@@ -9,7 +9,7 @@ import attrs
 
 from model.blockers import check_free
 from model.chains import beware_of_compress
-from model.contexts import drain, locked
+from model.contexts import MOVES_LOCKED, drain, locked
 from model.drivers import driver_of
 from model.lengths import flush, look_again
 from model.limits import take_limits
@@ -59,6 +59,12 @@ REOPEN_NAME = guard(
     "Each node to reopen is named.",
     source="patch 12/13 (the QMP command); 7.2 wording",
     text="node-name not specified",
+)
+REOPEN_UNKNOWN = guard(
+    "reopen.unknown-node",
+    "Each node to reopen exists.",
+    source="patch 12/13; 7.2 wording",
+    text="Failed to find node with node-name='{node}'",
 )
 NOTHING_ASSERTS = hazard(
     "hazard.empty-list",
@@ -202,7 +208,7 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     for options in arguments["options"]:
         ev.check(REOPEN_NAME, "node-name" in options)
         name = options["node-name"]
-        ev.check(UNKNOWN, name in t.nodes, node=name)
+        ev.check(REOPEN_UNKNOWN, name in t.nodes, node=name)
         reopening.add(name, flatten(options), keep_old=ev.holds(OMISSION_KEEPS))
     if not reopening.queue:
         ev.meet(NOTHING_ASSERTS)
@@ -210,6 +216,16 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     ev.accepted.add(REOPEN_NOTHING.id)
     reopening.run()
     look_again(t)
+
+
+def x_blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
+    """Reopen one node, as the command was before it got a list and lost its ``x-``."""
+    name = arguments.get("node-name")
+    if name not in t.nodes:
+        blockdev_reopen(t, {"options": [arguments]})
+        return
+    with locked(t, name):
+        blockdev_reopen(t, {"options": [arguments]})
 
 
 def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
@@ -228,7 +244,10 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(OVERLAY_FORMAT, driver.supports_backing)
     with locked(t, name):
         beware_of_compress(t, name)
+        context = t.nodes[name].context
         _append(t, overlay, name)
+        if t.nodes[name].context != context and ev.holds(MOVES_LOCKED):
+            drain(t, name)
     if ev.holds(SNAPSHOT_READ_ONLY):
         try:
             keep_options(t, name, {"read-only": True})

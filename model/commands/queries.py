@@ -10,9 +10,9 @@ from model.drivers import driver_of
 from model.lengths import cluster_size, is_dirty
 from model.limits import LIMITS, shown_limits
 from model.naming import Names, dirname, is_absolute
-from model.permissions import Permissions
+from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
-from model.state import Bitmap, Node, Role
+from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -21,6 +21,21 @@ ACTIVE = effect(
     "query.active",
     "A node says whether it is active.",
     source="10.0 (query-named-block-nodes)",
+)
+BITMAP_STATUS = effect(
+    "query.bitmap-status",
+    "What state a bitmap is in is also told in one word.",
+    source="5.2; deprecated there, gone since 6.0",
+)
+DIRTY_FLAG = effect(
+    "query.dirty-flag",
+    "An image says that its refcounts are not written down yet.",
+    source="6.1; before, no qcow2 image ever says so",
+)
+KEY_MISSING = effect(
+    "query.encryption-key-missing",
+    "A node says whether its key is missing.",
+    source="5.2; deprecated there, gone since 6.1",
 )
 FILE_SPECIFIC = effect(
     "query.file-specific",
@@ -34,7 +49,13 @@ CHILDREN = effect(
     source="11.1 (query-named-block-nodes)",
 )
 
-_PERM_NAMES = ((8, "resize"), (4, "write-unchanged"), (2, "write"), (1, "consistent-read"))
+_PERM_NAMES = (
+    (16, "graph-mod"),
+    (8, "resize"),
+    (4, "write-unchanged"),
+    (2, "write"),
+    (1, "consistent-read"),
+)
 
 _QCOW2_INFO = {
     "type": "qcow2",
@@ -82,12 +103,14 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
         "iops_rd": 0,
         "iops_wr": 0,
     }
+    if t.ev.holds(KEY_MISSING):
+        info["encryption_key_missing"] = False
     if t.ev.holds(ACTIVE):
         info["active"] = True
     if t.ev.holds(CHILDREN):
         info["children"] = [{"node-name": link.child, "child": link.name} for link in node.children]
     if node.bitmaps:
-        info["dirty-bitmaps"] = [_bitmap_info(bitmap) for bitmap in node.bitmaps]
+        info["dirty-bitmaps"] = [_bitmap_info(t, bitmap) for bitmap in node.bitmaps]
     overlaid = None if driver_of(node.driver).is_filter else node.link("backing")
     if overlaid is not None:
         info["backing_file"] = names.text(overlaid.child)
@@ -105,8 +128,12 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
     return info
 
 
-def _bitmap_info(bitmap: Bitmap) -> dict[str, Any]:
+def _bitmap_info(t: Transition, bitmap: Bitmap) -> dict[str, Any]:
+    status = {}
+    if t.ev.holds(BITMAP_STATUS):
+        status = {"status": "active" if bitmap.recording else "disabled"}
     return {
+        **status,
         "recording": bitmap.recording,
         "persistent": False,
         "busy": False,
@@ -127,7 +154,7 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
         info["actual-size"] = ACTUAL_SIZE
     cluster = cluster_size(t, node.name)
     if cluster is not None:
-        info["dirty-flag"] = is_dirty(t, node.name)
+        info["dirty-flag"] = t.ev.holds(DIRTY_FLAG) and is_dirty(t, node.name)
         if cluster:
             info["cluster-size"] = cluster
     if node.driver == "qcow2":
@@ -165,8 +192,9 @@ def _knows_actual_size(t: Transition, node: Node) -> bool:
     )
 
 
-def _names_of(perm: int) -> list[str]:
-    return [name for bit, name in _PERM_NAMES if perm & bit]
+def _names_of(t: Transition, perm: int) -> list[str]:
+    shown = perm if t.ev.holds(GRAPH_MOD) else perm & ~Perm.GRAPH_MOD
+    return [name for bit, name in _PERM_NAMES if shown & bit]
 
 
 def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +218,8 @@ def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[
                     "name": use.label,
                     "parent": number(user.key),
                     "child": number(child),
-                    "perm": _names_of(use.perm),
-                    "shared-perm": _names_of(use.shared),
+                    "perm": _names_of(t, use.perm),
+                    "shared-perm": _names_of(t, use.shared),
                 }
             )
     for node in t.nodes.values():
@@ -203,8 +231,8 @@ def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[
                     "name": link.name,
                     "parent": number(node.name),
                     "child": number(link.child),
-                    "perm": _names_of(perm),
-                    "shared-perm": _names_of(shared),
+                    "perm": _names_of(t, perm),
+                    "shared-perm": _names_of(t, shared),
                 }
             )
     return {"nodes": nodes[::-1], "edges": edges[::-1]}

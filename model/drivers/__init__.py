@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from model.drivers.backup_top import BackupTop
 from model.drivers.base import DRIVERS, Driver, driver_of, register
 from model.drivers.files import File, Null
 from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
@@ -14,6 +15,7 @@ from model.drivers.several import Blkverify, Quorum
 __all__ = ["DRIVERS", "Driver", "driver_of"]
 
 for _driver in (
+    BackupTop(),
     Blkdebug(),
     Blkverify(),
     CommitTop(),

@@ -26,6 +26,11 @@ OptionKind = Literal["string", "bool", "number", "size"]
 OptionKinds = dict[str, OptionKind]
 FlatOptions = dict[str, Any]
 
+EXACT_SIZES = effect(
+    "options.exact-sizes",
+    "Sizes in options are whole numbers of 63 bits.",
+    source="6.0; before, they are read as floating-point numbers, of 53 bits",
+)
 SIZE_RANGE = guard(
     "options.size-range",
     "A driver's size option is not negative.",
@@ -77,21 +82,27 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
         else:
             ev.accepted.add(SIZE_RANGE.id)
             taken[key] = int(value)
+            if taken[key] > _EXACT and kind == "size" and not ev.holds(EXACT_SIZES):
+                # What does not fit 63 bits is a negative length to some, and none to others.
+                near = int(float(taken[key]))
+                taken[key] = near if near < 1 << 63 else 0
     return taken
 
 
-_READ, _WRITE, _UNCHANGED, _RESIZE = 1, 2, 4, 8
+_EXACT = 1 << 53
+_READ, _WRITE, _UNCHANGED, _RESIZE, _GRAPH = 1, 2, 4, 8, 16
+_PASSED = _READ | _WRITE | _UNCHANGED | _RESIZE
 _ALL = Perm.ALL
 
 
 def filter_permissions(perm: int, shared: int) -> tuple[int, int]:
     """A filter requires and shares what its parents do."""
-    return perm, shared
+    return perm & _PASSED, shared & _PASSED | _GRAPH
 
 
 def cow_permissions(perm: int, shared: int) -> tuple[int, int]:
     """A backing file is read, and may change only if the overlay's users accept changes."""
-    share = _READ | _UNCHANGED
+    share = _READ | _UNCHANGED | _GRAPH
     if shared & _WRITE:
         share |= _WRITE | _RESIZE
     return perm & _READ, share
@@ -99,6 +110,7 @@ def cow_permissions(perm: int, shared: int) -> tuple[int, int]:
 
 def storage_permissions(role: int, writable: bool, perm: int, shared: int) -> tuple[int, int]:
     """What a format node requires of the file it keeps data or metadata in."""
+    perm, shared = filter_permissions(perm, shared)
     if role & Role.METADATA:
         if writable:
             perm |= _WRITE | _RESIZE
@@ -200,6 +212,20 @@ class Driver(ABC):
     def locks(self, node: Node) -> bool:
         """Whether the node locks a file on the host."""
         return False
+
+    def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
+        """A reopen asks the file what requests it takes, to be ``direct`` or not."""
+
+    def copies_locks(self, t: Transition) -> bool:
+        """Whether a new descriptor has the locks of a node that does not lock."""
+        return False
+
+    def copy_locks(self, t: Transition, node: Node, grant: tuple[int, int]) -> None:
+        """Take note of what a new descriptor has locked."""
+
+    def copied_locks(self, node: Node) -> tuple[int, int] | None:
+        """What a node that does not lock has locked nevertheless, as (required, shared)."""
+        return None
 
     minds_being_used = False
     """Whether the permissions on its children depend on whether anybody uses the node."""

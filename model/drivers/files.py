@@ -91,6 +91,21 @@ _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
 
+COPIES_LOCKS = effect(
+    "file.copies-locks",
+    "A new descriptor gets the locks that its node's users ask for, even where locking is off.",
+    source="5.2",
+)
+TAKES_DEVICES = effect(
+    "file.takes-devices",
+    "A character device is as good as a regular file.",
+    source="5.2, which warns of it",
+)
+FIRST_ACCESS = effect(
+    "file.first-access",
+    "Whether requests have to be aligned is decided when the file is opened, once and for all.",
+    source="5.2",
+)
 FORGETS_ACCESS = effect(
     "file.forgets-access",
     "A reopen that needs no new descriptor forgets how the old one was opened; a node that "
@@ -120,6 +135,10 @@ class FileState:
     forgotten: bool = False
     alignment: int = 1
     data: tuple[int, int] = (0, 0)
+    aligns: bool | None = None
+    """Whether requests are aligned in spite of what the node says by now; None: it is asked."""
+    copied: tuple[int, int] | None = None
+    """What the descriptor has locked, as (required, shared), though the node does not lock."""
 
 
 class File(Driver):
@@ -157,8 +176,11 @@ class File(Driver):
             ev.check(DIRECTORY, not writes, path=path)
             ev.check(DIRECTORY_DIRECT, not node.no_cache, path=path)
             ev.check(NATIVE_AIO, own.get("aio") != "native")
-            ev.refuse(NOT_REGULAR, path=path)
-        if image is None:
+            if path in _DIRECTORIES or not ev.holds(TAKES_DEVICES):
+                ev.refuse(NOT_REGULAR, path=path)
+        if image is None and path in _DEVICES:
+            length = 0
+        elif image is None:
             ev.refuse(NO_FILE, path=path)
             length = 0
         else:
@@ -174,6 +196,7 @@ class File(Driver):
                 node.no_cache,
                 _access(node, 0)[0],
                 alignment=t.before.direct_alignment if node.no_cache else 1,
+                aligns=node.no_cache if ev.holds(FIRST_ACCESS) else None,
             ),
         )
 
@@ -196,10 +219,24 @@ class File(Driver):
             options[key] = as_string(value)
         return node.private
 
+    def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
+        """Where it is the new descriptor that is asked, the answer stays whatever comes of it."""
+        state: FileState = node.private
+        t.ev.check(
+            DIRECTORY_DIRECT, not direct or node.filename not in _DEVICES, path=node.filename
+        )
+        if state.aligns:
+            alignment = t.before.direct_alignment if direct else _SAFE_ALIGNMENT
+            t.change(node.name, private=attrs.evolve(state, alignment=alignment))
+
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """A reopen that needs no new descriptor forgets how the old one was opened."""
-        state: FileState = before.private
-        if not (state.direct or after.no_cache):
+        state: FileState = t.nodes[after.name].private
+        if state.copied is not None:
+            writes = _access(after, Permissions(t.nodes, {}).cumulative(after.name)[0])[0]
+            state = attrs.evolve(state, writes=writes)
+            t.change(after.name, private=state)
+        if not (state.direct or after.no_cache or state.aligns):
             return
         perm, _ = Permissions(t.nodes, {}).cumulative(after.name)
         wanted = _access(after, perm)
@@ -209,12 +246,15 @@ class File(Driver):
         # The alignment is probed on the old descriptor; one without direct access tells nothing.
         told = state.direct or t.ev.holds(ASKS_HOST)
         found = t.before.direct_alignment if told else _SAFE_ALIGNMENT
+        if state.aligns is not None:
+            found = t.before.direct_alignment if after.no_cache else _SAFE_ALIGNMENT
+        aligned = after.no_cache if state.aligns is None else state.aligns
         private = attrs.evolve(
             state,
             direct=direct,
             writes=wanted[0],
             forgotten=kept,
-            alignment=found if after.no_cache else 1,
+            alignment=found if aligned else 1,
         )
         t.change(after.name, private=private)
 
@@ -225,11 +265,16 @@ class File(Driver):
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """What the file's users require may ask for another descriptor, which is probed anew."""
         state: FileState = node.private
+        changes = not reopening and state.writes != _access(node, perm)[0]
+        if changes and not state.locking and self.copies_locks(t):
+            self.copy_locks(t, node, Permissions(t.nodes, {}).cumulative(node.name))
+            state = attrs.evolve(t.nodes[node.name].private, writes=_access(node, perm)[0])
+            t.change(node.name, private=state)
         if reopening or not (state.direct or state.forgotten):
             return
         wanted = _access(node, perm)
         known = (False, False) if state.forgotten else (state.writes, state.direct)
-        if wanted != known:
+        if wanted != known and state.aligns is None:
             private = attrs.evolve(
                 state,
                 direct=node.no_cache,
@@ -239,17 +284,30 @@ class File(Driver):
             )
             t.change(node.name, private=private)
 
+    def copy_locks(self, t: Transition, node: Node, grant: tuple[int, int]) -> None:
+        """The node has got another descriptor."""
+        t.change(node.name, private=attrs.evolve(node.private, copied=grant))
+
     def can_resize(self, node: Node) -> bool:
         """A file can."""
         return True
 
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads fail, since the file is open directly and nobody knows."""
-        return node.private.direct and not node.no_cache
+        state: FileState = node.private
+        return state.direct and not (node.no_cache if state.aligns is None else state.aligns)
 
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
         return isinstance(node.private, FileState) and node.private.locking
+
+    def copies_locks(self, t: Transition) -> bool:
+        """Some releases forget to ask."""
+        return t.ev.holds(COPIES_LOCKS)
+
+    def copied_locks(self, node: Node) -> tuple[int, int] | None:
+        """Locks from a descriptor before."""
+        return node.private.copied if isinstance(node.private, FileState) else None
 
     def cluster_size(self, node: Node) -> int:
         """None, and it knows."""

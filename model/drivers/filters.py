@@ -163,7 +163,7 @@ class CopyOnRead(Filter):
         shared: int,
     ) -> tuple[int, int]:
         """Even a reader makes it write what does not change."""
-        return perm & 11 | 4, shared & 11 | 4
+        return perm & 11 | 4, shared & 11 | 20
 
 
 class Compress(Filter):
@@ -303,11 +303,11 @@ class Preallocate(Filter):
     ) -> tuple[int, int]:
         """Whoever may write and resize through it does so alone."""
         if _may_write_and_resize(perm):
-            shared &= 5
-        return perm, shared
+            shared &= 21
+        return perm & 15, shared | 16
 
 
-_PERMS = {"consistent-read": 1, "write": 2, "write-unchanged": 4, "resize": 8}
+_PERMS = {"consistent-read": 1, "write": 2, "write-unchanged": 4, "resize": 8, "graph-mod": 16}
 
 
 @attrs.frozen

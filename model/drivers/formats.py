@@ -57,6 +57,16 @@ NOT_QCOW2 = guard(
     source="7.2",
     text="Image is not in qcow2 format",
 )
+NAMES_WINDOW = effect(
+    "raw.names-window",
+    "A window that does not fit the file is told as it was asked for.",
+    source="6.0; before, as if nothing but zeroes had been asked for",
+)
+GIVES_BACK = effect(
+    "raw.gives-back",
+    "A raw node wants to write and resize its file only where one of its users wants to.",
+    source="6.0",
+)
 CACHE_ALL = guard(
     "qcow2.cache-all-set",
     "Of the total, the L2 and the refcount cache size, at most two are given.",
@@ -434,6 +444,8 @@ class RawState:
 
     offset: int = 0
     size: int | None = None
+    gives_back: bool = True
+    """Whether it asks for writes and resizes of the file only where a user does."""
 
 
 class Raw(Driver):
@@ -452,6 +464,7 @@ class Raw(Driver):
         """Without a window the node is much like a filter."""
         t = opening.t
         own = absorb(t.ev, options, self.kinds)
+        t.change(name, private=RawState(gives_back=t.ev.holds(GIVES_BACK)))
         window = own.get("offset", 0) or "size" in own
         role = Role.DATA | Role.PRIMARY if window else Role.FILTER
         opening.open_child(name, "file", options, role)
@@ -466,11 +479,13 @@ class Raw(Driver):
         ev = t.ev
         real = t.primary_length(node)
         offset, size = own.get("offset", 0), own.get("size")
-        ev.check(RAW_OFFSET, offset <= real, offset=offset, real=real)
+        told = (offset, size) if ev.holds(NAMES_WINDOW) else (0, 0)
+        ev.check(RAW_OFFSET, offset <= real, offset=told[0], real=real)
         if size is not None:
-            ev.check(RAW_SIZE, real - offset >= size, offset=offset, size=size, real=real)
+            fits = real - offset >= size
+            ev.check(RAW_SIZE, fits, offset=told[0], size=told[1], real=real)
             ev.check(RAW_ALIGNED, size % 512 == 0)
-        return RawState(offset, size)
+        return RawState(offset, size, gives_back=t.ev.holds(GIVES_BACK))
 
     def can_resize(self, node: Node) -> bool:
         """Unless the window has a size of its own."""
@@ -512,4 +527,5 @@ class Raw(Driver):
     ) -> tuple[int, int]:
         """Writes and resizes of the file are wanted only where a user of the node wants them."""
         needed, granted = default_permissions(role, writable, perm, shared)
-        return needed & 5 | perm & 10, granted
+        state: RawState = node.private
+        return (needed & 5 | perm & 10 if state.gives_back else needed), granted

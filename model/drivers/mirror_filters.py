@@ -37,6 +37,11 @@ CBW_BITMAP = guard(
     source="7.2; no modelled command makes a bitmap with a name",
     text="Dirty bitmap '{bitmap}' not found",
 )
+MIRROR_PASSES_ON = effect(
+    "mirror.filter-passes-on",
+    "The filter requires and shares what its users do.",
+    source="6.0; before, it only writes what they write",
+)
 CBW_NOTES = effect(
     "copy-before-write.notes-on-filter",
     "The filter itself has the bitmap of what is still to be copied.",
@@ -57,6 +62,8 @@ class MirrorTopState:
 
     commit: bool
     stopped: bool = False
+    passes_on: bool = True
+    """Whether all that its users require and share is passed on, or only what they write."""
 
 
 class MirrorTop(Filter):
@@ -83,6 +90,8 @@ class MirrorTop(Filter):
         state: MirrorTopState = node.private
         if state.stopped:
             return 0, Perm.ALL
+        if not state.passes_on:
+            return perm & Perm.WRITE, Perm.ALL
         if state.commit:
             return perm & ~Perm.CONSISTENT_READ, shared | Perm.WRITE
         return perm, shared
@@ -128,10 +137,7 @@ class CopyBeforeWrite(Filter):
     def set_up(self, t: Transition, name: str) -> None:
         """Begin to take note of what was copied, once the children are there."""
         ev = t.ev
-        target = t.nodes[name].link("target")
-        if target is None:
-            raise LookupError(f"filter {name!r} has no target")
-        cluster = max(cluster_size(t, target.child) or 0, _DEFAULT_CLUSTER)
+        cluster = cluster_of(t, name)
         source = t.primary_child(name)
         length = t.length(source)
         everything = whole(length, cluster)
@@ -158,11 +164,27 @@ class CopyBeforeWrite(Filter):
         shared: int,
     ) -> tuple[int, int]:
         """The target is written; nobody else may write the source unseen."""
-        if not role & Role.FILTERED:
-            return Perm.WRITE, Perm.ALL & ~Perm.RESIZE
-        needed, granted = default_permissions(role, writable, perm, shared)
-        if node.parents:
-            if perm & Perm.WRITE or (node.private and node.private.reads):
-                needed |= Perm.CONSISTENT_READ
-            granted &= ~(Perm.WRITE | Perm.RESIZE)
-        return needed, granted
+        if role & Role.FILTERED and not node.parents:
+            return default_permissions(role, writable, perm, shared)
+        reads = bool(node.private and node.private.reads)
+        return working_permissions(role, writable, perm, shared, reads=reads)
+
+
+def working_permissions(
+    role: int, writable: bool, perm: int, shared: int, *, reads: bool
+) -> tuple[int, int]:
+    """What such a filter asks for while somebody uses it; ``reads``: even if he only reads."""
+    if not role & Role.FILTERED:
+        return Perm.WRITE, Perm.ALL & ~Perm.RESIZE
+    needed, granted = default_permissions(role, writable, perm, shared)
+    if perm & Perm.WRITE or reads:
+        needed |= Perm.CONSISTENT_READ
+    return needed, granted & ~(Perm.WRITE | Perm.RESIZE)
+
+
+def cluster_of(t: Transition, name: str) -> int:
+    """The size in bytes of the pieces that a filter copies, which its target decides."""
+    target = t.nodes[name].link("target")
+    if target is None:
+        raise LookupError(f"filter {name!r} has no target")
+    return max(cluster_size(t, target.child) or 0, _DEFAULT_CLUSTER)

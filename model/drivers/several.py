@@ -126,7 +126,7 @@ class Quorum(Driver):
     ) -> tuple[int, int]:
         """Nobody else may make the children differ."""
         state: QuorumState = node.private
-        return perm | (2 if state.rewrite else 0), shared & 5
+        return perm & 15 | (2 if state.rewrite else 0), shared & 5 | 16
 
     def primary(self, node: Node) -> Link | None:
         """No child is more than the others."""

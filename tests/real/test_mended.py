@@ -22,8 +22,13 @@ BuildOf: TypeAlias = Callable[[Dialect], Build]
 
 MENDED = sorted((Path(__file__).resolve().parents[2] / "cases" / "mended").glob("*.json"))
 
-UNMODELLED = {("preallocate-asks-again", name) for name in ("qemu-10.0", "qemu-11.1")}
-"""Known gaps: 10.0 and later give preallocated space back later, with its permissions."""
+UNMODELLED = {
+    ("preallocate-asks-again", "qemu-10.0"),
+    ("preallocate-asks-again", "qemu-11.1"),
+    ("permissions-worked-out", "qemu-5.2"),
+}
+"""Known gaps: 10.0 and later give preallocated space back later, with its permissions; 5.2 goes on
+with some of the permissions that a refused node asked for."""
 
 
 def test_there_is_a_corpus() -> None:
@@ -35,11 +40,16 @@ def test_there_is_a_corpus() -> None:
 def test_spec_and_daemon_agree(
     path: Path, dialect: Dialect, build_of: BuildOf, request: pytest.FixtureRequest
 ) -> None:
-    """In all that the case once showed, and without meeting a defect that would excuse it."""
+    """In all that the case once showed, in its own release without a defect that would excuse it.
+
+    Others may have one on the way, and what comes after it is not compared.
+    """
     if (path.stem, dialect.name) in UNMODELLED:
         request.applymarker(pytest.mark.xfail(reason="not modelled yet", strict=True))
     trace = settled(load(path).trace(), dialect)
     example = Example(trace, oracle(dialect)(trace))
-    assert example.hazard_before(len(trace.commands)) is None
+    if load(path).dialect == dialect.name:
+        assert example.hazard_before(len(trace.commands)) is None
     with Target(build_of(dialect)) as target:
-        assert judge(example, target.confirm(trace)) is None
+        verdict = judge(example, target.confirm(trace))
+    assert verdict is None or example.hazard_before(verdict.step) is not None

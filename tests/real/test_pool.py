@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.commands.driving import WAIT
+from model.commands.driving import OBJECT, WAIT
 from model.trace import Command, ImageSpec, Trace
 from targets.errors import TargetError
 from targets.pool import Finished, Pool, Target
@@ -292,3 +292,20 @@ def test_a_pool_that_is_left_early_cleans_up(build: Build, tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trace_has_its_objects_from_the_start(build: Build) -> None:
+    """A daemon is started anew for other objects, and kept for the same."""
+
+    def throttled(group: str) -> Trace:
+        own = {"execute": OBJECT, "arguments": {"qom-type": "throttle-group", "id": group}}
+        file = {"driver": "null-co"}
+        return Trace((), (own, add("t", driver="throttle", file=file, **{"throttle-group": group})))
+
+    with Target(build) as target:
+        starts = []
+        for group in ("a", "a", "b"):
+            seen = target.run(throttled(group)).observations
+            assert [each.reply for each in seen] == [{"return": {}}] * 2
+            starts.append(target.starts)
+    assert starts == [1, 1, 2]

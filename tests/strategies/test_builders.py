@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from model import BlockState, Monitor, Outcome, find_dialect
+from model.dialects import QEMU_7_2
 from strategies import machine_for, run
 from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
 from strategies.choosing import DrawChooser, RandomChooser
@@ -87,7 +88,7 @@ def _applies(spoils: tuple[object, ...], command: str) -> set[str]:
     """Which of the spoils could be applied to some right command in some state."""
     done: set[str] = set()
     for number, state in enumerate(states()):
-        scene = Scene(state, RandomChooser(number))
+        scene = Scene(state, RandomChooser(number), QEMU_7_2)
         for arguments in _right(scene, command):
             for spoil in spoils:
                 each = copy.deepcopy(arguments)
@@ -137,7 +138,7 @@ def test_described_options_are_those_that_were_given() -> None:
         },
     }
     assert monitor.execute({"execute": "blockdev-add", "arguments": given}) == {"return": {}}
-    scene = Scene(monitor.state, RandomChooser(0))
+    scene = Scene(monitor.state, RandomChooser(0), QEMU_7_2)
     assert described(scene, monitor.state.nodes["top"], inline=100) == given
     by_name = described(scene, monitor.state.nodes["top"], inline=0)
     assert by_name == {**given, "file": "mid"}
@@ -158,7 +159,7 @@ def test_most_malformed_commands_are_refused() -> None:
     for number, state in enumerate(states()):
         monitor = Monitor(DIALECT)
         monitor.state = state
-        reply = monitor.execute(build_malformed(Scene(state, RandomChooser(number))))
+        reply = monitor.execute(build_malformed(Scene(state, RandomChooser(number), QEMU_7_2)))
         refused += "error" in reply
         total += 1
     assert refused > 0.75 * total

@@ -11,6 +11,7 @@ import pytest
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
 from model.commands.driving import READ, WAIT, waits
+from model.dialects import QEMU_7_2
 from strategies import job_corners, jobs, machine_for, run, thread_corners
 from strategies.choosing import RandomChooser
 from strategies.images import LAYOUTS, choose_images
@@ -140,7 +141,7 @@ def test_a_verb_is_told_to_a_job_that_takes_it(name: str) -> None:
             if not fit:
                 continue
             told += 1
-            command = jobs.verb(name)(Scene(outcome.state, RandomChooser(told)))
+            command = jobs.verb(name)(Scene(outcome.state, RandomChooser(told), QEMU_7_2))
             arguments = command["arguments"]
             right += arguments.get("id", arguments.get("device")) in fit
     assert told
@@ -159,7 +160,7 @@ def test_every_corner_leads_somewhere() -> None:
     for corner in dict.fromkeys(corners):
         found = 0
         for number, state in enumerate(states):
-            command = corner(Scene(state, RandomChooser(number)))
+            command = corner(Scene(state, RandomChooser(number), QEMU_7_2))
             if command is not None:
                 monitor = Monitor(DIALECT)
                 monitor.state = state

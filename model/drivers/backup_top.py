@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The filter of a backup before 6.0, which no client could make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from model.bitmaps import add as add_bitmap
+from model.bitmaps import whole
+from model.drivers.mirror_filters import (
+    NOT_FOR_CLIENTS,
+    CopyBeforeWrite,
+    CopyBeforeWriteState,
+    cluster_of,
+    working_permissions,
+)
+from model.rules import effect
+from model.state import Bitmap, Perm
+
+if TYPE_CHECKING:
+    from model.drivers.base import FlatOptions
+    from model.graph import Transition
+    from model.opening import Opening
+    from model.state import Node
+
+HAS_DRIVER = effect(
+    "backup.filter-is-a-driver",
+    "The filter of a backup is a driver that clients can use, too.",
+    source="6.1",
+)
+
+
+@attrs.frozen
+class BackupTopState(CopyBeforeWriteState):
+    """``active``: the filter is in its place and asks for what it needs."""
+
+    active: bool = False
+
+
+class BackupTop(CopyBeforeWrite):
+    """Copies what is about to be overwritten; what it filters is a backing file to it."""
+
+    name = "backup-top"
+    child_name = "backing"
+    minds_being_used = False
+
+    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+        """Only jobs make such nodes."""
+        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+
+    def set_up(self, t: Transition, name: str) -> None:
+        """Begin to take note of what is still to be copied."""
+        cluster = cluster_of(t, name)
+        source = t.primary_child(name)
+        everything = whole(t.length(source), cluster)
+        add_bitmap(t, source, Bitmap(name, cluster, recording=False, dirty=everything))
+        t.change(name, private=BackupTopState(cluster, source, reads=False, active=True))
+
+    def child_permissions(
+        self, node: Node, role: int, writable: bool, perm: int, shared: int
+    ) -> tuple[int, int]:
+        """Nothing, before it is in its place."""
+        if node.private is None or not node.private.active:
+            return 0, Perm.ALL
+        return working_permissions(role, writable, perm, shared, reads=False)
