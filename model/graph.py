@@ -245,6 +245,8 @@ class Transition:
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
+            if name in self.nodes and self.nodes[name].limits != node.limits:
+                self.change(name, limits=node.limits)
         for name, node in self.before.nodes.items():
             if driver_of(node.driver).settles_for_good and done[name].private != node.private:
                 self.change(name, private=done[name].private)
@@ -405,8 +407,9 @@ class Transition:
         bitmaps.lost(self, name)
         held = driver_of(node.driver).held_by(node)
         contexts.need_lock(self, name)
-        if held is not None:
-            self.unfreeze_chain(name, held)
+        frozen_to = driver_of(node.driver).frozen_to(node)
+        if frozen_to is not None:
+            self.unfreeze_chain(name, frozen_to)
         for link in self.nodes[name].children:
             if link.frozen:
                 self.ev.meet(FROZEN_LOST)

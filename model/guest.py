@@ -71,6 +71,11 @@ ZEROES_DETECTED = effect(
     "A node that detects zeroes does not write them as data.",
     source="7.2",
 )
+UNMAPS_UNASKED = effect(
+    "data.unmaps-unasked",
+    "A mirror gives back the space of zeroes even where its target is not to do that.",
+    source="7.2; in 10.0 a node that is not to unmap never does",
+)
 COPIED_ON_READ = effect(
     "data.copied-on-read",
     "What is read through a copy-on-read filter is written to the image below it.",
@@ -235,9 +240,7 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         below = pieces(t, t.primary_child(name), start + shift, end + shift)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
-        if (start % _SECTOR or end % _SECTOR) and not readable(t, name):
-            t.ev.meet(UNALIGNED)
-        return _clip(_guest_bytes(t, node).extents, start, end)
+        return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
         return _vote(t, node, start, end)
     if node.driver == "blkverify":
@@ -251,6 +254,12 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     if driver_of(node.driver).is_filter:
         return pieces(t, t.primary_child(name), start, end)
     return []
+
+
+def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
+    if (start % _SECTOR or end % _SECTOR) and not readable(t, node.name):
+        t.ev.meet(UNALIGNED)
+    return _clip(_guest_bytes(t, node).extents, start, end)
 
 
 def _runs(pieces: Pieces) -> Pieces:
@@ -376,7 +385,7 @@ def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> 
     """A write request arrives at a node, as for :func:`put`."""
     bitmaps.written(t, name, write.start, write.end)
     node = t.nodes[name]
-    if not insist:
+    if not insist or not t.ev.holds(UNMAPS_UNASKED):
         write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))
     _put(t, node, write)
 

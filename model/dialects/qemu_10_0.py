@@ -28,6 +28,7 @@ QEMU_10_0 = QEMU_7_2.derive(
     ),
     # Defects that it has mended. An iothread has no lock any more.
     loses=(
+        "data.unmaps-unasked",
         "hazard.bitmap-lost",
         "hazard.iothread-lock-kept",
         "hazard.mirror-completed-twice",

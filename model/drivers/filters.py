@@ -12,7 +12,7 @@ from model.drivers.base import Filter, FlatOptions, absorb, default_permissions,
 from model.lengths import can_cut, cluster_size, cut
 from model.qdict import extract
 from model.rules import guard
-from model.state import Node, Perm, Role, ThrottleGroup
+from model.state import Limits, Node, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -113,9 +113,13 @@ class Throttle(Filter):
 
 @attrs.frozen
 class Bottom:
-    """The node down to which a copy-on-read filter has frozen the chain."""
+    """The node down to which a copy-on-read filter copies, and has frozen the chain.
+
+    The chain is not ``frozen`` any more where the filter of a job has outlived its work.
+    """
 
     node: str
+    frozen: bool = True
 
 
 class CopyOnRead(Filter):
@@ -145,6 +149,10 @@ class CopyOnRead(Filter):
     def held_by(self, node: Node) -> str | None:
         """The bottom node."""
         return node.private.node if isinstance(node.private, Bottom) else None
+
+    def frozen_to(self, node: Node) -> str | None:
+        """The bottom node, as long as the chain down to it is frozen."""
+        return self.held_by(node) if node.private and node.private.frozen else None
 
     def child_permissions(
         self,
@@ -345,7 +353,7 @@ class Blkdebug(Filter):
         """Rules and permissions first, then the child, then the limits."""
         t, ev = opening.t, opening.t.ev
         own = absorb(ev, options, self.kinds)
-        ev.check(DEBUG_CONFIG, "config" not in own)
+        ev.check(DEBUG_CONFIG, "config" not in own, config=own.get("config"))
         perms = []
         for prefix in ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."):
             rest, sub = extract(options, prefix)
@@ -409,6 +417,21 @@ class Blkdebug(Filter):
         """Its own."""
         state: DebugState = node.private
         return state.align or 1
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Its options, where they say anything."""
+
+        def given(key: str) -> int:
+            return int(node.options.get(key, 0))
+
+        return Limits(
+            discard=given("opt-discard") or merged.discard,
+            transfer=given("max-transfer") or merged.transfer,
+            memory=merged.memory,
+            zeroes=given("opt-write-zero"),
+            most_discard=given("max-discard"),
+            most_zeroes=given("max-write-zero"),
+        )
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """``blkdebug:CONFIG:IMAGE``, unless a limit or a rule is set."""
