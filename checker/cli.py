@@ -37,6 +37,7 @@ for command in (
     runs.diff,
     runs.repeat,
     comparisons.compare,
+    comparisons.options,
     runs.mutants,
     questions.replay,
     questions.rules,

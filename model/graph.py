@@ -247,6 +247,8 @@ class Transition:
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
+            if name in self.nodes and self.nodes[name].limits != node.limits:
+                self.change(name, limits=node.limits)
         for name, node in self.before.nodes.items():
             settled = done[name]
             driver = driver_of(node.driver)

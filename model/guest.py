@@ -242,9 +242,7 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         below = pieces(t, t.primary_child(name), start + shift, end + shift)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
-        if (start % _SECTOR or end % _SECTOR) and not readable(t, name):
-            t.ev.meet(UNALIGNED)
-        return _clip(_guest_bytes(t, node).extents, start, end)
+        return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
         return _vote(t, node, start, end)
     if node.driver == "blkverify":
@@ -258,6 +256,12 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     if driver_of(node.driver).is_filter:
         return pieces(t, t.primary_child(name), start, end)
     return []
+
+
+def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
+    if (start % _SECTOR or end % _SECTOR) and not readable(t, node.name):
+        t.ev.meet(UNALIGNED)
+    return _clip(_guest_bytes(t, node).extents, start, end)
 
 
 def _runs(pieces: Pieces) -> Pieces:

@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.guest import remember
-from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable
+from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
@@ -86,6 +86,7 @@ def truncate(t: Transition, name: str, size: int) -> None:
     Raises :class:`model.rules.Refusal`.
     """
     _truncate(t, name, size)
+    tell_above(t, name)
     bitmaps.truncated(t, name)
 
 

@@ -32,6 +32,7 @@ from model.drivers import driver_of
 from model.drivers.filters import thaw
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
+from model.limits import take_limits
 from model.opening import NO_NODE, Opening
 from model.permissions import ALL, graph_mod, shares_below
 from model.reopening import SHARED_BELOW
@@ -288,6 +289,7 @@ def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
         options = {"driver": "copy-on-read", "file": target, "bottom": bottom}
         t.nodes[cor] = Node(cor, "copy-on-read", explicit=FrozenDict(options))
         driver_of("copy-on-read").open(Opening(t), cor, options)
+        take_limits(t, cor)
     except Refusal as refusal:
         t.nodes = before
         raise refusal.prefixed("Could not create node: ") from None

@@ -13,6 +13,7 @@ from model.dialects.proposals import (
 from model.dialects.qemu_5_2 import QEMU_5_2
 from model.dialects.qemu_7_2 import QEMU_7_2
 from model.dialects.qemu_10_0 import QEMU_10_0
+from model.dialects.qemu_11_1 import QEMU_11_1
 
 __all__ = [
     "DIALECTS",
@@ -20,11 +21,12 @@ __all__ = [
     "QEMU_5_2",
     "QEMU_7_2",
     "QEMU_10_0",
+    "QEMU_11_1",
     "find_dialect",
     "nearest_dialect",
 ]
 
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0)}
+DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1)}
 
 PROPOSALS: dict[str, Dialect] = {
     d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)

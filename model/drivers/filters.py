@@ -14,7 +14,7 @@ from model.permissions import Permissions
 from model.qdict import extract
 from model.refreshing import loosen_child
 from model.rules import Refusal, effect, guard, hazard
-from model.state import Node, Perm, Role, ThrottleGroup
+from model.state import Limits, Node, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -185,6 +185,10 @@ class CopyOnRead(Filter):
     def held_by(self, node: Node) -> str | None:
         """The bottom node."""
         return node.private.node if isinstance(node.private, Bottom) else None
+
+    def frozen_to(self, node: Node) -> str | None:
+        """The bottom node, as long as the chain down to it is frozen."""
+        return self.held_by(node) if node.private and node.private.frozen else None
 
     def closed(self, t: Transition, node: Node) -> None:
         """What was frozen can be changed."""
@@ -504,7 +508,7 @@ class Blkdebug(Filter):
         """Rules and permissions first, then the child, then the limits."""
         t, ev = opening.t, opening.t.ev
         own = absorb(ev, options, self.kinds)
-        ev.check(DEBUG_CONFIG, "config" not in own)
+        ev.check(DEBUG_CONFIG, "config" not in own, config=own.get("config"))
         perms = []
         for prefix in ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."):
             rest, sub = extract(options, prefix)
@@ -568,6 +572,21 @@ class Blkdebug(Filter):
         """Its own."""
         state: DebugState = node.private
         return state.align or 1
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Its options, where they say anything."""
+
+        def given(key: str) -> int:
+            return int(node.options.get(key, 0))
+
+        return Limits(
+            discard=given("opt-discard") or merged.discard,
+            transfer=given("max-transfer") or merged.transfer,
+            memory=merged.memory,
+            zeroes=given("opt-write-zero"),
+            most_discard=given("max-discard"),
+            most_zeroes=given("max-write-zero"),
+        )
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """``blkdebug:CONFIG:IMAGE``, unless a limit or a rule is set."""
