@@ -9,6 +9,7 @@ missing part, 130 interrupted. The commands stand in :mod:`checker.runs` and
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -36,6 +37,7 @@ for command in (
     runs.diff,
     runs.repeat,
     comparisons.compare,
+    comparisons.options,
     runs.mutants,
     questions.replay,
     questions.rules,
@@ -53,6 +55,7 @@ def _fail(line: str) -> int:
 def main() -> NoReturn:
     """Run the command line; nothing but a line and a status ever reaches the user."""
     sys.unraisablehook = _say_nothing_of_interrupts
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(_main())
 
 

@@ -303,7 +303,7 @@ def _told(events: Sequence[Event], number: int) -> object:
     return " ".join([str(event.get("event")), *words])
 
 
-class _Events:
+class Events:
     """The events of both sides so far, those of each job and export by themselves."""
 
     def __init__(self) -> None:
@@ -358,7 +358,7 @@ def compare_step(expected: Observation, got: Observation, names: Renaming) -> Mi
     return found
 
 
-def _without_repeated(
+def without_repeated(
     expected: Observation, got: Observation, before: tuple[Observation, Observation] | None
 ) -> tuple[Observation, Observation]:
     """Leave out the nodes and the graph where they are the very ones that were equal before.
@@ -402,11 +402,11 @@ def compare_trace(
     not here.
     """
     names = Renaming()
-    events = _Events()
+    events = Events()
     before: tuple[Observation, Observation] | None = None
     last = min(len(expected), len(got)) - 1
     for number, (left, right) in enumerate(zip(expected, got, strict=False)):
-        found = compare_step(*_without_repeated(left, right, before), names)
+        found = compare_step(*without_repeated(left, right, before), names)
         if left.events or right.events:
             events.take(left.events, right.events)
         if found is None and (right.nodes is not None or number == last):

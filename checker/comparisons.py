@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command that tells two dialects apart: compare."""
+"""The commands that ask dialects and builds alike: compare and options."""
 
 from __future__ import annotations
 
 import itertools
 import sys
+import textwrap
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
+import attrs
 import click
 
 from checker.case import from_finding, write
 from checker.options import (
+    DEFAULT_DIALECT,
     FAILED,
     HELD,
     INTERRUPTED,
+    UNCONFIRMED,
     any_seed,
     budget_option,
     cases_option,
@@ -25,20 +30,35 @@ from checker.options import (
 )
 from checker.output import check_directory
 from checker.tally import Amount
-from model.dialects import find_dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from checker.confirming import Confirmation
     from checker.diff import Generator
-    from checker.distinguish import Comparison, Distinction
+    from checker.differing import Distinction
+    from checker.distinguish import Comparison
+    from checker.exhaustive import Explored
+    from checker.giving import Trial, Untried
+    from checker.parties import Party
     from model.dialect import Dialect
-    from model.trace import Json
+    from model.trace import Json, Observation, Trace
 
 _AT_A_TIME = 40
 """Examples that are written for one side before it is the other's turn."""
-_BUDGET = 60.0
+_BUDGET = 20.0
+_FOR_EVER = 1e9
+_IMAGES, _DEPTH = 2, 4
+
+
+@attrs.frozen
+class _Row:
+    """A distinction with its case, and what real builds showed of it."""
+
+    found: Distinction
+    case: str
+    confirmation: Confirmation
 
 
 @click.command()
@@ -48,6 +68,15 @@ _BUDGET = 60.0
 @steps_option
 @click.option("--examples", type=click.IntRange(min=1), metavar="N", help="End after this many.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Repeats a search.")
+@click.option("--exhaustive", is_flag=True, help="Try every sequence of a small scope, no other.")
+@click.option("--images", type=click.IntRange(1, 9), metavar="N", help="Of the scope (2).")
+@click.option("--depth", type=click.IntRange(1, 99), metavar="D", help="Commands, at most (4).")
+@click.option(
+    "--confirm/--no-confirm",
+    "confirms",
+    default=True,
+    help="Replay what is found on the builds of the dialects' releases, where there are any.",
+)
 @cases_option
 @json_option
 def compare(
@@ -58,43 +87,115 @@ def compare(
     steps: int,
     examples: int | None,
     seed: int | None,
+    exhaustive: bool,
+    images: int | None,
+    depth: int | None,
+    confirms: bool,
     cases: Path,
     as_json: bool,
 ) -> NoReturn:
-    """Search for sequences that tell dialects A and B apart, and make each as short as can be.
+    """Search for sequences that tell A and B apart, and make each as short as can be.
 
-    Status 0: nothing was found in the time (60 s, or --budget); 1: they differ.
+    A and B are dialects (qemu-7.2) or builds: a release (10.0), a name, a path or a command line.
+    Status 0: nothing was found in the time (20 s, or --budget); 1: they differ; 3: they differ, and
+    a build does not do what its dialect says.
     """
-    from checker.distinguish import run_compare  # noqa: PLC0415  # Hypothesis costs 0.3 s
+    from checker.distinguish import SMALL, run_compare  # noqa: PLC0415  # Hypothesis: 0.3 s
+    from checker.exhaustive import Scope  # noqa: PLC0415
+    from checker.parties import find_party  # noqa: PLC0415
 
-    one, other = find_dialect(first), find_dialect(second)
+    if not exhaustive and (images or depth):
+        raise click.UsageError("--images and --depth are for --exhaustive")
     check_directory(cases)
     chosen = any_seed() if seed is None else seed
-    invocation = f"reopencheck compare {first} {second} --steps {steps} --seed {chosen}"
-    files: dict[str, str] = {}
-
-    def keep(found: Distinction) -> None:
-        case = from_finding(
-            found.as_finding(one.name, other.name, chosen), {"found-by": invocation}
+    with ExitStack() as stack:
+        parties = []
+        for name in (first, second):
+            parties.append(find_party(name))
+            stack.callback(parties[-1].close)
+        one, other = _told_apart(parties[0], parties[1], (first, second))
+        for party in (one, other):
+            tell_note(party)
+        if exhaustive and (one.real or other.real):
+            raise click.UsageError("--exhaustive compares dialects only")
+        invocation = f"reopencheck compare {first!r} {second!r}"
+        scope = SMALL
+        if exhaustive:
+            scope = Scope(images or _IMAGES, depth or _DEPTH)
+            invocation += f" --exhaustive --images {scope.images} --depth {scope.depth}"
+        else:
+            invocation += f" --steps {steps} --seed {chosen}"
+        keeper = _Keeper(one, other, chosen, invocation, cases)
+        dialects = (one.dialect, other.dialect)
+        if budget is None:
+            budget = _FOR_EVER if exhaustive else _BUDGET
+        result = run_compare(
+            one,
+            other,
+            iter(()) if exhaustive else _generators(dialects, steps, chosen, examples),
+            seed=chosen,
+            budget=budget,
+            scope=scope,
+            keep=keeper.keep,
+            progress=(lambda explored: tell(f"  {_scope(explored)}")) if exhaustive else None,
         )
-        files[found.signature] = str(write(case, cases))
-        tell(f"  {found.length} commands: {found.title}")
-
-    result = run_compare(
-        one,
-        other,
-        _generators((one, other), steps, chosen, examples),
-        seed=chosen,
-        budget=_BUDGET if budget is None else budget,
-        keep=keep,
-    )
+        rows, notes = _confirmed(result, one, other, keeper, confirms=confirms)
     if as_json:
-        document(_document(result, files))
+        document(_document(result, rows, notes))
     else:
-        _show(result, files)
+        _show(result, rows, notes, exhaustive=exhaustive)
+    _end(result, rows, exhaustive=exhaustive)
+
+
+def _end(result: Comparison, rows: tuple[_Row, ...], *, exhaustive: bool) -> NoReturn:
     if result.interrupted:
         sys.exit(INTERRUPTED)
-    sys.exit(FAILED if result.distinctions else HELD)
+    if any(row.confirmation.problems for row in rows):
+        sys.exit(UNCONFIRMED)
+    # What was not wholly tried is no proof.
+    whole = not exhaustive or (result.explored is not None and result.explored.whole)
+    sys.exit(FAILED if rows or not whole else HELD)
+
+
+def tell_note(party: Party) -> None:
+    """Say which dialect stands in for a build that has none of its own."""
+    note = getattr(party, "note", "")
+    if note:
+        tell(f"reopencheck: {note}")
+
+
+def _told_apart(one: Party, other: Party, given: tuple[str, str]) -> tuple[Party, Party]:
+    """Two builds of one version are called as they were given."""
+    from checker.parties import Daemon  # noqa: PLC0415
+
+    if isinstance(one, Daemon) and isinstance(other, Daemon) and one.name == other.name:
+        one.name, other.name = (f"{one.build.version} ({name})" for name in given)
+    return one, other
+
+
+class _Keeper:
+    """Writes a case for what is found, at once and again when there is a shorter one."""
+
+    def __init__(
+        self, first: Party, second: Party, seed: int, invocation: str, directory: Path
+    ) -> None:
+        self._parties = first, second
+        self._seed = seed
+        self._provenance = {"found-by": invocation, "compared": f"{first.name} | {second.name}"}
+        self._directory = directory
+        self.files: dict[str, str] = {}
+
+    def keep(self, found: Distinction) -> None:
+        """Write it down, and say so."""
+        from checker.distinguish import as_finding  # noqa: PLC0415
+
+        case = from_finding(as_finding(found, *self._parties, self._seed), self._provenance)
+        self.files[found.signature] = str(write(case, self._directory))
+        tell(f"  {_commands(found.length)}: {found.title}")
+
+
+def _commands(count: int) -> str:
+    return "1 command" if count == 1 else f"{count} commands"
 
 
 def _generators(
@@ -112,26 +213,83 @@ def _generators(
         left = None if left is None else left - count
 
 
-def _show(result: Comparison, files: dict[str, str]) -> None:
+def _confirmed(
+    result: Comparison, one: Party, other: Party, keeper: _Keeper, *, confirms: bool
+) -> tuple[tuple[_Row, ...], list[str]]:
+    """The rows of the table, each replayed on real builds, and notes on those that are missing."""
+    from checker.confirming import Confirmation, builds_of, confirm  # noqa: PLC0415
+
+    found = [each for _way, group in result.rows() for each in group]
+    if not confirms or not found or result.interrupted:
+        rows = (_Row(each, keeper.files[each.signature], Confirmation()) for each in found)
+        return tuple(rows), []
+    with builds_of(one, other) as (builds, notes):
+        rows = (_Row(each, keeper.files[each.signature], confirm(each, builds)) for each in found)
+        return tuple(rows), notes
+
+
+def _show(
+    result: Comparison, rows: tuple[_Row, ...], notes: list[str], *, exhaustive: bool
+) -> None:
     say(
-        f"compare {result.first} {result.second}: seed {result.seed}, {result.examples} examples, "
-        f"{result.seconds:.0f} s"
+        f"compare {result.first} {result.second}: "
+        + ("" if exhaustive else f"seed {result.seed}, {result.examples} examples, ")
+        + f"{result.seconds:.0f} s"
     )
+    if result.explored is not None:
+        say(f"  {_scope(result.explored)}")
+    if result.wobbles:
+        say(f"  {result.wobbles} differences were not shown again by new processes")
+    for note in notes:
+        say(f"  {note}")
     for way, found in result.rows():
         say()
         say(way.told(result.first, result.second))
-        for each in found:
-            say(f"  {each.title}")
-            say(
-                f"      {each.rules[0]} | {each.rules[1]}; {each.length} commands, "
-                f"seen in {each.occurrences} traces"
-            )
-            say(f"      {files[each.signature]}")
+        for row in rows:
+            if row.found.way is way and row.found in found:
+                _show_row(result, row)
     say()
-    say(f"{len(result.distinctions)} differences" if result.distinctions else "no difference")
+    count = len(rows)
+    if count:
+        say("1 difference" if count == 1 else f"{count} differences")
+    elif exhaustive and result.explored is not None and result.explored.whole:
+        say(f"{result.first} and {result.second} agree in this scope")
+    else:
+        say("no difference")
+    unconfirmed = sum(bool(row.confirmation.problems) for row in rows)
+    if unconfirmed:
+        say(f"{unconfirmed} not confirmed: there the spec is not what QEMU does")
 
 
-def _document(result: Comparison, files: dict[str, str]) -> Json:
+def _show_row(result: Comparison, row: _Row) -> None:
+    found = row.found
+    say(f"  {found.title}")
+    shortest = ", none shorter in the scope" if result.shown_shortest(found) else ""
+    seen = f"; seen {found.occurrences} times" if result.examples else ""
+    say(f"      {found.rules[0]} | {found.rules[1]}; {_commands(found.length)}{shortest}{seen}")
+    for line in row.confirmation.told():
+        say(f"      {line}")
+    say(f"      {row.case}")
+
+
+def _images(explored: Explored) -> str:
+    return "1 image" if explored.scope.images == 1 else f"{explored.scope.images} images"
+
+
+def _scope(explored: Explored) -> str:
+    """What was tried without leaving anything out, in words."""
+    tried = f"{explored.transitions} commands in {explored.states} states, {explored.seconds:.1f} s"
+    if explored.broken:
+        tried += f"; the spec broke at {explored.broken} of them"
+    if explored.exhausted:
+        return f"every sequence over {_images(explored)} was tried ({tried})"
+    whole = f"every sequence of up to {_commands(explored.complete)}"
+    at_end = explored.complete == explored.scope.depth
+    beyond = "" if at_end else f", and some of {explored.complete + 1}"
+    return f"{whole} over {_images(explored)} was tried{beyond} ({tried})"
+
+
+def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> Json:
     return {
         "first": result.first,
         "second": result.second,
@@ -139,17 +297,83 @@ def _document(result: Comparison, files: dict[str, str]) -> Json:
         "examples": result.examples,
         "seconds": round(result.seconds, 3),
         "interrupted": result.interrupted,
+        "explored": None if result.explored is None else result.explored.as_json(),
+        "wobbles": result.wobbles,
+        "notes": notes,
         "differences": [
             {
-                "way": way.told(result.first, result.second),
-                "signature": each.signature,
-                "title": each.title,
-                "rules": list(each.rules),
-                "commands": each.length,
-                "occurrences": each.occurrences,
-                "case": files[each.signature],
+                "way": row.found.way.told(result.first, result.second),
+                "signature": row.found.signature,
+                "title": row.found.title,
+                "rules": list(row.found.rules),
+                "commands": row.found.length,
+                "none-shorter-in-scope": result.shown_shortest(row.found),
+                "occurrences": row.found.occurrences,
+                "confirmation": row.confirmation.as_json(),
+                "case": row.case,
             }
-            for way, found in result.rows()
-            for each in found
+            for row in rows
         ],
     }
+
+
+@click.command()
+@click.argument("party", metavar="[A]", default=DEFAULT_DIALECT)
+@click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this driver.")
+@json_option
+def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
+    """Try every option of every driver: what becomes of it when a node is reopened.
+
+    A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
+    reopened with the very same options and without this one; options that a child inherits or has
+    of its own are tried with a reopen of the other.
+    """
+    from checker.giving import Trial, trials  # noqa: PLC0415
+    from checker.parties import Model, find_party  # noqa: PLC0415
+    from targets import schema_import  # noqa: PLC0415
+    from targets.pool import Target  # noqa: PLC0415
+
+    side = find_party(party)
+    with ExitStack() as stack:
+        show: Callable[[Trace], Sequence[Observation]]
+        if isinstance(side, Model):
+            types, show = side.dialect.schema.types, side.observe
+        else:
+            types = schema_import.import_schema(side.build.argv)["types"]
+            target = stack.enter_context(Target(side.build))
+            show = lambda trace: target.run(trace).observations  # noqa: E731
+        unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]
+        if unknown:
+            raise click.UsageError(f"{side.name} has no driver {unknown[0]!r}")
+        every = list(trials(types, show, drivers or None))
+    tried = [each for each in every if isinstance(each, Trial)]
+    untried = [each for each in every if not isinstance(each, Trial)]
+    if as_json:
+        document(
+            {
+                "party": side.name,
+                "trials": [each.as_json() for each in tried],
+                "untried": [each.as_json() for each in untried],
+            }
+        )
+    else:
+        _show_options(side.name, tried, untried)
+
+
+def _show_options(name: str, tried: list[Trial], untried: list[Untried]) -> None:
+    from checker.giving import HOWS, grouped  # noqa: PLC0415
+
+    last = ""
+    for group in grouped(tried):
+        if group.how != last:
+            say(f"{HOWS[group.how]}:")
+            last = group.how
+        say(f"  {group.outcome}")
+        for line in textwrap.wrap(", ".join(group.options), 100, break_on_hyphens=False):
+            say(f"      {line}")
+    for title, refuses in (("never reopened", True), ("not tried", False)):
+        say(f"{title}:")
+        for each in untried:
+            if each.refuses is refuses:
+                say(f"  {' '.join(filter(None, (each.driver, each.option)))}: {each.why}")
+    say(f"{len(tried)} reopens of {name}; those that are not told left everything as it was")

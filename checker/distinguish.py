@@ -1,98 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What tells two dialects apart: short sequences after which they say different things.
+"""What tells two parties apart: short sequences after which they say different things.
 
-Both sides are models, so that nothing is run twice and nothing can wobble. Traces are written for
-one dialect and for the other in turn: what only one of them accepts is found where that is tried.
+A small scope is searched without leaving anything out where both are models, which shows that
+nothing shorter is to be found there. Then traces are written for the dialect of one and of the
+other in turn: what only one of them accepts is found where that is tried.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from checker.compare import StepMismatch, compare_trace
-from checker.diff import StopRun
+from checker.diff import REDUCE_SECONDS, StopRun
+from checker.differing import Distinction, Way, differences, without
+from checker.exhaustive import Exploration, Explored, Scope
 from checker.interrupts import listening
-from checker.judge import answer, as_json
-from checker.oracle import oracle
+from checker.judge import as_json
+from checker.parties import plain, written_for
 from checker.reduce import reduce_trace
-from checker.settling import is_wait, settled, through
-from checker.signature import of_divergence, told_command
+from checker.settling import through
 from reports.values import Difference, Finding, Step
+from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from checker.diff import Generator
-    from checker.judge import Example, Expectation
-    from model.dialect import Dialect
-    from model.trace import Trace
+    from checker.judge import Example
+    from checker.parties import Party
+    from model.trace import Observation, Trace
 
 MOST_TRIALS = 400
 """Candidates that the reduction of one sequence may ask both sides about."""
-
-
-class Way(Enum):
-    """In which way two sides differ at a step."""
-
-    ONLY_FIRST = "{first} accepts, {second} refuses"
-    ONLY_SECOND = "{second} accepts, {first} refuses"
-    DEFECT = "one has a defect there, the other goes on"
-    BOTH = "both, differently"
-
-    def told(self, first: str, second: str) -> str:
-        """The way with the names of the sides."""
-        return self.value.format(first=first, second=second)
-
-
-@attrs.frozen
-class Distinction:
-    """A trace at whose last command two sides differ, and how.
-
-    ``rules`` are what decided on either side: rules that refused, or ``accepted``.
-    ``occurrences`` counts the traces that differed in the same way.
-    """
-
-    way: Way
-    signature: str
-    title: str
-    trace: Trace
-    first: tuple[Expectation, ...]
-    second: tuple[Expectation, ...]
-    mismatch: StepMismatch
-    rules: tuple[str, str]
-    occurrences: int = 1
-
-    @property
-    def length(self) -> int:
-        """How many commands it takes, waits aside."""
-        return sum(not is_wait(command) for command in self.trace.commands)
-
-    def as_finding(self, first: str, second: str, seed: int) -> Finding:
-        """The finding that can be written as a case: the first side expects, the second answers."""
-        steps = zip(self.trace.commands, self.first, self.second, strict=True)
-        place = self.mismatch
-        return Finding(
-            "divergence",
-            self.signature,
-            self.title,
-            self.trace.images,
-            tuple(Step(c, a.observation, b.observation) for c, a, b in steps),
-            Difference(place.step, place.path, as_json(place.expected), as_json(place.got)),
-            release=second,
-            dialect=first,
-            seed=seed,
-            occurrences=self.occurrences,
-        )
+SMALL = Scope(images=2, depth=3)
+"""What is searched without leaving anything out before anything else is tried."""
+_LEAST_SECONDS = 2.0
+"""What a reduction gets even when the search's own time is over."""
 
 
 @attrs.frozen
 class Comparison:
-    """What a search found: the distinctions, shortest first within each way."""
+    """What a search found: the distinctions, shortest first within each way.
+
+    ``explored`` says what was tried without leaving anything out, if anything was, and ``wobbles``
+    counts the differences that a new process did not show again.
+    """
 
     first: str
     second: str
@@ -100,6 +55,8 @@ class Comparison:
     examples: int
     seconds: float
     distinctions: tuple[Distinction, ...]
+    explored: Explored | None = None
+    wobbles: int = 0
     interrupted: bool = False
 
     def rows(self) -> Iterator[tuple[Way, tuple[Distinction, ...]]]:
@@ -109,167 +66,173 @@ class Comparison:
             if found:
                 yield way, found
 
+    def shown_shortest(self, found: Distinction) -> bool:
+        """Whether all shorter sequences of the scope were tried: none of them shows the same."""
+        return self.explored is not None and self.explored.shows_shortest(found.length)
 
-def distinction(
-    trace: Trace, first: tuple[Expectation, ...], second: tuple[Expectation, ...]
-) -> Distinction | None:
-    """How two sides differ on a trace at first, None if they do not.
 
-    What follows a defect that both of them have is no difference: neither says what comes then.
-    """
-    mismatch = compare_trace([e.observation for e in first], [e.observation for e in second])
-    for number, (a, b) in enumerate(zip(first, second, strict=True)):
-        if mismatch is not None and mismatch.step < number:
-            break
-        if a.hazards != b.hazards:
-            return _defect(trace, number, first, second)
-        if a.hazards:
-            return None
-    if mismatch is None:
-        return None
-    step = mismatch.step
-    a, b = first[step], second[step]
-    ok = "return" in a.observation.reply, "return" in b.observation.reply
-    way = {(True, False): Way.ONLY_FIRST, (False, True): Way.ONLY_SECOND}.get(ok, Way.BOTH)
-    # Sequences that the same rules decide are one and the same, whatever they are about.
-    told = of_divergence(trace, mismatch, a.rule, a.observation, b.observation)
-    command = told_command(trace, step)
-    signature = told if a.rule == b.rule else f"{command} | {a.rule} | {b.rule}"
-    return _cut(
-        Distinction(
-            way,
-            signature,
-            f"{command}: {mismatch.path}: {answer(mismatch.expected)} | {answer(mismatch.got)}",
-            trace,
-            first,
-            second,
-            mismatch,
-            (a.rule, b.rule),
-        )
+def as_finding(found: Distinction, first: Party, second: Party, seed: int) -> Finding:
+    """What can be written as a case: the first party expects, the second answers."""
+    trace = written_for(found.trace, first.dialect)
+    last = len(found.trace.commands) - 1
+    place = found.mismatch
+    answered = place.path == "process" or place.path.startswith("reply")
+    step = _start(trace, last) if answered else len(trace.commands) - 1
+    sides = tuple(
+        [_only(each, found, last=n >= step) for n, each in enumerate(party.observe(trace))]
+        for party in (first, second)
+    )
+    steps = tuple(
+        Step(command, *(side[n] if n < len(side) else None for side in sides))
+        for n, command in enumerate(trace.commands)
+    )
+    return Finding(
+        "divergence",
+        found.signature,
+        found.title,
+        trace.images,
+        steps,
+        Difference(step, place.path, as_json(place.expected), as_json(place.got)),
+        release=second.name,
+        dialect=first.dialect.name,
+        seed=seed,
+        occurrences=found.occurrences,
     )
 
 
-def _defect(
-    trace: Trace, step: int, first: tuple[Expectation, ...], second: tuple[Expectation, ...]
-) -> Distinction:
-    sides = tuple("+".join(sorted(side[step].hazards)) or "goes on" for side in (first, second))
-    command = told_command(trace, step)
-    return _cut(
-        Distinction(
-            Way.DEFECT,
-            f"{command} | defect | {sides[0]} | {sides[1]}",
-            f"{command}: {sides[0]} | {sides[1]}",
-            trace,
-            first,
-            second,
-            StepMismatch(step, "process", *sides),
-            (sides[0], sides[1]),
-        )
-    )
+def _start(written: Trace, number: int) -> int:
+    """The step of a plain trace's command in the same trace with its waits."""
+    step = 0
+    for _ in range(number):
+        step = through(written.commands, step)
+    return step
 
 
-def _cut(found: Distinction) -> Distinction:
-    """The same without what comes after the step that shows it."""
-    end = through(found.trace.commands, found.mismatch.step)
-    commands = found.trace.commands[:end]
-    return attrs.evolve(
-        found,
-        trace=attrs.evolve(found.trace, commands=commands),
-        first=found.first[:end],
-        second=found.second[:end],
-    )
+def _only(shown: Observation, found: Distinction, *, last: bool) -> Observation:
+    """What a case compares: where one of the two always shows more, nothing that has it."""
+    parts = {view.part for view in found.views} & {"nodes", "jobs", "exports"}
+    if last:
+        for view in found.views:
+            shown = without(shown, view)
+        parts = {part for part in parts if not found.mismatch.path.startswith(part)}
+    nothing: dict[str, Any] = dict.fromkeys(parts)
+    return attrs.evolve(shown, **nothing) if parts else shown
 
 
 class Search:
     """Takes traces, keeps the shortest that was found for each way of being different."""
 
-    def __init__(
-        self, first: Dialect, second: Dialect, keep: Callable[[Distinction], None]
-    ) -> None:
-        self._first = first
+    def __init__(self, first: Party, second: Party, keep: Callable[[Distinction], None]) -> None:
+        self._parties = first, second
         self._keep = keep
-        self._oracles = oracle(first), oracle(second)
+        self._seen = first.real and second.real
+        self._real = first.real or second.real
         self._found: dict[str, Distinction] = {}
         self.examples = 0
+        self.wobbles = 0
 
-    def take(self, example: Example, end: float) -> None:
+    def take(self, trace: Trace, end: float) -> None:
         """Look at one trace; what it shows for the first time is reduced, until ``end``."""
         self.examples += 1
-        found = self._ask(example.trace)
-        if found is None:
-            return
-        known = self._found.get(found.signature)
-        if known is None:
-            found = self._reduced(found, end)
-            known = self._found.get(found.signature)
-        if known is not None:
-            found = attrs.evolve(min(known, found, key=_size), occurrences=known.occurrences + 1)
-        self._found[found.signature] = found
-        if known is None:
-            self._keep(found)
+        for found in self._ask(plain(trace, *(party.dialect for party in self._parties))):
+            self._offer(found, end)
+
+    def take_last(self, trace: Trace, end: float) -> None:
+        """Look at what a plain trace shows at its last command."""
+        for found in self._ask(trace):
+            if found.length == len(trace.commands):
+                self._offer(found, end)
 
     def distinctions(self) -> tuple[Distinction, ...]:
         """What was found, shortest first."""
-        return tuple(sorted(self._found.values(), key=_size))
+        return tuple(sorted(self._found.values(), key=lambda each: each.size))
 
-    def _ask(self, trace: Trace) -> Distinction | None:
-        one, other = self._oracles
-        return distinction(trace, one(trace), other(trace))
+    def _offer(self, found: Distinction, end: float) -> None:
+        signature = found.signature
+        known = self._found.get(signature)
+        if known is not None and known.size <= found.size:
+            self._found[signature] = attrs.evolve(known, occurrences=known.occurrences + 1)
+            return
+        if self._real and not self._again(found):
+            self.wobbles += 1
+            return
+        now = time.monotonic()
+        until = max(end, now + _LEAST_SECONDS)
+        small = self._reduced(found, min(until, now + REDUCE_SECONDS) if self._real else until)
+        if self._real and small is not found and not self._again(small):
+            small = found
+        if known is not None:
+            small = attrs.evolve(small, occurrences=known.occurrences + 1)
+        self._found[signature] = small
+        self._keep(small)
+
+    def _ask(self, trace: Trace, *, fresh: bool = False) -> tuple[Distinction, ...]:
+        one, other = self._parties
+        try:
+            answers = one.ask(trace, fresh=fresh), other.ask(trace, fresh=fresh)
+        except TargetError:
+            raise
+        except Exception:  # noqa: BLE001  # the model breaks at it: that is what check looks for
+            return ()
+        return tuple(differences(trace, *answers, seen=self._seen))
+
+    def _again(self, found: Distinction) -> bool:
+        """Whether new processes show the same."""
+        seen = self._ask(found.trace, fresh=True)
+        return any(each.signature == found.signature for each in seen)
 
     def _reduced(self, found: Distinction, end: float) -> Distinction:
         best = found
 
         def same(candidate: Trace) -> bool:
             nonlocal best
-            seen = self._ask(candidate)
-            if seen is None or seen.signature != found.signature:
-                return False
-            best = seen
-            return True
+            for seen in self._ask(candidate):
+                if seen.signature == found.signature:
+                    best = seen
+                    return True
+            return False
 
-        reduce_trace(
-            found.trace,
-            same,
-            MOST_TRIALS,
-            lambda: time.monotonic() > end,
-            lambda changed: settled(changed, self._first),
-        )
+        reduce_trace(found.trace, same, MOST_TRIALS, lambda: time.monotonic() > end)
         return best
 
 
-def _size(found: Distinction) -> tuple[int, int]:
-    return found.length, len(repr(found.trace))
-
-
 def run_compare(
-    first: Dialect,
-    second: Dialect,
+    first: Party,
+    second: Party,
     generators: Iterator[Generator],
     *,
     seed: int,
     budget: float,
+    scope: Scope | None = SMALL,
     keep: Callable[[Distinction], None] = lambda _: None,
+    progress: Callable[[Explored], None] | None = None,
 ) -> Comparison:
     """Search for ``budget`` seconds at most, or until there are no more ``generators``.
 
-    ``keep`` is told of each distinction as soon as it is reduced. An interrupt (Ctrl-C) ends the
-    search early with what was found so far.
+    Two models are compared on all of a small ``scope`` before. ``keep`` is told of each distinction
+    as soon as it is reduced, and ``progress`` after each depth of the scope. An interrupt (Ctrl-C)
+    ends the search early with what was found so far.
     """
     begin = time.monotonic()
     end = begin + budget
     search = Search(first, second, keep)
-    interrupted = False
+    explored: Explored | None = None
+    if scope is not None and not first.real and not second.real:
+        dialects = first.dialect, second.dialect
+        exploration = Exploration(*dialects, scope, lambda trace: search.take_last(trace, end))
+        explored = exploration.run(end, progress)
+    interrupted = explored is not None and explored.interrupted
 
     def sink(example: Example) -> None:
         interrupts.check()
-        search.take(example, end)
+        search.take(example.trace, end)
         if time.monotonic() > end:
             raise StopRun
 
     with listening() as interrupts:
         try:
             with contextlib.suppress(StopRun):
-                for generate in generators:
+                for generate in generators if not interrupted else ():
                     generate(sink)
         except KeyboardInterrupt:
             interrupted = True
@@ -280,5 +243,7 @@ def run_compare(
         search.examples,
         time.monotonic() - begin,
         search.distinctions(),
+        explored,
+        search.wobbles,
         interrupted,
     )

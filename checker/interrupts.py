@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ctrl-C that is not lost.
+"""Ctrl-C that is not lost; being terminated is the same.
 
 Python drops a KeyboardInterrupt that happens to be raised inside a callback of the garbage
 collector or a finaliser, and the engine has such callbacks. So the signal is remembered
@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
@@ -37,13 +40,14 @@ class Interrupts:
 
 @contextmanager
 def listening() -> Iterator[Interrupts]:
-    """Listen for SIGINT during the body; outside the main thread there is nothing to hear."""
+    """Listen for both signals during the body; outside the main thread nothing is heard."""
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    before = signal.signal(signal.SIGINT, interrupts.ring)
+    before = {number: signal.signal(number, interrupts.ring) for number in _SIGNALS}
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

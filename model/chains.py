@@ -15,6 +15,7 @@ import attrs
 from model.descending import FROM_EACH
 from model.drivers import driver_of
 from model.lengths import image_of
+from model.limits import take_limits
 from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
 from model.permissions import Permissions, topological
@@ -205,6 +206,7 @@ def _exchange_backing(
         t.attach_child(node.name, "backing", backing, role, undo)
         if inherits:
             t.set_inherits(backing, node.name, undo)
+    take_limits(t, node.name, undo)
 
 
 def keep_grants(t: Transition, name: str, before: Permissions, *, above: str | None = None) -> None:
@@ -341,9 +343,12 @@ def append(t: Transition, new: str, top: str) -> None:
         refresh(t, [new])
     except Refusal:
         undo.abort()
+        take_limits(t, top)
         t.release(new)
         raise
     undo.commit()
+    # Those of the node below are worked out anew, not those of the one that is put there.
+    take_limits(t, top)
 
 
 def replace(t: Transition, old: str, new: str, *, skip: bool = True) -> None:

@@ -326,9 +326,10 @@ class _Reach:
 
 def _settle(t: Transition, reach: _Reach, context: str) -> None:
     for name in reach.nodes:
-        if t.nodes[name].driver == "throttle" and t.nodes[name].private is None:
+        node = t.nodes[name]
+        if node.driver == "throttle" and node.private is None:
             t.ev.meet(UNREADY)
-        t.change(name, context=context)
+        t.change(name, context=context, private=t.driver(name).moved(node))
     held = context != MAIN and context in t.locks
     if held and drivers_stop_slowly(t, above(t.nodes, reach.nodes)):
         t.ev.meet(LOCK_HELD)

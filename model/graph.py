@@ -179,6 +179,7 @@ class Transition:
 
     __slots__ = (
         "_granted",
+        "_later",
         "_pending",
         "before",
         "devices",
@@ -216,6 +217,7 @@ class Transition:
         self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
+        self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
     def result(self) -> BlockState:
@@ -249,9 +251,13 @@ class Transition:
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
+            if name in self.nodes and self.nodes[name].limits != node.limits:
+                self.change(name, limits=node.limits)
         for name, node in self.before.nodes.items():
-            if driver_of(node.driver).settles_for_good and done[name].private != node.private:
-                self.change(name, private=done[name].private)
+            settled = done[name]
+            driver = driver_of(node.driver)
+            if settled.private != node.private and driver.settled_for_good(settled):
+                self.change(name, private=settled.private)
             if any(link.kept is not None for link in node.children):
                 # What was worked out anew on the way stays so.
                 fresh = {link.key for link in done[name].children if link.kept is None}
@@ -300,6 +306,22 @@ class Transition:
             if other.inherits_from == token:
                 self.change(name, inherits_from=node.name)
         self.nodes[node.name] = node
+
+    # What waits until the command is through
+
+    def put_off(self, node: str) -> None:
+        """A node has something to do in the main loop; see :meth:`model.drivers.Driver.catch_up`.
+
+        That it has been put off already changes nothing.
+        """
+        self._later.setdefault(node)
+
+    def catch_up(self) -> None:
+        """Let the nodes that are still there do what they put off, the last one first."""
+        while self._later:
+            name, _ = self._later.popitem()
+            if name in self.nodes:
+                self.driver(name).catch_up(self, self.nodes[name])
 
     # Looking around
 
@@ -409,8 +431,6 @@ class Transition:
         bitmaps.lost(self, name)
         held = driver_of(node.driver).held_by(node)
         contexts.need_lock(self, name)
-        if held is not None:
-            self.unfreeze_chain(name, held)
         for link in self.nodes[name].children:
             if link.frozen:
                 self.ev.meet(FROZEN_LOST)

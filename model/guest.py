@@ -71,6 +71,12 @@ ZEROES_DETECTED = effect(
     "A node that detects zeroes does not write them as data.",
     source="7.2",
 )
+UNMAPS_UNASKED = effect(
+    "data.unmaps-unasked",
+    "A job that writes zeroes and may unmap them does not ask the node that it writes to whether "
+    "it wants that.",
+    source="7.2; 10.0 asks every node on the way",
+)
 COPIED_ON_READ = effect(
     "data.copied-on-read",
     "What is read through a copy-on-read filter is written to the image below it.",
@@ -109,7 +115,8 @@ SHORT_BELOW = hazard(
 BOTTOM_ABOVE = hazard(
     "hazard.copy-on-read-bottom",
     "Somebody reads through a copy-on-read filter whose bottom is the very image below it, as that "
-    "of a stream job without anything to stream, and that image does not have the bytes.",
+    "of a stream job without anything to stream, or is below it no more, as when a stream job is "
+    "through and its filter is still there; and that image does not have the bytes.",
     source="7.2 looks for the bottom among the images below, finds the end of the chain and ends "
     "with a segmentation fault",
 )
@@ -243,9 +250,7 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         below = pieces(t, t.primary_child(name), start + shift, end + shift)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
-        if (start % _SECTOR or end % _SECTOR) and not readable(t, name):
-            t.ev.meet(UNALIGNED)
-        return _clip(_guest_bytes(t, node).extents, start, end)
+        return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
         return _vote(t, node, start, end)
     if node.driver == "blkverify":
@@ -259,6 +264,12 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     if driver_of(node.driver).is_filter:
         return pieces(t, t.primary_child(name), start, end)
     return []
+
+
+def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
+    if (start % _SECTOR or end % _SECTOR) and not readable(t, node.name):
+        t.ev.meet(UNALIGNED)
+    return _clip(_guest_bytes(t, node).extents, start, end)
 
 
 def _runs(pieces: Pieces) -> Pieces:
@@ -383,8 +394,9 @@ def put(
 def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> None:
     """A write request arrives at a node, as for :func:`put`."""
     bitmaps.written(t, name, write.start, write.end)
+    driver_of(t.nodes[name].driver).wrote(t, t.nodes[name])
     node = t.nodes[name]
-    if not insist:
+    if not (insist and t.ev.holds(UNMAPS_UNASKED)):
         write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))
     _put(t, node, write)
 

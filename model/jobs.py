@@ -352,10 +352,15 @@ def settle_on(t: Transition, job_id: str, node: str) -> None:
 def take_backend(
     t: Transition, job: Job, purpose: str, node: str, grant: Grant, *, follows: bool = False
 ) -> str:
-    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`."""
+    """Give a job a block backend on a node; returns its key. Raises :class:`Refusal`.
+
+    It ``follows`` its node to other contexts later, but does not go to where that is now.
+    """
     key = f"blk:{job.id}:{purpose}"
     context = t.users[job.user].context
-    return backends.take(t, key, node, grant, context=context, follows=follows)
+    key = backends.take(t, key, node, grant, context=context)
+    t.users[key] = attrs.evolve(t.users[key], follows=follows)
+    return key
 
 
 def fail_early(t: Transition, job_id: str) -> None:
@@ -385,11 +390,12 @@ def _enter(t: Transition, job_id: str) -> None:
     job = t.jobs[job_id]
     t.settling[job_id] = (job.status, None)
     if (job.paused or job.user in waiting(t)) and not job.forced:
-        _move(t, job_id, "standby" if job.status in _READY else "paused")
+        _pause(t, job_id)
         _settle(t, job_id)
         return
     resumed = {"standby": "ready", "paused": "running"}.get(job.status)
     if resumed is not None:
+        change(t, job_id, paused_in="")
         _move(t, job_id, resumed)
     before = job.current
     rest = _run(t, t.jobs[job_id])
@@ -403,8 +409,14 @@ def _enter(t: Transition, job_id: str) -> None:
     elif rest is Rest.DONE:
         _leave(t, job_id)
     elif t.jobs[job_id].paused:
-        _move(t, job_id, "standby" if t.jobs[job_id].status in _READY else "paused")
+        _pause(t, job_id)
     _settle(t, job_id, sleeping)
+
+
+def _pause(t: Transition, job_id: str) -> None:
+    """Stop where the job is; it stays there though its nodes may move, until it goes on."""
+    job = change(t, job_id, paused_in=t.users[t.jobs[job_id].user].context)
+    _move(t, job_id, "standby" if job.status in _READY else "paused")
 
 
 def failure(t: Transition, job: Job) -> str | None:

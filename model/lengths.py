@@ -9,7 +9,8 @@ import attrs
 
 from model.drivers.base import ALWAYS_LOOKS, driver_of, sectors
 from model.images import CLUSTER
-from model.rules import hazard
+from model.rules import effect, hazard
+from model.state import Role, Use
 
 if TYPE_CHECKING:
     from model.drivers.formats import Qcow2State
@@ -34,9 +35,16 @@ UNFLUSHED = hazard(
 UNKNOWN_BYTES = hazard(
     "hazard.unknown-bytes",
     "Bytes are read or written of which the spec knows nothing: by a job, those inside of an image "
-    "file, what the children of a quorum do not agree on, or what is written compressed; by "
-    "anybody, those of an image whose file shows something else.",
+    "file, what the children of a quorum do not agree on, what is written compressed, or what a "
+    "null node says that need not read as zeroes; by anybody, those of an image whose file shows "
+    "something else.",
     source="our own",
+)
+
+TELLS_FILTERS = effect(
+    "length.tells-filters",
+    "A node that gets another length tells the filters above it.",
+    source="11.1",
 )
 
 
@@ -158,6 +166,7 @@ def _grow(
         t.images[image.name] = attrs.evolve(image, length=max(image.length, length))
     if node.size < length:
         t.change(name, size=sectors(length))
+        tell_above(t, name)
     reached = driver.grow(t, node, length, first or length) if node.children else length
     if reached != length:
         # What is preallocated is written for good, whatever was to become of the zeroes.
@@ -168,16 +177,39 @@ def _grow(
 
 def cut(t: Transition, name: str, length: int) -> None:
     """What lies behind ``length`` in a file is given back, and the nodes above notice."""
+    done: list[str] = []
     while True:
         node = t.nodes[name]
         t.change(name, size=sectors(length))
         primary = driver_of(node.driver).primary(node)
+        done.append(name)
         if primary is None:
             break
         name = primary.child
+    for each in reversed(done):
+        tell_above(t, each)
     if node.filename:
         image = t.images[node.filename]
         t.images[image.name] = attrs.evolve(image, length=length)
+
+
+def tell_above(t: Transition, name: str) -> None:
+    """A node may have got another length: filters above look at theirs again."""
+    if not t.ev.holds(TELLS_FILTERS):
+        return
+    for key in t.nodes[name].parents:
+        if isinstance(key, Use):
+            continue
+        parent = t.nodes[key[0]]
+        driver = driver_of(parent.driver)
+        link = parent.link(key[1])
+        if link is None or not link.role & Role.FILTERED or not driver.hears_of_length:
+            continue
+        private = driver.shortened(t, parent)
+        length = sectors(driver.measure(t, parent))
+        if length != parent.size:
+            t.change(parent.name, size=length, private=private)
+            tell_above(t, parent.name)
 
 
 def can_cut(t: Transition, name: str) -> bool:

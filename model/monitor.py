@@ -139,6 +139,7 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     else:
         reply = {"return": {} if value is None else value}
         attend(t)
+    t.catch_up()
     if ev.holds(FROM_EACH):
         keep(t)
     return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
@@ -203,6 +204,7 @@ def reopen_keeping(
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {}}
+    t.catch_up()
     return _outcome(t, reply)
 
 

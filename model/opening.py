@@ -17,6 +17,7 @@ from model.contexts import drain, in_use, need_lock
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import FlatOptions, as_bool, as_string
 from model.lengths import content
+from model.limits import take_limits
 from model.naming import dirname, is_absolute
 from model.permissions import ALL
 from model.qdict import clone, extract, flatten, in_order
@@ -338,6 +339,7 @@ class Opening:
         node = self._make_node(options, effective, parent)
         t.name_node(pending, node)
         driver_of(node.driver).open(self, node.name, options)
+        take_limits(t, node.name)
         ev.check(TOO_LARGE, t.length(node.name) <= MAX_LENGTH)
         if prober is not None:
             drain(t, t.users[prober].links[0][1])
@@ -517,6 +519,7 @@ class Opening:
         if implicit:
             t.change(name, auto_backing_file=t.filename(child))
         self._attach(name, "backing", child, role)
+        take_limits(t, name)
         options.pop("backing", None)
 
     def _full_backing(self, node: Node) -> str | None:

@@ -109,21 +109,34 @@ def loosen(t: Transition, name: str, before: Permissions) -> None:
     Where it is, since the node has come to a size that those who stay could not ask for,
     all links below keep what they required and shared ``before``.
     """
+    _loosen(t, [name], name, before)
+
+
+def loosen_child(t: Transition, name: str, before: Permissions) -> None:
+    """A node requires less of its children by itself, which should not be refused either."""
+    node = t.nodes[name]
+    fresh = tuple(attrs.evolve(link, kept=None) for link in node.children)
+    t.change(name, children=fresh)
+    _loosen(t, [link.child for link in fresh], name, before)
+
+
+def _loosen(t: Transition, roots: list[str], top: str, before: Permissions) -> None:
     try:
         if t.ev.holds(FROM_EACH):
             descent = Descent(t, {}, loosens=True)
-            descent.check(name)
+            for root in roots:
+                descent.check(root)
             descent.settle()
-            settle(t, topological(t.nodes, [name]))
+            settle(t, topological(t.nodes, roots))
         else:
-            refresh(t, [name])
+            refresh(t, roots)
     except Refusal as refusal:
         t.ev.refused.discard(refusal.rule.id)
-        for below in topological(t.nodes, [name]):
+        for name in topological(t.nodes, [top]):
             children = tuple(
-                attrs.evolve(link, kept=before.grant(link.key)) for link in t.nodes[below].children
+                attrs.evolve(link, kept=before.grant(link.key)) for link in t.nodes[name].children
             )
-            t.change(below, children=children)
+            t.change(name, children=children)
 
 
 def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) -> None:

@@ -21,6 +21,7 @@ from model.drivers import driver_of
 from model.drivers.base import FlatOptions, as_string, sectors
 from model.graph import CYCLE, Undo
 from model.lengths import FOREIGN_FILE, flush
+from model.limits import take_limits
 from model.opening import DETECT_ZEROES, Flags, inherit_options
 from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
@@ -457,6 +458,7 @@ class Reopening:
                 need_lock(t, node.name)
             if inherits:
                 t.set_inherits(new, node.name, undo)
+        take_limits(t, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
 
     def _change_backing_late(self, entry: Entry, old: Link | None, new: str | None) -> None:
@@ -645,6 +647,7 @@ class Reopening:
         if t.ev.holds(LENGTH_AGAIN):
             length = driver_of(node.driver).measure(t, after)
             t.change(entry.node, size=sectors(length))
+        take_limits(t, entry.node)
 
 
 def _unchanged(node: Node, key: str, value: Any) -> bool:

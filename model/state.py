@@ -107,6 +107,24 @@ class Use(NamedTuple):
         return self.name.partition("#")[0]
 
 
+class Limits(NamedTuple):
+    """What a node says of requests, in bytes; 0 where it says nothing.
+
+    ``discard`` and ``zeroes`` are alignments, and so is ``memory``, that of buffers. ``transfer``,
+    ``most_discard`` and ``most_zeroes`` are the most that a request may ask for.
+    """
+
+    discard: int = 0
+    transfer: int = 0
+    memory: int = 512
+    zeroes: int = 0
+    most_discard: int = 0
+    most_zeroes: int = 0
+
+
+NO_LIMITS = Limits()
+
+
 @attrs.frozen
 class Link:
     """An edge of the graph, held in its parent's ``children``.
@@ -154,7 +172,8 @@ class Node:
     image file that the node has open. ``private`` is the driver's own state. ``context`` is the
     iothread that the node lives in, "" for the main loop. Links to a node that is ``never_frozen``
     (the filter of a job) cannot be frozen. ``bitmaps`` have the newest first. What is read through
-    a node that ``copies_on_read`` it gets for itself.
+    a node that ``copies_on_read`` it gets for itself. ``limits`` are kept only where a dialect
+    shows them.
     """
 
     name: str
@@ -183,6 +202,7 @@ class Node:
     bitmaps: tuple[Bitmap, ...] = ()
     copies_on_read: bool = False
     private: Any = None
+    limits: Limits = NO_LIMITS
 
     def link(self, name: str) -> Link | None:
         """The child link called ``name``, or None."""
@@ -285,8 +305,9 @@ class Job:
     ``complete`` says that it was asked to end, ``cancelled`` that it was asked to stop,
     ``forced`` that it must not finish its work before. ``replacing`` is the node that a job which
     was asked to end will replace, if a client named one. ``asleep``: the bytes after which a job of
-    a limited speed went to sleep, 0 unless it sleeps. ``backend`` is the key of the block backend
-    through which it uses its main node, where it has one. ``body`` is what its kind remembers.
+    a limited speed went to sleep, 0 unless it sleeps. ``paused_in``: the iothread in which it was
+    when it paused, "" unless it is paused. ``backend`` is the key of the block backend through
+    which it uses its main node, where it has one. ``body`` is what its kind remembers.
     """
 
     id: str
@@ -305,6 +326,7 @@ class Job:
     forced: bool = False
     replacing: str | None = None
     asleep: int = 0
+    paused_in: str = ""
     backend: str | None = None
     body: Any = None
 

@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.drivers import driver_of
 from model.drivers.base import sectors
 from model.guest import remember
-from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable
+from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
@@ -75,6 +75,9 @@ RESIZE_FILE = guard(
     text="Could not resize file: File too large",
 )
 _INT64_MAX = (1 << 63) - 1
+_INVALID = frozenset({RESIZE_OFFSET.id, RESIZE_SECTORS.id})
+"""The rules that call the size itself invalid."""
+_SURPLUS = "preallocate-filter: failed to drop write-zero preallocation: "
 
 
 def truncate(t: Transition, name: str, size: int) -> None:
@@ -83,6 +86,7 @@ def truncate(t: Transition, name: str, size: int) -> None:
     Raises :class:`model.rules.Refusal`.
     """
     _truncate(t, name, size)
+    tell_above(t, name)
     bitmaps.truncated(t, name)
 
 
@@ -95,8 +99,8 @@ def _truncate(t: Transition, name: str, size: int) -> None:
     if driver.is_filter:
         if driver.name == "blkverify" and driver.measure(t, node) != t.primary_length(node):
             ev.meet(BLKVERIFY_LENGTH)
-        truncate(t, t.primary_child(name), size)
-        driver.truncated(t, node, size)
+        _truncate_child(t, name, size)
+        driver.truncated(t, t.nodes[name], size)
         t.change(name, size=driver.measure(t, t.nodes[name]))
         if driver.name == "blkverify" and t.nodes[name].size != sectors(size):
             ev.meet(BLKVERIFY_LENGTH)
@@ -123,6 +127,22 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         ev.meet(FOREIGN_FILE)
     t.images[node.filename] = images.truncated(image, size)
     t.change(name, size=sectors(size))
+
+
+def _truncate_child(t: Transition, name: str, size: int) -> None:
+    """Give the child of a filter another length, in one step or two."""
+    driver, child = t.driver(name), t.primary_child(name)
+    first = driver.surplus(t, t.nodes[name], size)
+    if first is not None:
+        try:
+            truncate(t, child, first)
+        except Refusal as refusal:
+            raise refusal.prefixed(_SURPLUS) from None
+    try:
+        truncate(t, child, size)
+    except Refusal as refusal:
+        driver.not_truncated(t, t.nodes[name], invalid=refusal.rule.id in _INVALID)
+        raise
 
 
 def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from model.blockjobs import commit, mirror
+from model.drivers import driver_of
 from model.permissions import reaches
 from model.state import Role
 
@@ -24,10 +25,7 @@ def living(state: BlockState) -> Iterator[Job]:
 
 def bottom(node: Node) -> str | None:
     """The node down to which a copy-on-read freezes its chain."""
-    if node.driver != "copy-on-read":
-        return None
-    found: str | None = getattr(node.private, "node", None)
-    return found
+    return driver_of(node.driver).frozen_to(node)
 
 
 def claims(state: BlockState) -> Iterator[tuple[str, str, str]]:

@@ -90,7 +90,7 @@ def _written_down(images: Mapping[str, Image]) -> dict[str, Image]:
 def _sorted(node: Node) -> Node:
     private = None if node.driver == "file" else node.private
     if isinstance(private, Qcow2State):
-        private = attrs.evolve(private, dirty=False)
+        private = attrs.evolve(private, dirty=False, sweeping=False)
     elif isinstance(private, PreallocateState):
         private = attrs.evolve(private, file_end=None)
     links = (attrs.evolve(link, kept=None) for link in node.children)

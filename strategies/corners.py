@@ -99,9 +99,9 @@ def far_window(scene: Scene) -> Command | None:
 def frozen_twice(scene: Scene) -> Command | None:
     """A chain that is frozen from above and once more from further above."""
     for node in scene.nodes:
-        if isinstance(node.private, Bottom) and not generated(node.private.node):
-            bottom = node.private.node
-            return _add(scene, driver="copy-on-read", file=node.name, bottom=bottom)
+        known = node.private
+        if isinstance(known, Bottom) and known.frozen and not generated(known.node):
+            return _add(scene, driver="copy-on-read", file=node.name, bottom=known.node)
     formats = [node for node in scene.nodes if node.driver in ("qcow2", "raw")]
     if not formats:
         return None

@@ -9,25 +9,31 @@ with it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from targets.binaries import DAEMON, Build, find_daemon, find_driven
 from targets.errors import TargetError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """The keys of Debian's archive (package debian-archive-keyring)."""
 
 _PACKAGES = ("qemu-utils", "qemu-block-extra")
 _MARK = ".unpacked"
+_SCRATCH = ".unpacking-"
 _RELEASE = re.compile(r"\d+\.\d+")
 _USR_MERGED = ("bin", "lib", "lib64", "sbin")
 _FETCH_WITHIN = 900.0
@@ -78,10 +84,20 @@ def cache() -> Path:
 
 def command_line(release: str, directory: Path | None = None) -> str:
     """What starts the storage daemon of an unpacked release, as one line for a shell."""
-    source = SOURCES[release]
-    root = (directory or cache()) / release
+    return _start(SOURCES[release], (directory or cache()) / release)
+
+
+def _start(source: Source, root: Path) -> str:
     libraries = ":".join(str(root / each) for each in source.libraries)
     return f"{root / source.loader} --library-path {libraries} {root / 'usr/bin' / DAEMON}"
+
+
+def _find(source: Source, root: Path) -> Build:
+    """The storage daemon unpacked there. Raises TargetError where it is none of the release."""
+    build = find_daemon(_start(source, root))
+    if build.release != source.release:
+        raise TargetError(f"{root} has QEMU {build.version} and not {source.release}")
+    return build
 
 
 def find_installed(release: str, directory: Path | None = None) -> Build | None:
@@ -92,7 +108,7 @@ def find_installed(release: str, directory: Path | None = None) -> Build | None:
     root = (directory or cache()) / release
     if release not in SOURCES or not (root / _MARK).exists():
         return None
-    return find_daemon(command_line(release, directory))
+    return _find(SOURCES[release], root)
 
 
 def find_build(name: str = DAEMON) -> Build:
@@ -134,18 +150,47 @@ def install(release: str, directory: Path | None = None) -> tuple[Build, bool]:
     _check_host()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{release}-", dir=directory) as scratch:
-            root = Path(scratch) / "root"
-            _unpack(_fetch(source, Path(scratch) / "apt"), root)
+        with _alone(directory), _scratch(directory, release) as scratch:
+            root = scratch / "root"
+            _unpack(_fetch(source, scratch / "apt"), root)
+            _find(source, root)
             (root / _MARK).touch()
             final = directory / release
-            shutil.rmtree(final, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                # Not deleted where it is: half of it could pass for a build.
+                final.rename(scratch / "old")
             root.rename(final)
     except OSError as error:
         raise TargetError(
             f"cannot unpack QEMU {release} into {directory}: {error.strerror or error}"
         ) from None
-    return find_daemon(command_line(release, directory)), True
+    return _find(source, directory / release), True
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let nobody else unpack there in the meantime. The lock goes with the process."""
+    held = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise TargetError(
+            f"another run unpacks into {directory} just now: try again when it is through"
+        ) from None
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def _scratch(directory: Path, release: str) -> Iterator[Path]:
+    """A directory to unpack in, in place of those that killed runs left behind."""
+    for left in directory.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_SCRATCH}{release}-", dir=directory, ignore_cleanup_errors=True
+    ) as scratch:
+        yield Path(scratch)
 
 
 def _check_host() -> None:
@@ -249,6 +294,7 @@ def _run(argv: list[str], what: str, within: float = _UNPACK_WITHIN) -> str:
         raise TargetError(f"cannot {what}: {error.strerror or error}") from None
     if done.returncode != 0:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith(("E:", "Err:"))] or said
-        raise TargetError(f"cannot {what}: {errors[-1] if errors else done.returncode}")
+        # apt's first error is what went wrong; the last one sums up.
+        errors = [line for line in said if line.startswith(("E:", "Err:"))] or said[-1:]
+        raise TargetError(f"cannot {what}: {errors[0] if errors else done.returncode}")
     return done.stdout

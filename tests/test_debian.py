@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 
 from checker.cli import cli
 from targets import debian
+from targets.binaries import find_daemon
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
@@ -94,8 +97,64 @@ def test_a_build_that_does_not_run_any_more_is_fetched_again(tools: Path) -> Non
     assert debian.install("10.0")[1]
 
 
+def test_what_was_fetched_is_looked_at_first(tools: Path, tmp_path: Path) -> None:
+    """Neither another release nor what does not run gets the place of a build."""
+    build, _ = debian.install("10.0")
+    (debian.cache() / "10.0" / ".unpacked").unlink()
+    (tmp_path / "daemon").write_text(DAEMON.replace("10.0.13", "10.1.0"))
+    with pytest.raises(TargetError, match=r"has QEMU 10\.1\.0 and not 10\.0$"):
+        debian.install("10.0")
+    (tmp_path / "daemon").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(TargetError, match="not a storage daemon"):
+        debian.install("10.0")
+    assert find_daemon(debian.command_line("10.0")) == build
+    assert debian.find_installed("10.0") is None
+
+
+def test_another_release_in_its_place_is_refused(tools: Path) -> None:
+    debian.install("10.0")
+    loader = debian.cache() / "10.0" / LOADER
+    loader.write_text(DAEMON.replace("10.0.13", "10.1.0"))
+    with pytest.raises(TargetError, match=r"has QEMU 10\.1\.0 and not 10\.0$"):
+        debian.find_build("10.0")
+
+
+def test_what_a_killed_run_left_goes(tools: Path) -> None:
+    left = debian.cache() / ".unpacking-10.0-abcdefgh" / "root"
+    left.mkdir(parents=True)
+    debian.install("10.0")
+    assert [each.name for each in debian.cache().iterdir()] == ["10.0"]
+
+
+@pytest.mark.parametrize("program_name", ["apt-get", "dpkg-deb"])
+def test_an_interrupted_run_leaves_nothing(tools: Path, program_name: str) -> None:
+    program(tools, program_name, "kill -TERM $PPID; sleep 20")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            debian.install("10.0")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(debian.cache().iterdir()) == []
+
+
+def test_one_run_at_a_time(tools: Path) -> None:
+    debian.cache().mkdir(parents=True)
+    held = os.open(debian.cache(), os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TargetError, match=r"another run unpacks into .* just now"):
+            debian.install("10.0")
+    finally:
+        os.close(held)
+    assert debian.install("10.0")[1]
+
+
 def test_without_a_network_nothing_is_left(tools: Path) -> None:
-    program(tools, "apt-get", "echo 'E: Could not resolve mirror.example' >&2; exit 100")
+    said = (
+        "echo 'W: Slow' >&2; echo 'E: Could not resolve mirror.example' >&2; echo 'E: Failed' >&2"
+    )
+    program(tools, "apt-get", f"{said}; exit 100")
     with pytest.raises(TargetError, match=r"^cannot .*: E: Could not resolve mirror\.example$"):
         debian.install("10.0")
     assert list(debian.cache().iterdir()) == []

@@ -22,6 +22,7 @@ from model.drivers.backup_top import HAS_DRIVER, BackupTopState
 from model.drivers.mirror_filters import CopyBeforeWrite
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
+from model.limits import take_limits
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh, refresh_link
@@ -184,6 +185,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
         _attach(t, top, "file", source, Role.FILTER)
         _attach(t, top, "target", target, Role.DATA)
         _filter("copy-before-write").set_up(t, top)
+        take_limits(t, top)
     except Refusal as refusal:
         if top is not None:
             t.release(top)

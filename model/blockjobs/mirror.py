@@ -16,7 +16,7 @@ import attrs
 from model import backends, bitmaps, chains, contexts, guest, jobs
 from model.block_status import DATA, RACE, ZERO, allocated_above, status_above
 from model.blockers import check_free
-from model.blockjobs import filters
+from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
 from model.drivers.mirror_filters import MIRROR_PASSES_ON, MirrorTopState
@@ -194,6 +194,8 @@ class Mirror:
     ``on_error`` is what a client wants to be done where the target cannot be written to.
     ``length`` is how long the source was when the job was made. ``synced``: both sides are equal
     and stay so, since every write goes to both. ``read_only``: the target was so before.
+    ``blank``: the client says that the target reads as zeroes. ``zeroes`` are its chunks that are
+    known to, None if the mirror does not care.
     ``behind``: something could not be written after the two had been equal.
     """
 
@@ -215,6 +217,8 @@ class Mirror:
     length: int = 0
     synced: bool = False
     read_only: bool = False
+    blank: bool = False
+    zeroes: bitmaps.Ranges | None = None
     behind: bool = False
 
 
@@ -234,6 +238,7 @@ class _Plan:
     blocking: bool = False
     on_error: str = "report"
     read_only: bool = False
+    blank: bool = False
 
 
 # The commands
@@ -270,6 +275,7 @@ def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
         nothing=sync == "none",
         blocking=arguments.get("copy-mode") == "write-blocking",
         on_error=arguments.get("on-target-error", "report"),
+        blank=arguments.get("target-is-zero", False),
     )
     _start(t, plan, arguments)
 
@@ -387,6 +393,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         on_error=plan.on_error,
         length=t.length(plan.source),
         read_only=plan.read_only,
+        blank=plan.blank,
     )
     jobs.change(t, job.id, body=body)
     return job.id
@@ -582,14 +589,27 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
     body: Mirror = job.body
     noted = _noted(t, job)
     bitmap = bitmaps.find(t, noted, job.user)
-    if body.fresh and not _unmaps(t, body.target):
-        bitmaps.put(t, noted, bitmap, bitmaps.whole(length, body.granularity))
+    everything = bitmaps.whole(length, body.granularity)
+    unmaps = _unmaps(t, body.target)
+    punches = (
+        unmaps and t.nodes[body.target].detect_zeroes == "unmap" and t.ev.holds(zeroes.PUNCHES)
+    )
+    blank = False
+    if t.ev.holds(zeroes.KNOWS_ZEROES):
+        blank = body.blank or zeroes.all_zeroes(t, body.target)
+        body = attrs.evolve(body, zeroes=everything if blank and not punches else ())
+    if body.fresh and (punches or not (blank or unmaps)):
+        jobs.change(t, job.id, body=body)
+        bitmaps.put(t, noted, bitmap, everything)
         return
-    if body.fresh:
+    if body.fresh and not blank:
         guest.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
-        if body.aligned is not None:
-            known = bitmaps.whole(length, body.granularity)
-            jobs.change(t, job.id, body=attrs.evolve(body, aligned=known))
+        body = attrs.evolve(
+            body,
+            aligned=None if body.aligned is None else everything,
+            zeroes=None if body.zeroes is None else everything,
+        )
+    jobs.change(t, job.id, body=body)
     dirty = bitmap.dirty
     offset = 0
     while offset < length:
@@ -655,7 +675,9 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
         requests = _requests(t, job_id, source, start, end)
         # What is copied has to be read first.
         for request in sorted(requests, key=lambda request: request.way == "copy"):
-            if request.end > t.length(body.target):
+            if _is_there(t.jobs[job_id].body, request):
+                _progress(t, job_id, request)
+            elif request.end > t.length(body.target):
                 failed.append(request)
             else:
                 _perform(t, job_id, source, request, race)
@@ -734,13 +756,34 @@ def _as_copied(t: Transition, job: Job, source: str, request: _Request) -> _Requ
 def _perform(t: Transition, job_id: str, source: str, request: _Request, race: Race) -> None:
     target = t.jobs[job_id].body.target
     start, end, way = request
+    _know(t, job_id, start, end, zero=way == "zero")
     if way == "zero":
         guest.put(t, target, start, end, [], zeroes="unmap", insist=True)
     elif way == "discard":
         guest.discard(t, target, start, end)
     else:
         race.copy(source, target, start, end)
-    jobs.change(t, job_id, current=t.jobs[job_id].current + end - start)
+    _progress(t, job_id, request)
+
+
+def _progress(t: Transition, job_id: str, request: _Request) -> None:
+    done = t.jobs[job_id].current + request.end - request.start
+    jobs.change(t, job_id, current=done)
+
+
+def _is_there(body: Mirror, request: _Request) -> bool:
+    """Whether zeroes that a request is to write are known to be there already."""
+    return request.way == "zero" and zeroes.covers(body.zeroes, request.start, request.end)
+
+
+def _know(t: Transition, job_id: str, start: int, end: int, *, zero: bool) -> None:
+    """The target gets zeroes, or something else."""
+    body: Mirror = t.jobs[job_id].body
+    if body.zeroes is None:
+        return
+    change = bitmaps.joined if zero else bitmaps.without
+    known = change(body.zeroes, *bitmaps.aligned(start, end, body.granularity))
+    jobs.change(t, job_id, body=attrs.evolve(body, zeroes=known))
 
 
 # The end
@@ -827,9 +870,13 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
 
 
 def _write_both(t: Transition, job: Job, write: Write) -> None:
-    if write.end > t.length(job.body.target):
+    body: Mirror = job.body
+    if write.end > t.length(body.target):
         raise ShrunkError(f"the target of job {job.id!r} has become shorter; the job fails")
-    guest.pass_on(t, job.body.target, write)
+    if write.zeroes == "off" or not zeroes.covers(body.zeroes, write.start, write.end):
+        if write.zeroes == "off":
+            _know(t, job.id, write.start, write.end, zero=False)
+        guest.pass_on(t, body.target, write)
     done = job.current + write.end - write.start
     jobs.change(t, job.id, current=done, total=job.total + write.end - write.start)
 

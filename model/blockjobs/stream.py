@@ -29,8 +29,10 @@ from model.chains import (
 )
 from model.copying import CHUNK
 from model.drivers import driver_of
+from model.drivers.filters import thaw
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
+from model.limits import take_limits
 from model.opening import NO_NODE, Opening
 from model.permissions import ALL, graph_mod, shares_below
 from model.reopening import SHARED_BELOW
@@ -287,6 +289,7 @@ def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
         options = {"driver": "copy-on-read", "file": target, "bottom": bottom}
         t.nodes[cor] = Node(cor, "copy-on-read", explicit=FrozenDict(options))
         driver_of("copy-on-read").open(Opening(t), cor, options)
+        take_limits(t, cor)
     except Refusal as refusal:
         t.nodes = before
         raise refusal.prefixed("Could not create node: ") from None
@@ -312,10 +315,7 @@ def _drop(t: Transition, cor: str | None) -> None:
     """Take the filter away, whose users go back to the target."""
     if cor is None or cor not in t.nodes:
         return
-    held = driver_of("copy-on-read").held_by(t.nodes[cor])
-    if held is not None:
-        t.unfreeze_chain(cor, held)
-        t.change(cor, private=None)
+    thaw(t, cor)
     if t.ev.holds(FILTER_STAYS):
         filters.step_aside(t, cor)
     else:

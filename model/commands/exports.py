@@ -32,6 +32,31 @@ NOT_RUNNING = guard(
     source="7.2",
     text="NBD server not running",
 )
+STOPPED_AT_ONCE = hazard(
+    "hazard.exports-stopped",
+    "The NBD server is stopped while several exports use it, and an export but the last keeps a "
+    "qcow2 node in an iothread that was reopened there and looks through its caches.",
+    source="11.1 waits for the node, begins to take the next export away meanwhile, and ends with "
+    "an assertion in bdrv_graph_wrlock",
+)
+THREADS_FIXED = guard(
+    "export.threads-fixed",
+    "An export in several iothreads is not tied to one.",
+    source="11.1, which takes a list of iothreads",
+    text="Cannot use fixed-iothread for a multi-threaded export",
+)
+THREADS_EMPTY = guard(
+    "export.threads-empty",
+    "A list of iothreads is not empty.",
+    source="11.1",
+    text="The set of I/O threads must not be empty",
+)
+ONE_THREAD = guard(
+    "nbd.one-thread",
+    "An NBD export lives in one iothread, and does not take a list.",
+    source="11.1",
+    text="NBD export does not support multi-threading",
+)
 ADDRESS = guard(
     "nbd.unmodelled-address",
     "The NBD server listens on a Unix socket in the daemon's own directory.",
@@ -191,9 +216,22 @@ def nbd_server_start(t: Transition, arguments: dict[str, Any]) -> None:
 def nbd_server_stop(t: Transition, arguments: dict[str, Any]) -> None:
     """Stop the NBD server; its exports go with it, the oldest first."""
     t.ev.check(NOT_RUNNING, t.nbd_server is not None)
-    for export in list(t.exports.values()):
+    exports = list(t.exports.values())
+    for export in exports:
+        sweeping = _sweeping(t)
         _delete(t, export)
+        if sweeping - _sweeping(t) and export is not exports[-1]:
+            t.ev.meet(STOPPED_AT_ONCE)
     t.nbd_server = None
+
+
+def _sweeping(t: Transition) -> set[str]:
+    """The nodes that look through their caches in the iothread in which they were reopened."""
+    return {
+        name
+        for name, node in t.nodes.items()
+        if node.driver == "qcow2" and node.context and node.private.sweeping
+    }
 
 
 # Exports
@@ -212,8 +250,12 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     writable = arguments.get("writable", False)
     ev.check(READ_ONLY, not writable or not t.nodes[node].read_only)
     fixed = arguments.get("fixed-iothread", False)
+    iothread = arguments.get("iothread")
+    if isinstance(iothread, list):
+        _check_threads(t, iothread, fixed=fixed)
+        iothread = None
     with contexts.locked(t, node):
-        stays = _choose_context(t, node, arguments.get("iothread"), fixed=fixed)
+        stays = _choose_context(t, node, iothread, fixed=fixed)
     try:
         with contexts.locked(t, node):
             _export(t, arguments, fixed=fixed)
@@ -241,6 +283,14 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
         backends.let_go(t, user)
         raise
     t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
+
+
+def _check_threads(t: Transition, iothreads: list[str], *, fixed: bool) -> None:
+    """Several iothreads are given: no NBD export gets as far as to use them."""
+    t.ev.check(THREADS_FIXED, not fixed)
+    t.ev.check(THREADS_EMPTY, iothreads)
+    for iothread in iothreads:
+        t.ev.check(NO_IOTHREAD, find_iothread(t, iothread) is not None, iothread=iothread)
 
 
 def _choose_context(
@@ -276,6 +326,7 @@ def _check_nbd(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(DESCRIPTION_LONG, _bytes(description) <= _LONGEST, description=description)
     taken = any(export.export_name == name for export in t.exports.values())
     ev.check(NAME_TAKEN, not taken, name=name)
+    ev.check(ONE_THREAD, not isinstance(arguments.get("iothread"), list))
 
 
 def _check_bitmaps(t: Transition, arguments: dict[str, Any]) -> None:

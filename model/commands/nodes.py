@@ -12,6 +12,7 @@ from model.chains import beware_of_compress
 from model.contexts import MOVES_LOCKED, drain, locked
 from model.drivers import driver_of
 from model.lengths import flush, look_again
+from model.limits import take_limits
 from model.opening import NO_NODE, Opening
 from model.permissions import Permissions
 from model.qdict import flatten
@@ -264,8 +265,10 @@ def _append(t: Transition, overlay: str, name: str) -> None:
         refresh(t, [overlay])
     except Refusal:
         undo.abort()
+        take_limits(t, name)
         raise
     undo.commit()
+    take_limits(t, name)
 
 
 def x_blockdev_change(t: Transition, arguments: dict[str, Any]) -> None:

@@ -42,7 +42,8 @@ IN_USE = guard(
 )
 IOTHREAD_USED = hazard(
     "hazard.iothread-in-use",
-    "An iothread is deleted while nodes live in it, or a job that ended there is not dismissed.",
+    "An iothread is deleted while nodes live in it, or a job that ended there is not dismissed, or "
+    "one that was paused there has not gone on since.",
     source="7.2 frees what they go on using and ends with an assertion, at once or soon",
 )
 IOTHREAD_KEPT = guard(
@@ -241,7 +242,9 @@ def object_del(t: Transition, arguments: dict[str, Any]) -> None:
 
 def _check_iothread_unused(t: Transition, name: str) -> None:
     contexts = {node.context for node in t.nodes.values()}
-    if name in contexts | {user.context for user in t.users.values()}:
+    contexts |= {user.context for user in t.users.values()}
+    contexts |= {job.paused_in for job in t.jobs.values()}
+    if name in contexts:
         t.ev.meet(IOTHREAD_USED)
         t.ev.refuse(IOTHREAD_KEPT, id=name)
     t.ev.accepted.add(IOTHREAD_KEPT.id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from model.bitmaps import count
 from model.drivers import driver_of
 from model.lengths import cluster_size, is_dirty
+from model.limits import LIMITS, shown_limits
 from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
@@ -40,6 +41,12 @@ FILE_SPECIFIC = effect(
     "query.file-specific",
     "What is shown of a file node's image has a part for what only files have.",
     source="10.0 (query-named-block-nodes)",
+)
+
+CHILDREN = effect(
+    "query.children",
+    "A node says which children it has, the newest first.",
+    source="11.1 (query-named-block-nodes)",
 )
 
 _PERM_NAMES = (
@@ -100,6 +107,8 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
         info["encryption_key_missing"] = False
     if t.ev.holds(ACTIVE):
         info["active"] = True
+    if t.ev.holds(CHILDREN):
+        info["children"] = [{"node-name": link.child, "child": link.name} for link in node.children]
     if node.bitmaps:
         info["dirty-bitmaps"] = [_bitmap_info(t, bitmap) for bitmap in node.bitmaps]
     overlaid = None if driver_of(node.driver).is_filter else node.link("backing")
@@ -139,6 +148,8 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
         "format": node.driver,
         "virtual-size": t.length(node.name),
     }
+    if t.ev.holds(LIMITS):
+        info["limits"] = shown_limits(t, node)
     if _knows_actual_size(t, node):
         info["actual-size"] = ACTUAL_SIZE
     cluster = cluster_size(t, node.name)
@@ -151,15 +162,21 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
     elif node.driver == "file" and t.ev.holds(FILE_SPECIFIC):
         info["format-specific"] = {"type": "file", "data": {}}
     if node.backing_file:
-        info["backing-filename"] = node.backing_file
-        if is_absolute(node.backing_file):
-            info["full-backing-filename"] = node.backing_file
-        else:
-            directory = dirname(t.nodes, node.name)
-            if directory.refused_by is None:
-                info["full-backing-filename"] = directory.path + node.backing_file
-        if node.backing_format:
-            info["backing-filename-format"] = node.backing_format
+        info |= _backing_info(t, node)
+    return info
+
+
+def _backing_info(t: Transition, node: Node) -> dict[str, Any]:
+    """What the image itself says of its backing file."""
+    info = {"backing-filename": node.backing_file}
+    if is_absolute(node.backing_file):
+        info["full-backing-filename"] = node.backing_file
+    else:
+        directory = dirname(t.nodes, node.name)
+        if directory.refused_by is None:
+            info["full-backing-filename"] = directory.path + node.backing_file
+    if node.backing_format:
+        info["backing-filename-format"] = node.backing_format
     return info
 
 

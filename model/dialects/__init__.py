@@ -13,6 +13,7 @@ from model.dialects.proposals import (
 from model.dialects.qemu_5_2 import QEMU_5_2
 from model.dialects.qemu_7_2 import QEMU_7_2
 from model.dialects.qemu_10_0 import QEMU_10_0
+from model.dialects.qemu_11_1 import QEMU_11_1
 from model.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from model.programs import STORAGE_DAEMON, Program
 
@@ -22,12 +23,15 @@ __all__ = [
     "QEMU_5_2",
     "QEMU_7_2",
     "QEMU_10_0",
+    "QEMU_11_1",
     "QEMU_SYSTEM_7_2",
     "find_dialect",
     "nearest_dialect",
 ]
 
-DIALECTS: dict[str, Dialect] = {d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_SYSTEM_7_2)}
+DIALECTS: dict[str, Dialect] = {
+    d.name: d for d in (QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, QEMU_SYSTEM_7_2)
+}
 
 PROPOSALS: dict[str, Dialect] = {
     d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)

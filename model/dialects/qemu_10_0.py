@@ -15,10 +15,14 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.appended-to-compress",
         "hazard.copy-on-read-beyond-end",
         "hazard.inserted-in-iothread",
+        "hazard.preallocate-rights-lost",
         "hazard.stays-drained",
         "job.sleeps-on",
         "mirror.abort-read-only",
         "mirror.notes-on-filter",
+        "preallocate.later",
+        "preallocate.read-only-early",
+        "preallocate.stuck",
         "query.active",
         "query.file-specific",
         "query.job-details",
@@ -28,6 +32,7 @@ QEMU_10_0 = QEMU_7_2.derive(
     ),
     # Defects that it has mended. An iothread has no lock any more.
     loses=(
+        "data.unmaps-unasked",
         "hazard.bitmap-lost",
         "hazard.iothread-lock-kept",
         "hazard.mirror-completed-twice",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model.qdict import in_order
 from model.rules import effect, guard
-from model.state import Link, Node, Perm, Role
+from model.state import Limits, Link, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,6 +145,8 @@ class Driver(ABC):
     can_reopen = False
     variable_length = False
     """Whether the length is looked up whenever it is asked for."""
+    hears_of_length = True
+    """Whether the node gets the length of what it filters when that changes."""
     can_compress = False
     can_add_child = False
     needs_filename = False
@@ -180,6 +182,10 @@ class Driver(ABC):
 
     def shortened(self, t: Transition, node: Node) -> Any:
         """The private state once the driver has looked at the length of its file."""
+        return node.private
+
+    def moved(self, node: Node) -> Any:
+        """The private state when the node comes to another context."""
         return node.private
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
@@ -224,8 +230,9 @@ class Driver(ABC):
     minds_being_used = False
     """Whether the permissions on its children depend on whether anybody uses the node."""
 
-    settles_for_good = False
-    """Whether what was settled stays when the command is refused afterwards."""
+    def settled_for_good(self, node: Node) -> bool:
+        """Whether what was settled stays when the command is refused afterwards."""
+        return False
 
     def reads_badly(self, node: Node) -> bool:
         """Whether small reads of the node fail."""
@@ -234,6 +241,10 @@ class Driver(ABC):
     def holds(self, node: Node, other: str) -> bool:
         """Whether the node keeps ``other`` alive without being its parent."""
         return False
+
+    def frozen_to(self, node: Node) -> str | None:
+        """Down to which node this one has frozen the chain, if it has."""
+        return None
 
     def held_by(self, node: Node) -> str | None:
         """The node that this one keeps alive without being its parent, if any."""
@@ -262,8 +273,18 @@ class Driver(ABC):
         """
         return length
 
+    def wrote(self, t: Transition, node: Node) -> None:
+        """Notice a write request, wherever it goes."""
+
     def truncated(self, t: Transition, node: Node, length: int) -> None:
         """Notice that the node was resized to ``length``."""
+
+    def surplus(self, t: Transition, node: Node, length: int) -> int | None:
+        """Where to cut off the child before it comes to ``length``, if that is to be."""
+        return None
+
+    def not_truncated(self, t: Transition, node: Node, *, invalid: bool) -> None:
+        """Notice that the child refused its new length, as ``invalid`` or for another reason."""
 
     def lose(self, t: Transition, node: Node, perm: int) -> None:
         """Prepare for users that require no more than ``perm``."""
@@ -274,9 +295,16 @@ class Driver(ABC):
         ``reopening``: the node is in a transaction that has still to be carried out.
         """
 
+    def catch_up(self, t: Transition, node: Node) -> None:
+        """Do what was put off (:meth:`model.graph.Transition.put_off`)."""
+
     def alignment(self, t: Transition, node: Node) -> int:
         """The request alignment in bytes."""
         return 1
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """The limits of requests, given what the children make of them (``merged``)."""
+        return merged
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """The plain file name of a driver that makes one up; "" if there is none."""

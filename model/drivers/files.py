@@ -16,7 +16,7 @@ from model.state import Perm
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.opening import Opening
-    from model.state import Node
+    from model.state import Limits, Node
 
 NO_FILE = guard(
     "file.missing",
@@ -113,6 +113,12 @@ FORGETS_ACCESS = effect(
     source="7.2, seen by reads that fail",
 )
 
+ASKS_HOST = effect(
+    "file.asks-host",
+    "The alignment of direct access is what the host says of a file, however that is open.",
+    source="11.1; before, it is tried out",
+)
+
 
 @attrs.frozen
 class FileState:
@@ -143,7 +149,6 @@ class File(Driver):
     can_reopen = True
     needs_filename = True
     minds_permissions = True
-    settles_for_good = True
     mutable = frozenset({"x-check-cache-dropped"})
     kinds = {
         "filename": "string",
@@ -238,7 +243,8 @@ class File(Driver):
         kept = wanted == known and t.ev.holds(FORGETS_ACCESS)
         direct = state.direct if kept else after.no_cache
         # The alignment is probed on the old descriptor; one without direct access tells nothing.
-        found = t.before.direct_alignment if state.direct else _SAFE_ALIGNMENT
+        told = state.direct or t.ev.holds(ASKS_HOST)
+        found = t.before.direct_alignment if told else _SAFE_ALIGNMENT
         if state.aligns is not None:
             found = t.before.direct_alignment if after.no_cache else _SAFE_ALIGNMENT
         aligned = after.no_cache if state.aligns is None else state.aligns
@@ -258,11 +264,11 @@ class File(Driver):
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """What the file's users require may ask for another descriptor, which is probed anew."""
         state: FileState = node.private
-        if not reopening and state.writes != _access(node, perm)[0]:
-            if not state.locking and self.copies_locks(t):
-                self.copy_locks(t, node, Permissions(t.nodes, {}).cumulative(node.name))
-                state = attrs.evolve(t.nodes[node.name].private, writes=_access(node, perm)[0])
-                t.change(node.name, private=state)
+        changes = not reopening and state.writes != _access(node, perm)[0]
+        if changes and not state.locking and self.copies_locks(t):
+            self.copy_locks(t, node, Permissions(t.nodes, {}).cumulative(node.name))
+            state = attrs.evolve(t.nodes[node.name].private, writes=_access(node, perm)[0])
+            t.change(node.name, private=state)
         if reopening or not (state.direct or state.forgotten):
             return
         wanted = _access(node, perm)
@@ -290,6 +296,10 @@ class File(Driver):
         state: FileState = node.private
         return state.direct and not (node.no_cache if state.aligns is None else state.aligns)
 
+    def settled_for_good(self, node: Node) -> bool:
+        """A descriptor stays open."""
+        return True
+
     def locks(self, node: Node) -> bool:
         """Unless ``locking`` is off."""
         return isinstance(node.private, FileState) and node.private.locking
@@ -310,6 +320,11 @@ class File(Driver):
         """Direct access goes by what the host's file system asks for."""
         state: FileState = node.private
         return state.alignment
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Buffers lie as requests do."""
+        state: FileState = node.private
+        return merged._replace(memory=state.alignment)
 
 
 def _access(node: Node, perm: int) -> tuple[bool, bool]:

@@ -10,9 +10,11 @@ import attrs
 from model.contexts import need_lock
 from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import can_cut, cluster_size, cut
+from model.permissions import Permissions
 from model.qdict import extract
-from model.rules import guard
-from model.state import Node, Perm, Role, ThrottleGroup
+from model.refreshing import loosen_child
+from model.rules import Refusal, effect, guard, hazard
+from model.state import Limits, Node, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -63,6 +65,24 @@ PREALLOC_DROP = guard(
     source="7.2; a reopen may have given the node another file",
     text="Failed to drop preallocation",
 )
+PREALLOC_LATER = effect(
+    "preallocate.later",
+    "Where nobody writes through the node any more, it gives back the space that it preallocated, "
+    "and the right to be the only one who writes and resizes, when the command is through.",
+    source="10.0; before, while permissions are checked, so that what leads there is refused where "
+    "the space cannot be given back",
+)
+PREALLOC_EARLY = effect(
+    "preallocate.read-only-early",
+    "A node that becomes read-only gives space and rights back before permissions are checked.",
+    source="10.0: later would be too late, since the file may become read-only, too",
+)
+PREALLOC_STUCK = effect(
+    "preallocate.stuck",
+    "A node whose file could not be resized requires from then on to be the only one who "
+    "writes and resizes, whoever uses it.",
+    source="10.0; a size that the driver cannot make sense of does no harm",
+)
 DEBUG_NAME = guard(
     "blkdebug.filename",
     "A blkdebug file name names a configuration, perhaps an empty one, and an image.",
@@ -81,6 +101,14 @@ DEBUG_ALIGNMENT = guard(
     "The limits of a blkdebug node are multiples of its alignment, which is a power of two.",
     source="7.2",
     text="Cannot meet constraints with {key} {value}",
+)
+
+
+RIGHTS_LOST = hazard(
+    "hazard.preallocate-rights-lost",
+    "A reopen that makes a preallocate node read-only, and takes its users away, is refused.",
+    source="10.0 has given the right to write up by then, gives the users back, and ends with an "
+    "assertion when one of them writes",
 )
 
 
@@ -113,9 +141,21 @@ class Throttle(Filter):
 
 @attrs.frozen
 class Bottom:
-    """The node down to which a copy-on-read filter has frozen the chain."""
+    """The node down to which a copy-on-read filter reads, and which it keeps alive.
+
+    ``frozen``: the filter has frozen the chain down to there.
+    """
 
     node: str
+    frozen: bool = True
+
+
+def thaw(t: Transition, name: str) -> None:
+    """Let the chain below a copy-on-read filter be changed again; the filter keeps its bottom."""
+    bottom = t.nodes[name].private
+    if isinstance(bottom, Bottom) and bottom.frozen:
+        t.unfreeze_chain(name, bottom.node)
+        t.change(name, private=attrs.evolve(bottom, frozen=False))
 
 
 class CopyOnRead(Filter):
@@ -145,6 +185,14 @@ class CopyOnRead(Filter):
     def held_by(self, node: Node) -> str | None:
         """The bottom node."""
         return node.private.node if isinstance(node.private, Bottom) else None
+
+    def frozen_to(self, node: Node) -> str | None:
+        """The bottom node, as long as the chain down to it is frozen."""
+        return self.held_by(node) if node.private and node.private.frozen else None
+
+    def closed(self, t: Transition, node: Node) -> None:
+        """What was frozen can be changed."""
+        thaw(t, node.name)
 
     def child_permissions(
         self,
@@ -185,18 +233,22 @@ class PreallocateState:
 
     While the node may write and resize its file, it remembers where the data ends and
     where the file does; otherwise both are None, and the file is asked. Where the file could not
-    be cut, its end alone is None.
+    be cut, its end alone is None. ``alone``: it requires to be the only one who writes and
+    resizes, even if nobody requires that of the node itself.
     """
 
     align: int
     size: int
     data_end: int | None = None
     file_end: int | None = None
+    alone: bool = False
+
+
+_WRITE_AND_RESIZE = Perm.WRITE | Perm.RESIZE
 
 
 def _may_write_and_resize(perm: int) -> bool:
-    both = Perm.WRITE | Perm.RESIZE
-    return perm & both == both
+    return perm & _WRITE_AND_RESIZE == _WRITE_AND_RESIZE
 
 
 class Preallocate(Filter):
@@ -239,7 +291,8 @@ class Preallocate(Filter):
 
     def grow(self, t: Transition, node: Node, length: int, first: int) -> int:
         """Preallocate when data is written behind the end of the file."""
-        state: PreallocateState = node.private
+        self.wrote(t, node)
+        state: PreallocateState = t.nodes[node.name].private
         if state.data_end is None or length <= state.data_end:
             return length
         file_end = self._file_end(t, node)
@@ -250,16 +303,74 @@ class Preallocate(Filter):
         t.change(node.name, private=attrs.evolve(state, data_end=length, file_end=file_end))
         return file_end
 
+    def wrote(self, t: Transition, node: Node) -> None:
+        """It looks where the file ends, and remembers if it may."""
+        if node.private.data_end is None and self._has_rights(t, node):
+            self._remember(t, node, t.primary_length(node))
+
+    def _has_rights(self, t: Transition, node: Node) -> bool:
+        """Whether the node may write and resize its file, though it has forgotten the ends."""
+        link = self.primary(node)
+        if link is None or not t.ev.holds(PREALLOC_LATER):
+            return False
+        return _may_write_and_resize(Permissions(t.nodes, {}).grant(link.key)[0])
+
+    def _remember(self, t: Transition, node: Node, end: int) -> Node:
+        """Both the data and the file end there."""
+        alone = t.ev.holds(PREALLOC_LATER)
+        private = attrs.evolve(node.private, data_end=end, file_end=end, alone=alone)
+        return t.change(node.name, private=private)
+
+    def _forget(self, t: Transition, node: Node) -> None:
+        private = attrs.evolve(node.private, data_end=None, file_end=None, alone=False)
+        t.change(node.name, private=private)
+
+    def surplus(self, t: Transition, node: Node, length: int) -> int | None:
+        """What is preallocated goes before the data becomes longer."""
+        end: int | None = node.private.data_end
+        return end if end is not None and end < min(length, self._file_end(t, node)) else None
+
     def truncated(self, t: Transition, node: Node, length: int) -> None:
         """Remember where the data ends now, if it is remembered at all."""
-        if node.private.data_end is not None:
-            private = attrs.evolve(node.private, data_end=length, file_end=length)
-            t.change(node.name, private=private)
+        if node.private.data_end is not None or self._has_rights(t, node):
+            self._remember(t, node, length)
+
+    def not_truncated(self, t: Transition, node: Node, *, invalid: bool) -> None:
+        """What was remembered is lost; an error in place of the data's end claims rights."""
+        if not t.ev.holds(PREALLOC_STUCK):
+            if node.private.data_end is not None:
+                self._remember(t, node, t.primary_length(node))
+            return
+        private = attrs.evolve(node.private, data_end=None, file_end=None, alone=not invalid)
+        # What the file's other users may do is only looked at with the next change.
+        self._go_by(t, node.name, Permissions(t.nodes, {}))
+        t.change(node.name, private=private)
+
+    def _go_by(self, t: Transition, name: str, known: Permissions) -> None:
+        """The node goes on requiring and sharing what is ``known`` until it is asked again."""
+        children = t.nodes[name].children
+        kept = tuple(attrs.evolve(link, kept=known.grant(link.key)) for link in children)
+        t.change(name, children=kept)
+
+    def reopened(self, t: Transition, before: Node, after: Node) -> None:
+        """It looks where the file ends if it claims rights, which are then to be given back.
+
+        Whoever has users that write remembers by now; those of others may still look like that.
+        """
+        if after.private.data_end is None and after.private.alone:
+            self._remember(t, after, t.primary_length(after))
+            t.put_off(after.name)
 
     def lose(self, t: Transition, node: Node, perm: int) -> None:
         """Give preallocated space back before somebody else may write or resize."""
+        if _may_write_and_resize(perm) or t.ev.holds(PREALLOC_LATER):
+            return
+        self._give_back(t, node)
+
+    def _give_back(self, t: Transition, node: Node) -> None:
+        """Cut off what is preallocated. Raises :class:`Refusal`."""
         state: PreallocateState = node.private
-        if state.data_end is None or _may_write_and_resize(perm):
+        if state.data_end is None:
             return
         file, file_end = t.primary_child(node.name), self._file_end(t, node)
         if state.data_end < file_end:
@@ -277,13 +388,64 @@ class Preallocate(Filter):
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """Begin to remember, or forget."""
         state: PreallocateState = node.private
-        if not _may_write_and_resize(perm):
-            end = None
-        elif state.data_end is None:
-            end = t.primary_length(node)
+        if _may_write_and_resize(perm):
+            if state.data_end is None:
+                self._remember(t, node, t.primary_length(node))
+                # Where the command is refused, those users are gone again without another word.
+                t.put_off(node.name)
+        elif t.ev.holds(PREALLOC_LATER):
+            if state.data_end is not None:
+                t.put_off(node.name)
         else:
+            self._forget(t, node)
+
+    def settled_for_good(self, node: Node) -> bool:
+        """What it claims stays until it is given back."""
+        alone: bool = node.private.alone
+        return alone
+
+    def catch_up(self, t: Transition, node: Node) -> None:
+        """Give back space and rights if still nobody writes through the node.
+
+        Where that is impossible, it keeps both.
+        """
+        perm, _ = Permissions(t.nodes, {}).cumulative(node.name)
+        if _may_write_and_resize(perm):
+            if not self._has_rights(t, node):
+                t.ev.meet(RIGHTS_LOST)
             return
-        t.change(node.name, private=attrs.evolve(state, data_end=end, file_end=end))
+        try:
+            self._give_up(t, node)
+        except Refusal as refusal:
+            t.ev.refused.discard(refusal.rule.id)
+
+    def _give_up(self, t: Transition, node: Node) -> None:
+        """Give back space and rights. Raises :class:`Refusal`."""
+        if node.private.data_end is None:
+            return
+        before = Permissions(dict(t.nodes), {})
+        self._give_back(t, node)
+        self._forget(t, t.nodes[node.name])
+        loosen_child(t, node.name, before)
+
+    def stop_writing(self, t: Transition, node: Node) -> None:
+        """A node that becomes read-only does not wait until the command is through.
+
+        If the transaction is refused, it goes by what its users required at this moment.
+        """
+        if node.private.data_end is None or not t.ev.holds(PREALLOC_EARLY):
+            return
+        self._give_up(t, node)
+        known = Permissions(t.nodes, {})
+        self._go_by(t, node.name, known)
+        t.put_off(node.name)
+
+    def closed(self, t: Transition, node: Node) -> None:
+        """What is still preallocated goes with the node, if it can."""
+        try:
+            self._give_back(t, node)
+        except Refusal as refusal:
+            t.ev.refused.discard(refusal.rule.id)
 
     def child_permissions(
         self,
@@ -294,8 +456,9 @@ class Preallocate(Filter):
         shared: int,
     ) -> tuple[int, int]:
         """Whoever may write and resize through it does so alone."""
-        if _may_write_and_resize(perm):
-            shared &= 21
+        if _may_write_and_resize(perm) or node.private.alone:
+            perm |= _WRITE_AND_RESIZE
+            shared &= ~_WRITE_AND_RESIZE
         return perm & 15, shared | 16
 
 
@@ -345,7 +508,7 @@ class Blkdebug(Filter):
         """Rules and permissions first, then the child, then the limits."""
         t, ev = opening.t, opening.t.ev
         own = absorb(ev, options, self.kinds)
-        ev.check(DEBUG_CONFIG, "config" not in own)
+        ev.check(DEBUG_CONFIG, "config" not in own, config=own.get("config"))
         perms = []
         for prefix in ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."):
             rest, sub = extract(options, prefix)
@@ -409,6 +572,21 @@ class Blkdebug(Filter):
         """Its own."""
         state: DebugState = node.private
         return state.align or 1
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Its options, where they say anything."""
+
+        def given(key: str) -> int:
+            return int(node.options.get(key, 0))
+
+        return Limits(
+            discard=given("opt-discard") or merged.discard,
+            transfer=given("max-transfer") or merged.transfer,
+            memory=merged.memory,
+            zeroes=given("opt-write-zero"),
+            most_discard=given("max-discard"),
+            most_zeroes=given("max-write-zero"),
+        )
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """``blkdebug:CONFIG:IMAGE``, unless a limit or a rule is set."""

@@ -19,7 +19,7 @@ from model.drivers.base import (
 from model.images import tables_end
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
 from model.rules import Evaluation, effect, guard, hazard
-from model.state import FrozenDict, Node, Role
+from model.state import FrozenDict, Limits, Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,6 +147,11 @@ CLEAN_READ_ONLY = hazard(
     "writable, or without lazy refcounts; its file node is writable.",
     source="7.2: it marks the image as clean, and asserts that it may write",
 )
+CLEANS_AGAIN = effect(
+    "qcow2.cleans-again",
+    "A node that is read-only, and is to stay so, is to mark its image clean, too.",
+    source="7.2; 11.1 leaves it alone",
+)
 RAW_OFFSET = guard(
     "raw.offset",
     "A raw image does not begin behind the end of its file.",
@@ -190,7 +195,8 @@ class Qcow2State:
     looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
     Another node on the same image (locking can be turned off) does not know; ``written`` says
     that there is something to know. ``cached`` says that there are tables in a cache that have
-    changed since they were written down.
+    changed since they were written down. It is ``sweeping`` if it was reopened in an iothread, and
+    so began there to look through its caches from time to time.
     """
 
     image: str
@@ -202,6 +208,7 @@ class Qcow2State:
     dirty: bool = False
     written: bool = False
     cached: bool = False
+    sweeping: bool = False
 
 
 class Qcow2Settings(NamedTuple):
@@ -305,8 +312,22 @@ class Qcow2(Driver):
             return state
         return attrs.evolve(state, l2_entry=prepared.l2_entry, lazy=prepared.lazy)
 
+    def reopened(self, t: Transition, before: Node, after: Node) -> None:
+        """Caches are looked through where the node lives now."""
+        state: Qcow2State = after.private
+        sweeping = bool(after.context and int(after.options.get("cache-clean-interval", 1)))
+        if sweeping != state.sweeping:
+            t.change(after.name, private=attrs.evolve(state, sweeping=sweeping))
+
+    def moved(self, node: Node) -> Any:
+        """Sweeping begins anew, and nobody has to wait for its end."""
+        state: Qcow2State | None = node.private
+        return attrs.evolve(state, sweeping=False) if state and state.sweeping else state
+
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
+        if node.read_only and not t.ev.holds(CLEANS_AGAIN):
+            return
         if not self._clean(t, node):
             t.ev.refuse(CLEAN, image=t.filename(node.name))
         t.ev.accepted.add(CLEAN.id)
@@ -388,6 +409,10 @@ class Qcow2(Driver):
     def cluster_size(self, node: Node) -> int:
         """That of the images that we make."""
         return CLUSTER
+
+    def limit(self, node: Node, merged: Limits) -> Limits:
+        """Whole clusters are discarded and zeroed."""
+        return merged._replace(discard=CLUSTER, zeroes=CLUSTER)
 
     def is_dirty(self, node: Node) -> bool:
         """Whether refcounts are not written down yet."""

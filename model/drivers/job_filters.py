@@ -19,6 +19,7 @@ class CommitTop(Filter):
     name = "commit_top"
     child_name = "backing"
     borrows_filename = True
+    hears_of_length = False
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """No client opens one."""

@@ -72,6 +72,7 @@ class MirrorTop(Filter):
     name = "mirror_top"
     borrows_filename = True
     child_name = "backing"
+    hears_of_length = False
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """Only jobs make such nodes."""
@@ -116,6 +117,7 @@ class CopyBeforeWrite(Filter):
     name = "copy-before-write"
     borrows_filename = True
     minds_being_used = True
+    hears_of_length = False
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The node below, then the target of the copies."""

@@ -14,6 +14,7 @@ import pytest
 
 from checker import cli, questions, runs
 from checker.case import encode, from_finding
+from checker.confirming import Confirmation
 from model.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 
@@ -84,13 +85,74 @@ def test_compare_finds_nothing_where_there_is_nothing(run: Any) -> None:
     assert out.endswith("no difference\n")
 
 
+def test_compare_proves_agreement_in_a_scope(run: Any) -> None:
+    words = ["compare", "qemu-7.2", "qemu-7.2", "--exhaustive", "--images", "1", "--depth", "2"]
+    status, out, err = run(*words)
+    assert status == 0
+    assert "every sequence of up to 2 commands over 1 image was tried (" in out
+    assert out.endswith("qemu-7.2 and qemu-7.2 agree in this scope\n")
+    assert "every sequence of up to 1 command over" in err
+    status, out, _ = run(*words, "--json")
+    assert (status, json.loads(out)["explored"]["complete"]) == (0, 2)
+
+
+def test_compare_gives_the_shortest_in_a_scope(run: Any) -> None:
+    lax = "qemu-7.2 without reopen.backing-missing"
+    status, out, _ = run("compare", lax, "qemu-7.2", "--exhaustive", "--depth", "2", "--json")
+    assert status == 1
+    found = json.loads(out)["differences"]
+    assert {each["commands"] for each in found} == {2}
+    assert all(each["none-shorter-in-scope"] for each in found)
+
+
+def test_compare_says_when_a_scope_was_not_finished(run: Any) -> None:
+    words = ["compare", "qemu-7.2", "qemu-7.2", "--exhaustive", "--depth", "9", "--budget", "0.1s"]
+    status, out, _ = run(*words)
+    assert status == 1
+    assert ", and some of " in out
+    assert out.endswith("no difference\n")
+
+
+def test_compare_says_what_a_build_does_instead(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of the table that QEMU does not bear out is an error of the spec: status 3."""
+    doubt = Confirmation((), ("7.2.22: it does not",), ())
+    monkeypatch.setattr("checker.confirming.confirm", lambda _found, _builds: doubt)
+    words = ["compare", "qemu-7.2", "omission-keeps", "--exhaustive", "--depth", "2"]
+    status, out, _ = run(*words)
+    assert status == 3
+    assert "not confirmed: 7.2.22: it does not\n" in out
+    assert out.endswith("not confirmed: there the spec is not what QEMU does\n")
+    assert run(*words, "--no-confirm")[0] == 1
+
+
+def test_options_tells_what_a_reopen_does_to_them(run: Any) -> None:
+    status, out, _ = run(
+        "options", "--driver", "file", "--driver", "copy-on-read", "--driver", "nbd"
+    )
+    assert status == 0
+    assert "reopened with all of them but this one:\n  n.cache.direct: True -> False\n" in out
+    assert "      aio-max-batch 65536 (file), aio-max-batch 131072 (file)\n" in out
+    assert "never reopened:\n  copy-on-read: Block format" in out
+    assert "not tried:\n" in out
+    assert "  nbd: needs a device" in out
+    status, out, _ = run("options", "qemu-10.0", "--driver", "null-co", "--json")
+    result = json.loads(out)
+    assert (status, result["party"]) == (0, "qemu-10.0")
+    assert {each["driver"] for each in result["trials"]} == {"null-co"}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["compare", "qemu-7.2", "qemu-9.9"], "no dialect is called 'qemu-9.9'; there are: "),
         (["compare", "qemu-7.2 without no.rule", "qemu-7.2"], "no rule is called 'no.rule'"),
+        (["compare", "9.9", "qemu-7.2"], "; and no build: there is no QEMU 9.9 here"),
+        (["compare", "qemu-7.2", "qemu-7.2", "--depth", "2"], "are for --exhaustive"),
+        (["compare", "qemu-7.2", "qemu-7.2", "--exhaustive", "--depth", "0"], "not in the range"),
         (["compare", "qemu-7.2"], "Missing argument 'B'"),
         (["compare", "qemu-7.2", "qemu-7.2", "--budget", "soon"], "'soon' is not a time"),
+        (["options", "qemu-9.9"], "; and no build: no such binary in PATH: qemu-9.9"),
+        (["options", "qemu-7.2", "--driver", "x"], "qemu-7.2 has no driver 'x'"),
         (["check", "--examples", "0"], "'--examples': 0 is not in the range x>=1"),
         (["check", "--examples", "-5"], "'--examples': -5 is not in the range x>=1"),
         (["check", "--examples", "many"], "'many' is not a valid integer"),

@@ -158,7 +158,10 @@ def test_planted_fault_becomes_a_case(tmp_path: Path) -> None:
     assert run(tmp_path, "replay", str(case)).returncode == 1
 
 
-def test_ctrl_c_prints_what_was_found_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_prints_what_was_found_and_leaves_no_process(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     words = ["diff", "--qemu", DAEMON, "--examples", "1000000", "--seed", "1", "--json"]
     process = subprocess.Popen(
         command_line(*words),
@@ -172,7 +175,7 @@ def test_ctrl_c_prints_what_was_found_and_leaves_no_process(tmp_path: Path) -> N
     while not list(tmp_path.glob("reopencheck-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     document = json.loads(out)

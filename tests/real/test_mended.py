@@ -22,12 +22,8 @@ BuildOf: TypeAlias = Callable[[Dialect], Build]
 
 MENDED = sorted((Path(__file__).resolve().parents[2] / "cases" / "mended").glob("*.json"))
 
-UNMODELLED = {
-    ("preallocate-asks-again", "qemu-10.0"),
-    ("permissions-worked-out", "qemu-5.2"),
-}
-"""Known gaps: 10.0 gives preallocated space back later, and keeps its permissions until then; 5.2
-goes on with some of the permissions that a refused node asked for."""
+UNMODELLED = {("permissions-worked-out", "qemu-5.2")}
+"""Known gaps: 5.2 goes on with some of the permissions that a refused node asked for."""
 
 
 def test_there_is_a_corpus() -> None:

@@ -53,31 +53,31 @@ def test_the_same_seed_gives_the_same_traces() -> None:
 
 
 def test_between_35_and_75_percent_of_the_commands_are_accepted() -> None:
-    outcomes = [outcome for _, outcomes in generated(3).traces for outcome in outcomes]
+    outcomes = [outcome for _, outcomes in generated(4).traces for outcome in outcomes]
     share = sum(outcome.ok for outcome in outcomes) / len(outcomes)
     assert 0.35 <= share <= 0.75
 
 
 def test_few_commands_have_been_there_before() -> None:
-    commands = [json.dumps(command, sort_keys=True) for _, command, _ in generated(3).steps]
+    commands = [json.dumps(command, sort_keys=True) for _, command, _ in generated(4).steps]
     assert len(set(commands)) > 0.4 * len(commands)
 
 
 def test_reopens_are_accepted_and_refused() -> None:
-    outcomes = [o for _, c, o in generated(3).steps if c.get("execute") == "blockdev-reopen"]
+    outcomes = [o for _, c, o in generated(4).steps if c.get("execute") == "blockdev-reopen"]
     share = sum(outcome.ok for outcome in outcomes) / len(outcomes)
     assert 0.35 <= share <= 0.75
 
 
 def test_every_command_and_driver_comes_up() -> None:
     done = collections.Counter(
-        str(command["execute"]) for _, command, outcome in generated(3).steps if outcome.ok
+        str(command["execute"]) for _, command, outcome in generated(4).steps if outcome.ok
     )
     built = {command for command, _ in BUILDERS.values()}
     assert done.keys() >= {command for command in built if DIALECT.schema.knows(command)}
     assert not {"device_add", "device_del"} & done.keys()
     drivers = {
-        node.driver for _, _, outcome in generated(3).steps for node in outcome.state.nodes.values()
+        node.driver for _, _, outcome in generated(4).steps for node in outcome.state.nodes.values()
     }
     assert drivers == {*OPTIONS, "commit_top", "mirror_top", "copy-before-write"}
 
@@ -106,7 +106,7 @@ def test_an_emulator_has_disks_of_each_kind() -> None:
 
 
 def test_a_trace_stands_for_itself() -> None:
-    for trace, outcomes in generated(3).traces[:40]:
+    for trace, outcomes in generated(4).traces[:40]:
         monitor = Monitor(DIALECT)
         for image in trace.images:
             monitor.images.from_spec(image)
@@ -120,12 +120,12 @@ def test_a_trace_stands_for_itself() -> None:
 
 
 def test_commands_never_use_names_that_qemu_made_up() -> None:
-    for _, command, _ in generated(3).steps:
+    for _, command, _ in generated(4).steps:
         assert '"#block' not in json.dumps(command)
 
 
 def test_images_are_one_to_six_and_some_are_backed() -> None:
-    images = [trace.images for trace, _ in generated(3).traces]
+    images = [trace.images for trace, _ in generated(4).traces]
     assert all(1 <= len(each) <= MOST_IMAGES for each in images)
     assert {len(each) for each in images} == set(range(1, MOST_IMAGES + 1))
     assert any(image.backing for each in images for image in each)
@@ -134,13 +134,13 @@ def test_images_are_one_to_six_and_some_are_backed() -> None:
 
 
 def test_graphs_stay_moderate() -> None:
-    sizes = [len(outcome.state.nodes) for _, _, outcome in generated(3).steps]
+    sizes = [len(outcome.state.nodes) for _, _, outcome in generated(4).steps]
     assert max(sizes) <= 20
     assert sum(size > 14 for size in sizes) < len(sizes) / 20
 
 
 def test_few_traces_meet_a_hazard() -> None:
-    met = [any(o.hazards for o in outcomes) for _, outcomes in generated(3).traces]
+    met = [any(o.hazards for o in outcomes) for _, outcomes in generated(4).traces]
     assert sum(met) < len(met) / 10
 
 

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The findings of docs/findings: each case shows on the releases that it names, and on no other."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checker.case import load
+from checker.giving import Trial, changes, trials
+from checker.parties import Model
+from model.dialects import QEMU_7_2, find_dialect
+from model.drivers import DRIVERS
+from strategies.openable import OPENINGS
+from targets.debian import find_build
+from targets.errors import TargetError
+from targets.pool import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checker.case import Case
+    from model.trace import Observation
+    from targets.binaries import Build
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = sorted((ROOT / "cases" / "findings").glob("*.json"))
+PAGE = (ROOT / "docs" / "findings" / "README.md").read_text(encoding="utf-8")
+RELEASES = ("7.2", "10.0", "11.1")
+
+
+def build_of_release(release: str) -> Build:
+    """Find a build; CI has all of them, elsewhere what is not installed is skipped."""
+    try:
+        return find_build(release)
+    except TargetError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+def shows(case: Case, seen: Sequence[Observation]) -> bool:
+    """Whether a target answers as the case says, and changes what it says."""
+    expected = [step.expected.reply for step in case.steps if step.expected is not None]
+    if [each.reply for each in seen] != expected:
+        return False
+    told = case.provenance.get("changes")
+    changed = list(changes(seen[-2].nodes or [], seen[-1].nodes or [])) if told else []
+    return told is None or set(told.split("; ")) <= set(changed)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_finding_shows(path: Path, release: str) -> None:
+    case = load(path)
+    with Target(build_of_release(release)) as target:
+        replay = target.confirm(case.trace())
+    on = case.provenance["releases"].split()
+    others = case.provenance.get("others", "").split()
+    assert sorted([*on, *others]) == sorted(RELEASES), "each release is told of"
+    dies = case.kind == "crash" and release in on
+    assert (replay.death is not None) is dies
+    if case.kind != "crash":
+        assert shows(case, replay.observations) is (release in on)
+
+
+def test_the_page_tells_of_each_case() -> None:
+    assert set(re.findall(r"`([a-z0-9-]+)\.json`", PAGE)) == {path.stem for path in CASES}
+
+
+@pytest.mark.parametrize("path", [each for each in CASES if each.stem.startswith("frozen-twice")])
+def test_what_wants_a_link_frozen_twice_gets_it_from_a_counter(path: Path) -> None:
+    trace = load(path).trace()
+    replies = [
+        Model(find_dialect(name)).ask(trace)[-1].observation.reply
+        for name in ("qemu-7.2", "freeze-counter")
+    ]
+    assert "frozen" in str(replies[0]) or "Cannot change" in str(replies[0])
+    assert "return" in replies[1]
+
+
+def test_model_and_daemon_answer_for_every_option(build: Build) -> None:
+    """All that is tried of the drivers that the spec has; the texts included."""
+    types = QEMU_7_2.schema.types
+    drivers = sorted(OPENINGS.keys() & DRIVERS.keys())
+    with Target(build) as target:
+        real = list(trials(types, lambda trace: target.run(trace).observations, drivers))
+    assert list(trials(types, Model(QEMU_7_2).observe, drivers)) == real
+    assert sum(isinstance(each, Trial) for each in real) > 400
