@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model import refreshing
 from model.contexts import need_lock
 from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
 from model.qdict import extract
-from model.refreshing import loosen_child
 from model.rules import Refusal, effect, guard, hazard
 from model.state import Limits, Node, Perm, Role, ThrottleGroup
 
@@ -426,7 +426,7 @@ class Preallocate(Filter):
         before = Permissions(dict(t.nodes), {})
         self._give_back(t, node)
         self._forget(t, t.nodes[node.name])
-        loosen_child(t, node.name, before)
+        refreshing.loosen_child(t, node.name, before)
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """A node that becomes read-only does not wait until the command is through.
