@@ -13,7 +13,6 @@ from model.blockjobs import commit, mirror, stream
 from model.graph import Transition
 from model.images import ImageError
 from model.lengths import content
-from model.rules import Evaluation
 from model.state import Use
 from model.trace import REOPENS
 from properties.claims import living
@@ -21,7 +20,7 @@ from properties.job_laws import verb_of
 from properties.laws import accepted
 
 if TYPE_CHECKING:
-    from model import BlockState, Outcome
+    from model import BlockState, Dialect, Outcome
     from model.state import Image, Job, Node
     from model.trace import Command
 
@@ -38,9 +37,9 @@ class Reader:
 
     __slots__ = ("_known", "_t", "state")
 
-    def __init__(self, state: BlockState) -> None:
+    def __init__(self, state: BlockState, dialect: Dialect) -> None:
         self.state = state
-        self._t = Transition(state, Evaluation(frozenset(), {}))
+        self._t = Transition(state, dialect.evaluation())
         self._known: dict[str, Runs | None] = {}
 
     def runs(self, name: str) -> Runs | None:
@@ -92,7 +91,7 @@ def _edges(state: BlockState) -> list[tuple[str, str, str]]:
 
 
 def reopening_options_keeps_what_is_read(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """A reopen that changes no links changes nothing of what any node reads, but for windows."""
     after = outcome.state
@@ -101,7 +100,7 @@ def reopening_options_keeps_what_is_read(
     if after.images is before.images or _edges(before) != _edges(after):
         # What is read follows from the links and from what the images hold.
         return None
-    was, now = Reader(before), Reader(after)
+    was, now = Reader(before, dialect), Reader(after, dialect)
     for name, node in before.nodes.items():
         if node.driver == "raw" or any(x.driver == "raw" for x in was.below(name)):
             continue
@@ -112,7 +111,7 @@ def reopening_options_keeps_what_is_read(
 
 
 def another_backing_file_shows_where_nothing_is_allocated(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """Of an image with another backing file, what it has itself stays; the rest is the new one's.
 
@@ -120,7 +119,7 @@ def another_backing_file_shows_where_nothing_is_allocated(
     """
     if not accepted(command, outcome, *REOPENS):
         return None
-    was, now = Reader(before), Reader(outcome.state)
+    was, now = Reader(before, dialect), Reader(outcome.state, dialect)
     for name, old in before.nodes.items():
         new = outcome.state.nodes.get(name)
         if new is None or new.driver != "qcow2" or new.children is old.children:
@@ -177,7 +176,7 @@ def _cut(runs: Runs, start: int, end: int) -> Runs:
 
 
 def jobs_keep_what_their_users_see(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """Whatever jobs copy and put in each other's place, what is read above them stays."""
     after = outcome.state
@@ -186,7 +185,7 @@ def jobs_keep_what_their_users_see(
         return None
     if after.images is before.images and _edges(before) == _edges(after):
         return None
-    was, now = Reader(before), Reader(after)
+    was, now = Reader(before, dialect), Reader(after, dialect)
     for job_id in active:
         job = before.jobs.get(job_id)
         one, other = _seen(before, command, outcome, job) if job else _device(command)
@@ -197,9 +196,29 @@ def jobs_keep_what_their_users_see(
         # An image that was committed to may be longer.
         end = min(was.length(one), now.length(other))
         old, new = was.runs(one), now.runs(other)
-        if old is not None and new is not None and _cut(old, 0, end) != _cut(new, 0, end):
+        if old is None or new is None or _cut(old, 0, end) == _cut(new, 0, end):
+            continue
+        if not (dialect.has(mirror.NOTES_ON_FILTER) and _written_behind(was, job)):
             return f"{other!r} does not read as {one!r} did before job {job_id!r} went on"
     return None
+
+
+def _written_behind(reader: Reader, job: Job | None) -> bool:
+    """Whether somebody wrote to a mirror's source, and not through the filter, which saw nothing.
+
+    Then the two sides differ where nothing is noted down to be copied.
+    """
+    body = job.body if job else None
+    if not isinstance(body, mirror.Mirror) or body.filter not in reader.state.nodes:
+        return False
+    one, other = reader.runs(body.filter), reader.runs(body.target)
+    if job is None or one is None or other is None:
+        return False
+    noted = [b for b in reader.state.nodes[body.filter].bitmaps if b.owner == job.user]
+    dirty = [(s, e) for bitmap in noted for s, e in bitmap.dirty]
+    return any(
+        _cut(one, s, e) != _cut(other, s, e) for s, e in _gaps(dirty, reader.length(body.filter))
+    )
 
 
 def _active(outcome: Outcome) -> list[str]:
@@ -276,7 +295,7 @@ def _others_may_write(state: BlockState, reader: Reader, body: mirror.Mirror) ->
 
 
 def mirrors_are_equal_when_they_become_ready(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """A mirror of everything that has become ready has the same bytes on both sides.
 
@@ -291,7 +310,7 @@ def mirrors_are_equal_when_they_become_ready(
             continue
         if was is not None and was.status in ("ready", "standby"):
             continue
-        reader = Reader(state)
+        reader = Reader(state, dialect)
         if not everything(job) or _leaks(reader, body.filter) or _leaks(reader, body.target):
             continue
         one, other = reader.runs(body.filter), reader.runs(body.target)
