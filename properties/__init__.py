@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     AnyLaw: TypeAlias = Callable[[BlockState, Command, Outcome], Iterator[tuple[str, str]]]
 
 __all__ = [
+    "DATA_LAWS",
     "INVARIANTS",
     "INVARIANTS_OF_DIALECT",
+    "JOB_LAWS",
+    "JOB_LAWS_OF_DIALECT",
     "LAWS",
     "LAWS_OF_DIALECT",
     "WITNESSES",

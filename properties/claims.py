@@ -94,6 +94,6 @@ def filters(state: BlockState, dialect: Dialect) -> set[str]:
     for job in state.jobs.values():
         if dialect.has(stream.FILTER_STAYS) and isinstance(job.body, stream.Body):
             found.update(node for name, node in state.users[job.user].links if name == "main node")
-        if dialect.has(OWN_BACKEND) and job.backend in state.users:
+        if dialect.has(OWN_BACKEND) and job.backend is not None and job.backend in state.users:
             found.update(node for _, node in state.users[job.backend].links)
     return found

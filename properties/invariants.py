@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from model.drivers.files import DEVICES, TAKES_DEVICES
 from model.permissions import Grant, permission_names, permissions
 from model.state import LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, filters, in_chain, standing
@@ -241,10 +242,11 @@ def zeroes_are_unmapped_where_discards_are(state: BlockState) -> str | None:
     return None
 
 
-def open_files_exist(state: BlockState) -> str | None:
-    """The file of every file node is on disk."""
+def open_files_exist(state: BlockState, dialect: Dialect) -> str | None:
+    """The file of every file node is on disk, or a device where that will do."""
+    devices = DEVICES if dialect.has(TAKES_DEVICES) else ()
     for node in state.nodes.values():
-        if node.driver == "file" and node.filename not in state.images:
+        if node.driver == "file" and node.filename not in (*state.images, *devices):
             return f"{node.name!r} shows {node.filename!r}, which does not exist"
     return None
 
@@ -295,7 +297,6 @@ INVARIANTS: tuple[Invariant, ...] = (
     children_are_those_of_the_driver,
     quorums_can_be_reached,
     zeroes_are_unmapped_where_discards_are,
-    open_files_exist,
     throttle_groups_exist,
     connected_nodes_share_a_context,
     contexts_are_threads,
@@ -307,6 +308,7 @@ INVARIANTS_OF_DIALECT: tuple[InvariantOfDialect, ...] = (
     jobs_are_at_rest,
     links_are_frozen_where_somebody_claims_them,
     implicit_nodes_are_filters_of_living_jobs,
+    open_files_exist,
     options_are_known_to_the_driver,
 )
 """Those that ask what is true of a dialect, which they are told."""
