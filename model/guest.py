@@ -38,6 +38,7 @@ from model.images import (
     written_end,
 )
 from model.lengths import UNALIGNED, cluster_size, grown, image_of, readable
+from model.limits import at_once
 from model.rules import effect, guard, hazard
 from model.trace import RATE_LIMITED
 
@@ -119,6 +120,15 @@ BOTTOM_ABOVE = hazard(
     "through and its filter is still there; and that image does not have the bytes.",
     source="7.2 looks for the bottom among the images below, finds the end of the chain and ends "
     "with a segmentation fault",
+)
+
+SPLIT = hazard(
+    "hazard.copy-on-read-split",
+    "What is read through a copy-on-read filter is copied in whole clusters, and a blkdebug node "
+    "below takes less than that at once: the first part ends before what is read, or one begins "
+    "behind it.",
+    source="5.2, 7.2, 10.0 and 11.1 take the rest of the cluster for a part of what is read, and "
+    "end with an assertion or 'bytes is negative'",
 )
 
 VERIFIED_ZEROES = hazard(
@@ -761,18 +771,40 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
 
     What that is is asked before the run is read, which may have others copy it, too.
     """
-    start, end = bitmaps.aligned(start, end, cluster_size(t, name) or 1)
-    end = min(end, t.length(name))
-    while start < end:
-        reached, flags = status(t, name, start, end, exact=False)
-        if reached == start:
+    cluster = cluster_size(t, name) or 1
+    most = at_once(t, name)
+    if most % cluster == 0:
+        _copy_clusters(t, name, start, end, cluster, None)
+        return
+    for s in range(start, end, most):
+        e = min(s + most, end)
+        reached, flags = status(t, name, s, e, exact=False)
+        if not (flags & ALLOCATED and reached == e):
+            _copy_clusters(t, name, s, e, cluster, most)
+
+
+def _copy_clusters(
+    t: Transition, name: str, start: int, end: int, cluster: int, most: int | None
+) -> None:
+    """The same for one request, which is read in parts of at most ``most`` bytes.
+
+    The first part has to get to what is asked for, and none may begin behind that.
+    """
+    at, last = bitmaps.aligned(start, end, cluster)
+    last = min(last, t.length(name))
+    while at < last:
+        part = last if most is None else min(at + most, last)
+        reached, flags = status(t, name, at, part, exact=False)
+        if reached == at:
             # The last sector of the node lies behind the end of its file in part.
             return
-        _copy_up_below(t, name, start, reached)
+        if most is not None and (at > end or reached <= start):
+            t.ev.meet(SPLIT)
+        _copy_up_below(t, name, at, reached)
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
-            data = pieces(t, name, start, reached)
+            data = pieces(t, name, at, reached)
             known = any(value for _, _, value in data)
-            write = Write(start, reached, data, "off" if known else "on", unchanged=True)
+            write = Write(at, reached, data, "off" if known else "on", unchanged=True)
             _put(t, t.nodes[name], write)
-        start = reached
+        at = reached

@@ -221,9 +221,7 @@ class File(Driver):
     def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
         """Where it is the new descriptor that is asked, the answer stays whatever comes of it."""
         state: FileState = node.private
-        t.ev.check(
-            DIRECTORY_DIRECT, not direct or node.filename not in DEVICES, path=node.filename
-        )
+        t.ev.check(DIRECTORY_DIRECT, not direct or node.filename not in DEVICES, path=node.filename)
         if state.aligns:
             alignment = t.before.direct_alignment if direct else _SAFE_ALIGNMENT
             t.change(node.name, private=attrs.evolve(state, alignment=alignment))
