@@ -94,6 +94,12 @@ BAD_HEARD = effect(
     source="7.2",
 )
 
+IN_PARTS = effect(
+    "data.read-in-parts",
+    "What is read through a blkdebug node is read in parts of as many bytes as that takes at once.",
+    source="5.2",
+)
+
 BEYOND_END = hazard(
     "hazard.copy-on-read-beyond-end",
     "Somebody reads through a copy-on-read filter behind the end of what is below, which has "
@@ -272,8 +278,27 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
         reads = _reads(t, t.primary_child(name), start, end, node.private)
         return [piece for s, e in reads for piece in pieces(t, t.primary_child(name), s, e)]
     if driver_of(node.driver).is_filter:
-        return pieces(t, t.primary_child(name), start, end)
+        return _in_parts(t, node, start, end)
     return []
+
+
+def _in_parts(t: Transition, node: Node, start: int, end: int) -> Pieces:
+    """What is read through a filter; that blkdebug reads in parts shows only where some vote."""
+    child = t.primary_child(node.name)
+    most = at_once(t, node.name) if node.driver == "blkdebug" else 0
+    if not most or end - start <= most or not _votes(t, child) or not t.ev.holds(IN_PARTS):
+        return pieces(t, child, start, end)
+    return [
+        piece
+        for part in range(start, end, most)
+        for piece in pieces(t, child, part, min(part + most, end))
+    ]
+
+
+def _votes(t: Transition, name: str) -> bool:
+    """Whether a quorum is this node or lies below it."""
+    node = t.nodes[name]
+    return node.driver == "quorum" or any(_votes(t, link.child) for link in node.children)
 
 
 def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:

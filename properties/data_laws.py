@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from model import guest
 from model.blockjobs import commit, mirror, stream
+from model.commands.driving import WRITE
 from model.graph import Transition
 from model.images import ImageError
 from model.lengths import content
+from model.permissions import reaches
 from model.state import Use
 from model.trace import REOPENS
 from properties.claims import living
 from properties.job_laws import verb_of
-from properties.laws import accepted
+from properties.laws import STARTS, accepted
 
 if TYPE_CHECKING:
     from model import BlockState, Dialect, Outcome
@@ -198,13 +200,13 @@ def jobs_keep_what_their_users_see(
         old, new = was.runs(one), now.runs(other)
         if old is None or new is None or _cut(old, 0, end) == _cut(new, 0, end):
             continue
-        if not (dialect.has(mirror.NOTES_ON_FILTER) and _written_behind(was, job)):
+        if not _written_behind(was, job):
             return f"{other!r} does not read as {one!r} did before job {job_id!r} went on"
     return None
 
 
 def _written_behind(reader: Reader, job: Job | None) -> bool:
-    """Whether somebody wrote to a mirror's source, and not through the filter, which saw nothing.
+    """Whether somebody wrote to a mirror's target, or to its source where it does not see that.
 
     Then the two sides differ where nothing is noted down to be copied.
     """
@@ -214,7 +216,8 @@ def _written_behind(reader: Reader, job: Job | None) -> bool:
     one, other = reader.runs(body.filter), reader.runs(body.target)
     if job is None or one is None or other is None:
         return False
-    noted = [b for b in reader.state.nodes[body.filter].bitmaps if b.owner == job.user]
+    beside = [body.filter, *(link.child for link in reader.state.nodes[body.filter].children)]
+    noted = [b for x in beside for b in reader.state.nodes[x].bitmaps if b.owner == job.user]
     dirty = [(s, e) for bitmap in noted for s, e in bitmap.dirty]
     return any(
         _cut(one, s, e) != _cut(other, s, e) for s, e in _gaps(dirty, reader.length(body.filter))
@@ -255,13 +258,14 @@ def _seen(before: BlockState, command: Command, outcome: Outcome, job: Job) -> t
         return body.target, body.target
     if not isinstance(body, mirror.Mirror) or body.filter not in before.nodes:
         return "", ""
+    pivoted = pivots(before, command, outcome, job)
+    if pivoted and not everything(job):
+        return "", ""
     if body.filter in outcome.state.nodes:
         return body.filter, body.filter
     below = before.nodes[body.filter].link("backing")
     origin = below.child if below else ""
-    if pivots(before, command, outcome, job) and everything(job):
-        return origin, body.target
-    return origin, origin
+    return origin, body.target if pivoted else origin
 
 
 def pivots(before: BlockState, command: Command, outcome: Outcome, job: Job) -> bool:
@@ -322,10 +326,49 @@ def mirrors_are_equal_when_they_become_ready(
     return None
 
 
+def mirrors_copy_or_note_what_is_written(
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
+    """What a guest writes through the filter of a mirror is on both sides, or noted down."""
+    if not accepted(command, outcome, WRITE):
+        return None
+    was, now = Reader(before, dialect), Reader(outcome.state, dialect)
+    for job in living(outcome.state):
+        body, old = job.body, before.jobs.get(job.id)
+        if old is None or not isinstance(body, mirror.Mirror) or not everything(job):
+            continue
+        if body.filter not in before.nodes or not old.body.begun:
+            continue
+        if not reaches(before.nodes, command["arguments"]["node"], body.filter):
+            continue
+        if _leaks(now, body.filter) or _leaks(now, body.target):
+            continue
+        if not _written_behind(was, old) and _written_behind(now, job):
+            return f"job {job.id!r} does not know what was written through its filter"
+    return None
+
+
+def refused_commands_keep_what_is_read(
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
+    """An error changes nothing of what any node reads, whatever was copied to read it."""
+    after = outcome.state
+    if outcome.ok or after.images is before.images or command.get("execute") in STARTS:
+        return None
+    was, now = Reader(before, dialect), Reader(after, dialect)
+    for name in before.nodes:
+        old, new = was.runs(name), now.runs(name)
+        if old is not None and new is not None and old != new:
+            return f"{name!r} reads otherwise than before"
+    return None
+
+
 DATA_LAWS = (
     reopening_options_keeps_what_is_read,
     another_backing_file_shows_where_nothing_is_allocated,
     jobs_keep_what_their_users_see,
     mirrors_are_equal_when_they_become_ready,
+    mirrors_copy_or_note_what_is_written,
+    refused_commands_keep_what_is_read,
 )
 """The laws on what guests read."""

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.commands.driving import OBJECT
+from model.blockjobs.mirror import Mirror
+from model.commands.devices import LOOKS
+from model.commands.driving import OBJECT, WRITE
+from model.permissions import reaches
 from model.reopening import FILE_TOO, OMISSION_KEEPS
 from model.trace import REOPENS, reopened
 from properties.claims import claims, living
@@ -153,6 +156,15 @@ def _mirror_became_ready(before: BlockState, _command: Command, outcome: Outcome
     )
 
 
+def _wrote_through_a_mirror(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, WRITE) and any(
+        isinstance(job.body, Mirror)
+        and job.body.filter in before.nodes
+        and reaches(before.nodes, command["arguments"]["node"], job.body.filter)
+        for job in living(before)
+    )
+
+
 def _reopened_beside_a_job(before: BlockState, command: Command, outcome: Outcome) -> bool:
     return accepted(command, outcome, *REOPENS) and any(living(before))
 
@@ -271,6 +283,19 @@ WITNESSES: tuple[Witness, ...] = (
     ),
     Witness(
         "a mirror became ready", "mirrors_are_equal_when_they_become_ready", _mirror_became_ready
+    ),
+    Witness(
+        "a guest wrote through a mirror",
+        "mirrors_copy_or_note_what_is_written",
+        _wrote_through_a_mirror,
+    ),
+    Witness(
+        "a command that wrote was refused",
+        "refused_commands_keep_what_is_read",
+        lambda before, _command, outcome: (
+            not outcome.ok and outcome.state.images is not before.images
+        ),
+        lambda dialect: dialect.has(LOOKS),
     ),
     Witness(
         "a reopen was accepted beside a job",

@@ -173,7 +173,6 @@ OWN: list[tuple[Law, str, str, tuple[Command, ...]]] = [
     (inv.implicit_nodes_are_filters_of_living_jobs, "qemu-5.2", "job.own-backend", MIRRORED),
     (inv.links_are_frozen_where_somebody_claims_them, "qemu-5.2", "hazard.not-frozen", LATE),
     (inv.open_files_exist, "qemu-5.2", "file.takes-devices", DEVICE),
-    (jobs_keep_what_their_users_see, "qemu-10.0", "mirror.notes-on-filter", BEHIND),
     (omitted_options_are_at_their_defaults, "omission-keeps", "proposal.omission-keeps", KEPT),
 ]
 

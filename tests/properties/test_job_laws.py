@@ -18,6 +18,8 @@ from properties.data_laws import (
     another_backing_file_shows_where_nothing_is_allocated,
     jobs_keep_what_their_users_see,
     mirrors_are_equal_when_they_become_ready,
+    mirrors_copy_or_note_what_is_written,
+    refused_commands_keep_what_is_read,
     reopening_options_keeps_what_is_read,
 )
 from properties.job_laws import (
@@ -213,6 +215,19 @@ SPOILED: list[tuple[Law, tuple[Command, ...], Callable[[Outcome], Outcome]]] = [
         mirrors_are_equal_when_they_become_ready,
         (READY,),
         lambda o: with_image(o, "dst", (0, CLUSTER, 8)),
+    ),
+    (
+        mirrors_copy_or_note_what_is_written,
+        (
+            command("blockdev-mirror", **MIRROR, filter_node_name="f"),
+            command("reopencheck-write", node="f", offset=0, length=512, pattern=9),
+        ),
+        lambda o: with_image(o, "dst"),
+    ),
+    (
+        refused_commands_keep_what_is_read,
+        (command("blockdev-del", node_name="nobody"),),
+        lambda o: with_image(o, "src"),
     ),
 ]
 
