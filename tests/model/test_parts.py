@@ -41,8 +41,7 @@ def copied(dialect: str, size: int, most: int, *written: tuple[int, int]) -> boo
     [
         (1536, 512, ()),  # the third part of the cluster begins behind the first request
         (4 * CLUSTER, 1000, ()),
-        (4 * CLUSTER, CLUSTER // 2, ()),
-        (4 * CLUSTER, CLUSTER + 512, ()),
+        (4 * CLUSTER, 40000, ()),
         (4 * CLUSTER, 512, ((0, CLUSTER),)),
     ],
 )
@@ -57,7 +56,8 @@ def test_parts_beside_a_request_are_a_hazard(
     [
         (1024, 512, ()),  # the second part begins where the first request ends
         (1536, 1000, ()),
-        (CLUSTER, CLUSTER // 2, ()),  # by the second request the cluster is there
+        (4 * CLUSTER, CLUSTER // 2, ()),  # by the second request the cluster is there
+        (4 * CLUSTER, CLUSTER + 512, ()),
         (4 * CLUSTER, CLUSTER, ()),
         (4 * CLUSTER, 98304, ()),
         (4 * CLUSTER, 512, ((0, 4 * CLUSTER),)),
