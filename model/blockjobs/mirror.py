@@ -19,7 +19,7 @@ from model.blockers import check_free
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
-from model.drivers.mirror_filters import MIRROR_PASSES_ON, MirrorTopState
+from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED, MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
@@ -137,11 +137,6 @@ READY_TWICE = hazard(
     "hazard.ready-twice",
     "A mirror that was ready and could not write catches up again.",
     source="5.2 lets it become ready a second time, and ends with an assertion",
-)
-OUTLIVED = hazard(
-    "hazard.filter-outlives-mirror",
-    "A guest writes through the filter of a mirror that has ended and is not dismissed yet.",
-    source="5.2 ends with a segmentation fault",
 )
 PIVOT = effect(
     "mirror.pivot",
