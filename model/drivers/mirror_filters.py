@@ -84,7 +84,7 @@ class MirrorTop(Filter):
         """Only jobs make such nodes."""
         opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
-    def truncated(self, t: Transition, node: Node, size: int) -> None:
+    def truncated(self, t: Transition, node: Node, length: int) -> None:
         """Nothing, as long as the job is there."""
         if node.private.stopped:
             t.ev.meet(OUTLIVED)
