@@ -181,6 +181,7 @@ class Transition:
         "_granted",
         "_later",
         "_pending",
+        "_settled",
         "before",
         "devices",
         "ev",
@@ -214,6 +215,7 @@ class Transition:
         self.events: list[dict[str, Any]] = []
         self.settling: dict[str, Settled] = {}
         self.held: dict[str, Grant] = {}
+        self._settled: Mapping[str, Node] = state.nodes
         self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
@@ -247,7 +249,6 @@ class Transition:
         contexts.unwind(self)
         done, self.nodes = self.nodes, dict(self.before.nodes)
         self.held = {}
-        self._granted = None
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
@@ -266,6 +267,7 @@ class Transition:
                     for link in node.children
                 )
                 self.change(name, children=tuple(children))
+        self._granted, self._settled = None, dict(self.nodes)
 
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""
@@ -278,10 +280,10 @@ class Transition:
         By the user and the node: a link may have led elsewhere before.
         """
         if self._granted is None:
-            derived = Permissions(self.before.nodes, {})
+            derived = Permissions(self._settled, {})
             self._granted = {
                 (key, name): derived.grant(key)
-                for name, node in self.before.nodes.items()
+                for name, node in self._settled.items()
                 for key in node.parents
             }
         return self._granted
