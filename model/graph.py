@@ -174,7 +174,8 @@ class Undo:
 class Transition:
     """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely.
 
-    ``locks`` are the iothreads that the command has locked.
+    ``locks`` are the iothreads that the command has locked. It ``offloads`` while the host copies
+    bytes by itself, so that nobody looks at them.
     """
 
     __slots__ = (
@@ -195,6 +196,7 @@ class Transition:
         "nbd_server",
         "nodes",
         "objects",
+        "offloads",
         "serial",
         "settling",
         "users",
@@ -219,6 +221,7 @@ class Transition:
         self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
+        self.offloads = False
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 

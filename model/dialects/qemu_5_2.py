@@ -9,6 +9,7 @@ QEMU_5_2 = QEMU_7_2.derive(
     "qemu-5.2",
     (5, 2),
     gains=(
+        "backup.offloads",
         "chain.loses-backing",
         "context.moves-locked",
         "export.stays-and-tells",

@@ -39,6 +39,7 @@ QEMU_7_2 = Dialect(
     absent=DEVICES
     | frozenset(
         {
+            "backup.offloads",
             "chain.loses-backing",
             "commit.zeroes-as-such",
             "context.moves-locked",
