@@ -103,6 +103,11 @@ FILTER_STAYS = effect(
     source="10.0; before, see hazard.orphaned-filter",
 )
 
+DEVICE_FIRST = effect(
+    "stream.device-first",
+    "The device is looked for before it is asked whether one base is given.",
+    source="5.2",
+)
 CONFLICT = hazard(
     "hazard.stream-conflict",
     "A node between the image and the base of a stream has a user that writes to it.",
@@ -133,6 +138,8 @@ def block_stream(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy what an image reads from below into it, down to a base."""
     ev = t.ev
     device = arguments["device"]
+    if ev.holds(DEVICE_FIRST):
+        ev.check(NO_NODE, device in t.nodes, device=device, node=device)
     ev.check(BASE_TWICE, not ("base" in arguments and "base-node" in arguments))
     ev.check(BASE_AND_BOTTOM, not ("base" in arguments and "bottom" in arguments))
     ev.check(BOTTOM_AND_BASE, not ("bottom" in arguments and "base-node" in arguments))

@@ -41,6 +41,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "query.encryption-key-missing",
         "reopen.copies-on-read",
         "resize.file-limit",
+        "stream.device-first",
     ),
     loses=(
         "backup.filter-is-a-driver",

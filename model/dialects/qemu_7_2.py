@@ -103,6 +103,7 @@ QEMU_7_2 = Dialect(
             "reopen.length-again",
             "resize.file-limit",
             "resize.says-who",
+            "stream.device-first",
             "stream.filter-stays",
         }
     ),
