@@ -94,7 +94,7 @@ FREEZE_FROZEN = guard(
 NEVER_FROZEN = guard(
     "freeze.never",
     "A link to the filter of a job cannot be frozen: the job must be able to take it away.",
-    source="6.0",
+    source="5.2",
     text="Cannot freeze '{name}' link to '{child}'",
 )
 FREEZES = effect(

@@ -78,7 +78,7 @@ IMPLICIT = guard(
 FILTER_CHILD = guard(
     "reopen.filter-child",
     "A filter keeps the one kind of child that it has.",
-    source="6.1",
+    source="5.2",
     text="'{node}' is a {driver} filter node that does not support a {name} child",
 )
 NO_BACKING_FILES = guard(
@@ -98,6 +98,18 @@ FROZEN = guard(
     "A frozen link is not changed.",
     source="patch 1/13",
     text="Cannot change frozen '{name}' link from '{parent}' to '{child}'",
+)
+SAME_CONTEXT = guard(
+    "reopen.same-context",
+    "A new backing file lives in the AioContext of its overlay already; nobody is moved.",
+    source="patch 8/13 (the letter: forbid setting a new backing file with a different AioContext);"
+    " worded as 4.0 had it; 5.2 moves them",
+    text="Cannot use a new backing file with a different AioContext",
+)
+KEEPS_OLD = effect(
+    "reopen.keep-old",
+    "What QEMU reopens for itself keeps the options that it does not name.",
+    source="patch 5/13 (keep_old_opts)",
 )
 NEWEST_FIRST = effect(
     "reopen.children-newest-first",
@@ -287,6 +299,7 @@ class Reopening:
         With ``keep_old``, options that are not given keep their values: QEMU's own
         way of reopening a node, for a job or a snapshot.
         """
+        keep_old = keep_old and self.t.ev.holds(KEEPS_OLD)
         self.named.append(name)
         self._add(name, options, keep_old=keep_old, parent=None, role=0)
 
@@ -467,6 +480,8 @@ class Reopening:
         node = t.nodes[entry.node]
         driver = driver_of(node.driver)
         if new is not None:
+            same = t.nodes[new].context == node.context
+            ev.check(SAME_CONTEXT, same)
             can_join(t, node.name, new)
         keeps = driver.is_filter and old is None
         ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name="backing")

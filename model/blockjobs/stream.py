@@ -119,6 +119,13 @@ HAS_FILTER = effect(
     source="6.0; before, the job does so itself",
 )
 
+FREEZES = effect(
+    "stream.freezes",
+    "A stream freezes the links from its image down to the last node that it copies from.",
+    source="patch 4/13 (freeze the backing chain for the duration of the stream job); from 6.0 on "
+    "its filter does that",
+)
+
 _READING = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED
 
 
@@ -258,7 +265,9 @@ def _start_bare(
 ) -> None:
     """The same where no filter is put above the target."""
     read_only = t.nodes[target].read_only
-    t.freeze_chain(target, above)
+    freezes = t.ev.holds(FREEZES)
+    if freezes:
+        t.freeze_chain(target, above)
     made_writable = False
     try:
         if read_only:
@@ -269,7 +278,8 @@ def _start_bare(
     except Refusal:
         if made_writable:
             try_read_only(t, target)
-        t.unfreeze_chain(target, above)
+        if freezes:
+            t.unfreeze_chain(target, above)
         raise
     base = next_below(t, above)
     for name in list(downwards(t, next_below(t, target), base)):
@@ -282,7 +292,7 @@ def _start_bare(
     if backing_file is None and "base-node" in arguments:
         backing_file = t.filename(arguments["base-node"])
     on_error = arguments.get("on-error", "report")
-    body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, frozen=True)
+    body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, freezes)
     change(t, job.id, body=body)
     start(t, job.id)
 

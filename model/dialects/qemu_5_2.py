@@ -40,8 +40,10 @@ QEMU_5_2 = QEMU_7_2.derive(
         "query.bitmap-status",
         "query.encryption-key-missing",
         "reopen.copies-on-read",
+        "reopen.takes-context",
         "resize.file-limit",
         "stream.device-first",
+        "stream.freezes",
     ),
     loses=(
         "backup.filter-is-a-driver",

@@ -101,10 +101,13 @@ QEMU_7_2 = Dialect(
             "query.limits",
             "reopen.copies-on-read",
             "reopen.length-again",
+            "reopen.same-context",
+            "reopen.takes-context",
             "resize.file-limit",
             "resize.says-who",
             "stream.device-first",
             "stream.filter-stays",
+            "stream.freezes",
         }
     ),
 )
