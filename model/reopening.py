@@ -18,13 +18,14 @@ import attrs
 from model.contexts import can_join, drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
 from model.descending import Descent
 from model.drivers import driver_of
-from model.drivers.base import FlatOptions, as_string, sectors
+from model.drivers.base import FlatOptions, sectors
 from model.graph import CYCLE, Undo
 from model.lengths import FOREIGN_FILE, flush
 from model.limits import take_limits
-from model.opening import DETECT_ZEROES, Flags, inherit_options
+from model.opening import Flags, inherit_options
+from model.options import check_omitted, check_unchanged, discards, take_generic
 from model.permissions import above, reaches, shares_below, topological
-from model.qdict import clone, extract, in_order
+from model.qdict import clone, extract
 from model.refreshing import refresh, settle
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role
@@ -32,24 +33,6 @@ from model.state import FrozenDict, Link, Node, Role
 if TYPE_CHECKING:
     from model.graph import Transition
 
-RESET = guard(
-    "reopen.reset",
-    "An option that is set and cannot change at run time must not be omitted.",
-    source="patch 10/13 (bdrv_reset_options_allowed)",
-    text="Option '{key}' cannot be reset to its default value",
-)
-UNCHANGED = guard(
-    "reopen.unchanged",
-    "What neither the block layer nor the driver can change must be given as it was.",
-    source="before the series; 9/13 says which options may change",
-    text="Cannot change the option '{key}'",
-)
-UNSUPPORTED = guard(
-    "reopen.unsupported",
-    "Not every driver can be reopened.",
-    source="before the series",
-    text="Block format '{driver}' used by node '{node}' does not support reopening files",
-)
 BACKING_MISSING = guard(
     "reopen.backing-missing",
     "The backing file is given unless there is none, neither open nor in the image.",
@@ -177,11 +160,6 @@ DISCARD_STAYS = effect(
     "A root node whose discard option is omitted goes on discarding as before.",
     source="7.2: seen by what detect-zeroes=unmap accepts",
 )
-ABSORBED_STRING = effect(
-    "reopen.absorbed-string",
-    "Generic options that stay become strings on their way and then differ from what was given.",
-    source="7.2: an unchanged force-share: true is refused",
-)
 SAME_CHILD = effect(
     "reopen.same-child",
     "Naming the present child again changes nothing.",
@@ -245,22 +223,6 @@ SHARED_BELOW = hazard(
     "in two ways, before or after.",
     source="7.2 ends with an assertion when it ends the drain of the subtree",
 )
-
-COMMON = frozenset(
-    {
-        "node-name",
-        "discard",
-        "cache.direct",
-        "cache.no-flush",
-        "read-only",
-        "auto-read-only",
-        "detect-zeroes",
-    }
-)
-"""Options that every node has, so that a reopen may leave them out."""
-
-_FLAGS = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only")
-_STAYING = ("node-name", "driver", "force-share")
 
 
 @attrs.define
@@ -401,15 +363,13 @@ class Reopening:
         driver = driver_of(node.driver)
         rest = entry.options
         entry.options = clone(rest)
-        self._prepare_generic(entry, rest)
+        generic = take_generic(ev, rest, unmap=entry.unmap)
+        entry.detect_zeroes = generic.detect_zeroes
+        if generic.discard is not None:
+            entry.unmap = discards(generic.discard)
         held = node.copies_on_read and entry.flags.read_only
         ev.check(COPIES_ON_READ, not held, node=node.name)
-        ev.check(UNSUPPORTED, driver.can_reopen, driver=driver.name, node=node.name)
-        mutable = driver.mutable
-        lost = [k for k in node.options if k not in rest and k not in COMMON and k not in mutable]
-        if lost:
-            ev.refuse(RESET, key=min(lost, key=in_order(node.options).index))
-        ev.accepted.add(RESET.id)
+        check_omitted(ev, node, driver, rest)
         entry.private = driver.prepare(t, node, rest)
         driver.probe(t, node, direct=entry.flags.no_cache)
         if entry.flags.read_only:
@@ -420,22 +380,7 @@ class Reopening:
         for name in ("backing", "file") if ev.holds(FILE_TOO) else ("backing",):
             if name in rest:
                 self._change_child(entry, rest.pop(name), name, undo)
-        self._check_unchanged(t.nodes[entry.node], rest)
-
-    def _prepare_generic(self, entry: Entry, rest: FlatOptions) -> None:
-        ev = self.t.ev
-        for key in _FLAGS:
-            rest.pop(key, None)
-        discard = rest.pop("discard", None)
-        if discard is not None:
-            entry.unmap = discard in ("unmap", "on")
-        entry.detect_zeroes = str(rest.pop("detect-zeroes", "off"))
-        ev.check(DETECT_ZEROES, entry.detect_zeroes != "unmap" or entry.unmap)
-        if "force-share" in rest and not ev.holds(ABSORBED_STRING):
-            return
-        for key in _STAYING:
-            if key in rest:
-                rest[key] = as_string(rest.pop(key))
+        check_unchanged(ev, t.nodes[entry.node], rest)
 
     def _change_child(self, entry: Entry, new: str | None, name: str, undo: Undo) -> None:
         t, ev = self.t, self.t.ev
@@ -627,12 +572,6 @@ class Reopening:
             node = self.t.nodes[below.child]
         return node.name
 
-    def _check_unchanged(self, node: Node, rest: FlatOptions) -> None:
-        wrong = [key for key, value in rest.items() if not _unchanged(node, key, value)]
-        if wrong:
-            self.t.ev.refuse(UNCHANGED, key=min(wrong, key=in_order(rest).index))
-        self.t.ev.accepted.add(UNCHANGED.id)
-
     def _commit(self, entry: Entry) -> None:
         t = self.t
         node = t.nodes[entry.node]
@@ -663,15 +602,6 @@ class Reopening:
             length = driver_of(node.driver).measure(t, after)
             t.change(entry.node, size=sectors(length))
         take_limits(t, entry.node)
-
-
-def _unchanged(node: Node, key: str, value: Any) -> bool:
-    """Whether a node has an option, or a child by that name, as it is given."""
-    old = node.options.get(key)
-    if type(old) is type(value) and old == value:
-        return True
-    link = node.link(key) if isinstance(value, str) else None
-    return link is not None and link.child == value
 
 
 def _present(node: Node, name: str) -> Link | None:
