@@ -86,7 +86,7 @@ SAME_CONTEXT = guard(
     "reopen.same-context",
     "A new backing file lives in the AioContext of its overlay already; nobody is moved.",
     source="patch 8/13 (the letter: forbid setting a new backing file with a different AioContext);"
-    " worded as 4.0 had it; 5.2 moves them",
+    " worded as QEMU did until early 2020; 5.2 moves one of the two",
     text="Cannot use a new backing file with a different AioContext",
 )
 KEEPS_OLD = effect(

@@ -6,8 +6,8 @@ their options is known all the same: which there are, which may be left out alth
 set, and which may have another value. :func:`model.options.answer` judges by that.
 
 Source: the letter of the 2019 series names the drivers that patch 9/13 has to say so; which options
-those are is taken from 5.2. None of it has changed up to 10.0, but for options that came, and
-sheepdog, which went in 6.1.
+those are is taken from 5.2. Up to 11.1 a few options have come, and sheepdog has gone; what a
+reopen does to any of them has not changed.
 """
 
 from __future__ import annotations
