@@ -212,8 +212,8 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     ev = t.ev
     reopening = Reopening(t)
     for options in arguments["options"]:
-        ev.check(REOPEN_NAME, "node-name" in options)
-        name = options["node-name"]
+        name = options.get("node-name")
+        ev.check(REOPEN_NAME, name is not None)
         ev.check(REOPEN_UNKNOWN, name in t.nodes, node=name)
         reopening.add(name, flatten(options), keep_old=ev.holds(OMISSION_KEEPS))
     if not reopening.queue:

@@ -180,6 +180,11 @@ def test_elsewhere_null_is_no_value(dialect: str) -> None:
     assert told == "Invalid parameter type for 'read-only', expected: boolean"
 
 
+def test_a_name_that_is_null_is_none() -> None:
+    options = {"driver": "null-co", "node_name": None}
+    assert run(chain("null-resets"), "x-blockdev-reopen", **options) == "Node name not specified"
+
+
 def test_nulls_are_for_reopening_only() -> None:
     told = run(Monitor("null-resets"), "blockdev-add", driver="null-co", node_name=None)
     assert told == "Invalid parameter type for 'node-name', expected: string"

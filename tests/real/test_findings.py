@@ -80,7 +80,7 @@ def test_what_wants_a_link_frozen_twice_gets_it_from_a_counter(path: Path) -> No
     trace = load(path).trace()
     replies = [
         Model(find_dialect(name)).ask(trace)[-1].observation.reply
-        for name in ("qemu-7.2", "freeze-counter")
+        for name in ("qemu-7.2", "qemu-7.2 without freeze.frozen")
     ]
     assert "frozen" in str(replies[0]) or "Cannot change" in str(replies[0])
     assert "return" in replies[1]

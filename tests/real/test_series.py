@@ -50,8 +50,8 @@ def told(moved: str, dialect: Dialect) -> Outcome:
     monitor = Monitor(dialect)
     for each in IMAGES:
         monitor.images.create(each.name, format=each.format, size=each.size)
-    for each in trace_of(moved, dialect).commands:
-        monitor.execute(each)
+    for given in trace_of(moved, dialect).commands:
+        monitor.execute(given)
     assert monitor.outcome is not None
     return monitor.outcome
 
