@@ -434,7 +434,7 @@ class Reopening:
         ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
         below = t.below(node.name)
         shown = None if below is None else self._skip_implicit(below.child)
-        if shown == new:
+        if shown == new and ev.holds(SAME_CHILD):
             return
         implicit = below is not None and t.nodes[below.child].implicit
         ev.check(IMPLICIT, not implicit, name="backing", node=node.name)
@@ -492,7 +492,8 @@ class Reopening:
         if new is not None:
             t.keeping.append(new)
         if old is not None:
-            t.unset_inherits(name, "backing", None)
+            if t.ev.holds(ROOT_INHERITS_NOTHING):
+                t.unset_inherits(name, "backing", None)
             t.drop(old)
         if new is not None:
             self._attach_backing(name, new, inherits=inherits)

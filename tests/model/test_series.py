@@ -221,3 +221,21 @@ def test_what_qemu_reopens_for_itself_keeps_its_options() -> None:
         assert run(monitor, "blockdev-snapshot", node="hd0", overlay="top") == ""
         hd0 = monitor.state.nodes["hd0"]
         assert (hd0.read_only, hd0.detect_zeroes) == ((True, "on") if keeps else (False, "on"))
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["with", "without"])
+def test_naming_the_present_backing_file_changes_nothing(*, dropped: bool) -> None:
+    monitor = started(SERIES_V1.without("reopen.same-child") if dropped else SERIES_V1)
+    assert run(monitor, "block-stream", job_id="j", device="hd0", auto_finalize=False) == ""
+    told = reopen(monitor, backing="hd1")
+    assert told == ("Cannot change 'backing' link from 'hd0' to 'hd1'" if dropped else "")
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["with", "without"])
+def test_a_backing_file_that_is_taken_away_is_on_its_own(*, dropped: bool) -> None:
+    monitor = started(SERIES_V1.without("reopen.unset-inherits") if dropped else SERIES_V1)
+    reader = {"driver": "raw", "node_name": "r", "file": "hd1", "read_only": True}
+    assert run(monitor, "blockdev-add", **reader) == ""
+    assert monitor.state.nodes["hd1"].inherits_from == "hd0"
+    assert reopen(monitor, backing=None) == ""
+    assert monitor.state.nodes["hd1"].inherits_from == ("hd0" if dropped else None)
