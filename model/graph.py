@@ -174,7 +174,8 @@ class Undo:
 class Transition:
     """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely.
 
-    ``locks`` are the iothreads that the command has locked.
+    ``locks`` are the iothreads that the command has locked; it is ``closing`` where something is
+    to be closed as soon as the links are gone that are being taken away.
     """
 
     __slots__ = (
@@ -182,6 +183,7 @@ class Transition:
         "_later",
         "_pending",
         "before",
+        "closing",
         "devices",
         "ev",
         "events",
@@ -217,6 +219,7 @@ class Transition:
         self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
+        self.closing = False
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
@@ -427,15 +430,21 @@ class Transition:
         node = self.nodes.get(name)
         if node is None or node.parents or self.references(name):
             return
-        driver_of(node.driver).closed(self, node)
+        driver = driver_of(node.driver)
+        driver.closed(self, node)
         bitmaps.lost(self, name)
-        held = driver_of(node.driver).held_by(node)
+        held = driver.held_by(node)
         contexts.need_lock(self, name)
-        for link in self.nodes[name].children:
-            if link.frozen:
-                self.ev.meet(FROZEN_LOST)
-            self.unset_inherits(name, link.name, None)
-            self.drop(link)
+        closing = self.closing
+        for links in driver.lets_go(self.nodes[name]):
+            self.closing = False
+            for link in links:
+                if link.frozen:
+                    self.ev.meet(FROZEN_LOST)
+                self.unset_inherits(name, link.name, None)
+                self.drop(link)
+                self.closing |= link.child not in self.nodes
+        self.closing = closing
         del self.nodes[name]
         self.held.pop(name, None)
         if held is not None:

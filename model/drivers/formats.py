@@ -324,6 +324,10 @@ class Qcow2(Driver):
         state: Qcow2State | None = node.private
         return attrs.evolve(state, sweeping=False) if state and state.sweeping else state
 
+    def sweeps(self, node: Node) -> bool:
+        """Whether it looks through its caches in an iothread."""
+        return bool(node.context and node.private and node.private.sweeping)
+
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
         if node.read_only and not t.ev.holds(CLEANS_AGAIN):

@@ -254,8 +254,37 @@ def test_exports_that_stop_at_once(server: Monitor, newest: str, interval: int) 
     options = {"driver": "qcow2", "node-name": "n0", "file": "f0"}
     assert reopen(server, options | {"cache-clean-interval": interval}) == {}
     assert run(server, "nbd-server-stop") == {}
-    met = {"hazard.exports-stopped"} if (newest, interval) == ("n1", 600) else set()
+    met = {"hazard.sweep-awaited"} if (newest, interval) == ("n1", 600) else set()
     assert hazards(server) == met
+
+
+@pytest.mark.parametrize(
+    ("children", "met"),
+    [
+        ((ZEROES, "n0"), True),
+        (("n0", ZEROES), False),  # nothing waits yet when the node leaves
+        (("n1", "n0"), False),  # the other child does not go
+        ((ZEROES, {"driver": "raw", "file": "n0"}), True),
+    ],
+)
+def test_a_child_that_goes_before_a_node_that_sweeps(
+    server: Monitor, children: tuple[Any, ...], met: bool
+) -> None:
+    add(server, "n2", driver="quorum", children=list(children), vote_threshold=1)
+    moved = {"node_name": "n0", "iothread": "io0", "force": True}
+    assert run(server, "x-blockdev-set-iothread", **moved) == {}
+    assert reopen(server, {"driver": "qcow2", "node-name": "n0", "file": "f0"}) == {}
+    assert run(server, "blockdev-del", node_name="n2") == {}
+    assert hazards(server) == ({"hazard.sweep-awaited"} if met else set())
+
+
+def test_blkverify_closes_one_image_before_it_lets_go_of_the_other(server: Monitor) -> None:
+    add(server, "n2", driver="blkverify", raw="n0", test=ZEROES)
+    moved = {"node_name": "n0", "iothread": "io0", "force": True}
+    assert run(server, "x-blockdev-set-iothread", **moved) == {}
+    assert reopen(server, {"driver": "qcow2", "node-name": "n0", "file": "f0"}) == {}
+    assert run(server, "blockdev-del", node_name="n2") == {}
+    assert hazards(server) == set()
 
 
 def test_a_node_that_has_moved_does_not_sweep(server: Monitor) -> None:
