@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     Ranges = list[tuple[int, int]]
 
 Pieces: TypeAlias = list[tuple[int, int, int]]
+Rewrites: TypeAlias = "list[tuple[str, int, int, Pieces]]"
+"""What a quorum is to write to its bad children: ``(child, start, end, bytes)``."""
 
 BACKING_SHOWS = effect(
     "data.backing-shows",
@@ -90,6 +92,13 @@ QUORUM_ZEROES = effect(
 BAD_HEARD = effect(
     "quorum.bad-heard",
     "Clients hear of a child of a quorum that does not have what most children have.",
+    source="7.2",
+)
+
+REWRITES_LAST = effect(
+    "quorum.rewrites-last",
+    "A quorum rewrites its bad children when all is read that is read at once, such as the other "
+    "image of a blkverify node above it.",
     source="7.2",
 )
 
@@ -239,30 +248,42 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     What lies behind the end of a node is zero. Raises :class:`ImageError` where a node shows no
     bytes of a guest's.
     """
+    rewrites: Rewrites = []
+    try:
+        return _pieces(t, name, start, end, rewrites)
+    finally:
+        for rewrite in rewrites:
+            put(t, *rewrite)
+
+
+def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) -> Pieces:
+    """The same; what is to be rewritten comes to ``rewrites``."""
     node = t.nodes[name]
     end = min(end, t.length(name))
     if start >= end:
         return []
     if node.driver == "qcow2":
-        return _qcow2_pieces(t, node, start, end)
+        return _qcow2_pieces(t, node, start, end, rewrites)
     if node.driver == "raw":
         shift = node.private.offset
-        below = pieces(t, t.primary_child(name), start + shift, end + shift)
+        below = _pieces(t, t.primary_child(name), start + shift, end + shift, rewrites)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
         return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
-        return _vote(t, node, start, end)
+        return _vote(t, node, start, end, rewrites)
     if node.driver == "blkverify":
-        seen = [_runs(pieces(t, link.child, start, end)) for link in node.children]
+        seen = [_runs(_pieces(t, link.child, start, end, rewrites)) for link in node.children]
         if seen[0] != seen[1]:
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
     if node.driver == "copy-on-read":
         reads = _reads(t, t.primary_child(name), start, end, node.private)
-        return [piece for s, e in reads for piece in pieces(t, t.primary_child(name), s, e)]
+        return [
+            piece for s, e in reads for piece in _pieces(t, t.primary_child(name), s, e, rewrites)
+        ]
     if driver_of(node.driver).is_filter:
-        return pieces(t, t.primary_child(name), start, end)
+        return _pieces(t, t.primary_child(name), start, end, rewrites)
     return []
 
 
@@ -285,13 +306,13 @@ def _runs(pieces: Pieces) -> Pieces:
     return runs
 
 
-def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
+def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """What most children of a quorum say; of several such versions, the one that came last."""
     quorum: QuorumState = node.private
     children = _read_from(node)
     if quorum.fifo:
-        return pieces(t, children[0], start, end)
-    versions = [_runs(pieces(t, child, start, end)) for child in children]
+        return _pieces(t, children[0], start, end, rewrites)
+    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in children]
     if all(version == versions[0] for version in versions):
         return versions[0]
     if quorum.blkverify:
@@ -305,8 +326,11 @@ def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
             bad = [c for c, v in zip(children, versions, strict=True) if v == version]
             t.events += [_report_bad(child, start, end) for child in reversed(bad)]
     if quorum.rewrite:
-        for child, version in zip(children, versions, strict=True):
-            if version != winner:
+        wrong = [c for c, v in zip(children, versions, strict=True) if v != winner]
+        if t.ev.holds(REWRITES_LAST):
+            rewrites += [(child, start, end, winner) for child in wrong]
+        else:
+            for child in wrong:
                 put(t, child, start, end, winner)
     return winner
 
@@ -341,7 +365,7 @@ def _image(t: Transition, node: Node) -> Image:
     return attrs.evolve(image, search=search) if search else image
 
 
-def _qcow2_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
+def _qcow2_pieces(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     extents = _image(t, node).extents
     own = _clip(extents, start, end)
     backing = node.link("backing")
@@ -352,7 +376,7 @@ def _qcow2_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
     at = start
     for s, e, _ in [*own, (end, end, 0)]:
         if at < min(s, limit):
-            below += pieces(t, backing.child, at, min(s, limit))
+            below += _pieces(t, backing.child, at, min(s, limit), rewrites)
         at = max(at, e)
     return sorted(own + below)
 
@@ -581,7 +605,7 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
             rest = [(first, max(first, start)), (min(end, last), last)]
             if all(s < e for s, e in rest) and end - start <= _MERGED:
                 rest = [(first, last)]
-            below = [piece for s, e in rest for piece in _qcow2_pieces(t, node, s, e)]
+            below = [piece for s, e in rest for piece in pieces(t, node.name, s, e)]
             extents = overlay(extents, first, last, 0)
             for s, e, v in below:
                 extents = overlay(extents, s, e, v)

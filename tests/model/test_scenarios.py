@@ -312,6 +312,25 @@ def test_a_quorum_may_rewrite_what_was_voted_down(monitor: Monitor) -> None:
     assert monitor.read("f2", 0, 512) == b"\1" * 512
 
 
+@pytest.mark.parametrize("raw", ["q", "f2"])
+@pytest.mark.parametrize("pattern", [1, 2])
+def test_what_is_read_at_once_is_read_before_a_quorum_rewrites(
+    monitor: Monitor, raw: str, pattern: int
+) -> None:
+    """Both images of a blkverify node, whichever of them is the quorum."""
+    files = raw_files(monitor, 1, 1, pattern)
+    names = {"node_name": "q", "vote_threshold": 2, "rewrite_corrupted": True}
+    qmp(monitor, "blockdev-add", driver="quorum", children=files, **names)
+    test = "q" if raw == "f2" else "f2"
+    both = {"raw": raw, "test": test, "read_only": True}
+    qmp(monitor, "blockdev-add", driver="blkverify", node_name="v", **both)
+    if pattern == 1:
+        assert monitor.read("v", 0, 512) == b"\1" * 512
+    else:
+        with pytest.raises(ImageError, match="differ; QEMU ends there"):
+            monitor.read("v", 0, 512)
+
+
 @pytest.mark.parametrize("zeroes", ["off", "on", "unmap"])
 def test_detected_zeroes_hide_what_lies_below(monitor: Monitor, zeroes: str) -> None:
     monitor.images.create("hd0.qcow2", format="qcow2", size=MIB)
