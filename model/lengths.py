@@ -194,7 +194,10 @@ def cut(t: Transition, name: str, length: int) -> None:
 
 
 def tell_above(t: Transition, name: str) -> None:
-    """A node may have got another length: filters above look at theirs again."""
+    """A node may have got another length: all filters above look at theirs again.
+
+    They do so even where a filter in between keeps its length, such as a raw node's window.
+    """
     if not t.ev.holds(TELLS_FILTERS):
         return
     for key in t.nodes[name].parents:
@@ -206,10 +209,8 @@ def tell_above(t: Transition, name: str) -> None:
         if link is None or not link.role & Role.FILTERED or not driver.hears_of_length:
             continue
         private = driver.shortened(t, parent)
-        length = sectors(driver.measure(t, parent))
-        if length != parent.size:
-            t.change(parent.name, size=length, private=private)
-            tell_above(t, parent.name)
+        t.change(parent.name, size=sectors(driver.measure(t, parent)), private=private)
+        tell_above(t, parent.name)
 
 
 def can_cut(t: Transition, name: str) -> bool:

@@ -164,6 +164,11 @@ ABORT_READ_ONLY = effect(
     "The base of an active commit that was read-only becomes so again when the job fails.",
     source="10.0; before, see mirror.commit-writable",
 )
+EMPTY_IS_EQUAL = effect(
+    "mirror.empty-is-equal",
+    "Two nodes without bytes are equal and stay so, whatever a mirror does with writes.",
+    source="10.0, the first to tell whether they are",
+)
 NOTES_ON_FILTER = effect(
     "mirror.notes-on-filter",
     "What is written through the filter of a mirror is noted down in a bitmap of the filter.",
@@ -478,7 +483,8 @@ class MirrorKind(JobKind):
                 t.ev.meet(READY_TWICE)
             flush(t, job.body.target)
             body = t.jobs[job.id].body
-            jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking))
+            empty = not t.primary_length(t.nodes[body.filter]) and t.ev.holds(EMPTY_IS_EQUAL)
+            jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking or empty))
         except ImageError as error:
             t.ev.meet(defect(error))
         job = t.jobs[job.id]

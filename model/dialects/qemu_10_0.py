@@ -19,6 +19,7 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.stays-drained",
         "job.sleeps-on",
         "mirror.abort-read-only",
+        "mirror.empty-is-equal",
         "mirror.notes-on-filter",
         "preallocate.later",
         "preallocate.read-only-early",

@@ -75,6 +75,7 @@ QEMU_7_2 = Dialect(
             "job.sleeps-on",
             "length.tells-filters",
             "mirror.abort-read-only",
+            "mirror.empty-is-equal",
             "mirror.knows-zeroes",
             "mirror.notes-on-filter",
             "mirror.punches",

@@ -162,6 +162,16 @@ def test_filters_hear_of_a_new_length(monitor: Monitor) -> None:
     assert lengths == {"n1": 512, "n2": 512, "n3": MIB}
 
 
+def test_who_keeps_its_length_tells_the_filters_above_all_the_same(monitor: Monitor) -> None:
+    add(monitor, "n0", **image(monitor, "hd0.raw"))
+    add(monitor, "n1", driver="raw", file="n0")
+    add(monitor, "n2", driver="copy-on-read", file="n1")
+    assert reopen(monitor, {"driver": "raw", "node-name": "n1", "file": "n0", "size": 512}) == {}
+    assert monitor.state.nodes["n2"].size == MIB
+    assert run(monitor, "block_resize", node_name="n0", size=2 * MIB) == {}
+    assert [monitor.state.nodes[name].size for name in ("n1", "n2")] == [512, 512]
+
+
 def test_filters_hear_of_a_write_behind_the_end(monitor: Monitor) -> None:
     add(monitor, "n0", driver="qcow2", file=image(monitor, "hd0.qcow2") | {"node-name": "f0"})
     add(monitor, "n1", driver="copy-on-read", file="f0")
@@ -170,6 +180,16 @@ def test_filters_hear_of_a_write_behind_the_end(monitor: Monitor) -> None:
 
 
 # Mirrors
+
+
+@pytest.mark.parametrize("size", [0, MIB])
+def test_a_mirror_of_nothing_is_synced(monitor: Monitor, size: int) -> None:
+    for name in ("n0", "n1"):
+        add(monitor, name, **ZEROES | {"size": size})
+    names = {"device": "n0", "target": "n1", "job-id": "j0", "sync": "full"}
+    assert run(monitor, "blockdev-mirror", **names) == {}
+    (job,) = run(monitor, "query-block-jobs")
+    assert job["actively-synced"] is (size == 0)
 
 
 def mirrored(monitor: Monitor, target: dict[str, Any], **arguments: Any) -> int:
