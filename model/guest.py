@@ -95,6 +95,12 @@ BAD_HEARD = effect(
     source="7.2",
 )
 
+KEEPS_PLACE = effect(
+    "qcow2.keeps-place",
+    "With discard-no-unref, a cluster that is discarded, or written as zeroes that may be "
+    "unmapped, keeps its place in the image.",
+    source="10.0; 7.2 does not know the option",
+)
 REWRITES_LAST = effect(
     "quorum.rewrites-last",
     "A quorum rewrites its bad children when all is read that is read at once, such as the other "
@@ -511,7 +517,7 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         image = with_l2_tables(image, [index * CLUSTER // L2_COVERS for index in touched])
         for index in touched:
             if index in image.data or node.link("backing") is not None:
-                image = without_data(image, [index])
+                image = _unmapped(t, node, image, index)
                 extents = overlay(image.extents, *_cluster(t, node, index), 0)
                 image = attrs.evolve(image, extents=extents)
         _settle(t, node, before, image, zeroes=True)
@@ -638,15 +644,26 @@ def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unma
         )
         if whole or empty:
             image = with_l2_tables(image, [first // L2_COVERS])
-            if unmap:
-                image = without_data(image, [index])
-            elif index in image.data:
-                image = attrs.evolve(image, zeroed=image.zeroed | {index})
+            image = _unmapped(t, node, image, index) if unmap else _hidden(image, index)
         else:
             image = _allocate(t, node, image, max(start, first), min(end, last))
             first, last = max(start, first), min(end, last)
         image = attrs.evolve(image, extents=overlay(image.extents, first, last, 0))
     return image
+
+
+def _unmapped(t: Transition, node: Node, image: Image, index: int) -> Image:
+    """The image after a cluster has become a zero cluster that takes no place, or keeps its own."""
+    if node.private.keeps and t.ev.holds(KEEPS_PLACE):
+        return _hidden(image, index)
+    return without_data(image, [index])
+
+
+def _hidden(image: Image, index: int) -> Image:
+    """The image after a cluster has become a zero cluster where it is."""
+    if index not in image.data:
+        return image
+    return attrs.evolve(image, zeroed=image.zeroed | {index})
 
 
 def _copy_up(t: Transition, name: str, start: int, end: int) -> None:

@@ -22,7 +22,7 @@ from model.drivers.base import FlatOptions, as_string, sectors
 from model.graph import CYCLE, Undo
 from model.lengths import FOREIGN_FILE, flush
 from model.limits import take_limits
-from model.opening import DETECT_ZEROES, Flags, inherit_options
+from model.opening import DETECT_ZEROES, Flags, check_active, inherit_options
 from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract, in_order
 from model.refreshing import refresh, settle
@@ -43,6 +43,12 @@ UNCHANGED = guard(
     "What neither the block layer nor the driver can change must be given as it was.",
     source="before the series; 9/13 says which options may change",
     text="Cannot change the option '{key}'",
+)
+ACTIVE_TAKEN = effect(
+    "reopen.active-taken",
+    "The option active is taken out before it is looked for: it counts as left out, so that a node "
+    "that was given it once cannot be reopened any more.",
+    source="10.0",
 )
 UNSUPPORTED = guard(
     "reopen.unsupported",
@@ -413,6 +419,8 @@ class Reopening:
         ev = self.t.ev
         for key in _FLAGS:
             rest.pop(key, None)
+        if "active" in rest and ev.holds(ACTIVE_TAKEN):
+            check_active(ev, rest)
         discard = rest.pop("discard", None)
         if discard is not None:
             entry.unmap = discard in ("unmap", "on")

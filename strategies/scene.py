@@ -12,9 +12,10 @@ from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from model.dialect import Dialect
+    from strategies.catalogue import Option
     from strategies.choosing import Chooser
 
 T = TypeVar("T")
@@ -73,6 +74,11 @@ class Scene:
     def has_driver(self, driver: str) -> bool:
         """Whether the release has a driver."""
         return driver in self.dialect.schema.values(_DRIVERS)
+
+    def known(self, driver: str, options: Iterable[Option]) -> list[Option]:
+        """Those of ``options`` that a driver takes in this release, which has the driver."""
+        members = {member.name for member in self.dialect.schema.members(_ADDS, driver)}
+        return [option for option in options if option.name in members]
 
     def has_option(self, driver: str, option: str) -> bool:
         """Whether a driver that the release has takes an option."""
