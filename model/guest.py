@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import UNALIGNED, cluster_size, grown, image_of, readable
+from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_of, readable
 from model.rules import effect, guard, hazard
 from model.trace import RATE_LIMITED
 
@@ -100,6 +100,12 @@ KEEPS_PLACE = effect(
     "With discard-no-unref, a cluster that is discarded, or written as zeroes that may be "
     "unmapped, keeps its place in the image.",
     source="10.0; 7.2 does not know the option",
+)
+ZERO_ROWS = effect(
+    "qcow2.zero-rows",
+    "Clusters that lie in a row are written at once, and where all of them are zeroes, the file of "
+    "the image finds that out if it detects zeroes: it does not become longer if it unmaps them.",
+    source="7.2",
 )
 REWRITES_LAST = effect(
     "quorum.rewrites-last",
@@ -488,7 +494,41 @@ def _put_clusters(
         image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
     else:
         image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
-    _settle(t, node, before, image, zeroes=zeroes != "off")
+    file = t.primary_child(node.name)
+    detected = zeroes == "off" and detects_zeroes(t, file) and t.ev.holds(ZERO_ROWS)
+    _settle(t, node, before, image, zeroes=detected or zeroes != "off")
+    if detected:
+        grown(t, file, _data_end(before, image, start, end), zeroes=False)
+
+
+def _data_end(before: Image, image: Image, start: int, end: int) -> int:
+    """Up to which byte of the file a write goes, but for rows of clusters that are zeroes alone.
+
+    The rest of a new cluster of which a part is written counts as data.
+    """
+
+    def whole(index: int) -> bool:
+        known = index in before.data and index not in before.zeroed
+        return known or (start <= index * CLUSTER and (index + 1) * CLUSTER <= end)
+
+    reached = 0
+    for row in _rows(image, start, end):
+        first, last = max(start, row[0] * CLUSTER), min(end, (row[-1] + 1) * CLUSTER)
+        known = any(value for _, _, value in _clip(image.extents, first, last))
+        if known or not (whole(row[0]) and whole(row[-1])):
+            reached = max(reached, (image.data[row[-1]] + 1) * CLUSTER)
+    return reached
+
+
+def _rows(image: Image, start: int, end: int) -> list[list[int]]:
+    """The clusters of a range, those together that lie in a row in the file."""
+    rows: list[list[int]] = []
+    for index in _touched(start, end):
+        if rows and image.data[index] == image.data[rows[-1][-1]] + 1:
+            rows[-1].append(index)
+        else:
+            rows.append([index])
+    return rows
 
 
 def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:

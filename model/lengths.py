@@ -143,6 +143,13 @@ def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | N
     _grow(t, name, length, first, zeroes=zeroes, unmapped=False)
 
 
+def detects_zeroes(t: Transition, name: str) -> bool:
+    """Whether a node, or one that it writes to, looks for zeroes and unmaps them."""
+    node = t.nodes[name]
+    below = driver_of(node.driver).written(node) if node.children else []
+    return node.detect_zeroes == "unmap" or any(detects_zeroes(t, child) for child in below)
+
+
 def flush(t: Transition, name: str) -> None:
     """A node, and those that it writes to, write down what they keep in a cache."""
     node = t.nodes[name]

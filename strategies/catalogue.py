@@ -222,6 +222,10 @@ WRONG_LIMITS: Final = (
 )
 """Limits as in ``limits``; with ``x-`` in front they are properties of the object itself."""
 
+LEAST: Final = "min-cluster-size"
+LEAST_SIZES: Final = (MIB, 128 * KIB, 512, 0)
+"""Of the pieces that a backup, or its filter, copies."""
+
 IOTHREAD: Final[tuple[dict[str, int], ...]] = (
     {},
     {"poll-max-ns": 0},

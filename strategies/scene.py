@@ -85,6 +85,12 @@ class Scene:
         members = self.dialect.schema.members(_ADDS, driver)
         return any(member.name == option for member in members)
 
+    def takes(self, type_name: str, member: str) -> bool:
+        """Whether an object type of the release, such as "block-commit.arg", has a member."""
+        schema = self.dialect.schema
+        known = schema.members(type_name) if type_name in schema.types else ()
+        return any(each.name == member for each in known)
+
     # Names
 
     def fresh_name(self) -> str:

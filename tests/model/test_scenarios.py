@@ -312,6 +312,27 @@ def test_a_quorum_may_rewrite_what_was_voted_down(monitor: Monitor) -> None:
     assert monitor.read("f2", 0, 512) == b"\1" * 512
 
 
+@pytest.mark.parametrize(
+    ("offset", "length", "clusters"),
+    [
+        (0, CLUSTER, 6),  # zeroes alone: the file ends with the cluster that was there
+        (0, CLUSTER // 2, 7),  # the rest of the cluster is written, too
+        (2 * CLUSTER, 2 * CLUSTER, 6),  # in a row with ones, which are there already
+        (3 * CLUSTER, 2 * CLUSTER, 6),
+    ],
+)
+def test_a_file_unmaps_rows_of_zeroes(
+    monitor: Monitor, offset: int, length: int, clusters: int
+) -> None:
+    monitor.images.create("hd0.qcow2", format="qcow2", size=MIB)
+    given = qcow2("a", "hd0.qcow2")
+    given["file"] |= {"detect-zeroes": "unmap", "discard": "unmap"}
+    qmp(monitor, "blockdev-add", **given)
+    monitor.write("a", 2 * CLUSTER, CLUSTER, 1)
+    monitor.write("a", offset, length, 0)
+    assert monitor.state.images["hd0.qcow2"].length == clusters * CLUSTER
+
+
 @pytest.mark.parametrize("raw", ["q", "f2"])
 @pytest.mark.parametrize("pattern", [1, 2])
 def test_what_is_read_at_once_is_read_before_a_quorum_rewrites(
