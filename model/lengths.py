@@ -96,8 +96,10 @@ def _has_written(node: Node, image: str) -> bool:
 
 UNALIGNED = hazard(
     "hazard.unaligned",
-    "Somebody writes to an image on a file that was not open directly before a reopen, and is now.",
-    source="5.2 makes requests of any size there, and the host refuses the small ones",
+    "Somebody writes to a file, or reads a part of a sector of it, that is open directly though "
+    "its node does not know: 5.2 does not notice a reopen that opens it so, and later releases "
+    "not one after which it stays so (file.forgets-access).",
+    source="5.2 to 11.1 make requests of any size there, and the host refuses the small ones",
 )
 
 

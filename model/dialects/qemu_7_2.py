@@ -73,7 +73,6 @@ QEMU_7_2 = Dialect(
             "hazard.stays-drained",
             "hazard.stream-conflict",
             "hazard.sweep-awaited",
-            "hazard.unaligned",
             "hazard.unshares-unchanged",
             "job.own-backend",
             "job.sleeps-on",

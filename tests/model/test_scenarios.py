@@ -312,6 +312,24 @@ def test_a_quorum_may_rewrite_what_was_voted_down(monitor: Monitor) -> None:
     assert monitor.read("f2", 0, 512) == b"\1" * 512
 
 
+@pytest.mark.parametrize("offset", [1, 512])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_that_stays_open_directly_refuses_small_reads(
+    monitor: Monitor, offset: int, times: int
+) -> None:
+    """The second reopen needs no new descriptor, and forgets how the old one was opened."""
+    monitor.images.create("hd0.raw", format="raw", size=MIB)
+    file = {"driver": "file", "filename": "hd0.raw", "node-name": "f0"}
+    qmp(monitor, "blockdev-add", driver="raw", node_name="n0", file=file, offset=offset)
+    direct = {**file, "cache": {"direct": True}}
+    for options in [direct] * times + [{**file, "read-only": True}]:
+        qmp(monitor, "blockdev-reopen", options=[options])
+    qmp(monitor, "reopencheck-read", node="n0")
+    assert monitor.outcome is not None
+    met = {"hazard.unaligned"} if (offset, times) == (1, 2) else set()
+    assert monitor.outcome.hazards == met
+
+
 @pytest.mark.parametrize(
     ("offset", "length", "clusters"),
     [
