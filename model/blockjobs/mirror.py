@@ -201,7 +201,8 @@ class Mirror:
     and stay so, since every write goes to both. ``read_only``: the target was so before.
     ``blank``: the client says that the target reads as zeroes. ``zeroes`` are its chunks that are
     known to, None if the mirror does not care.
-    ``behind``: something could not be written after the two had been equal.
+    ``behind``: something could not be written after the two had been equal. ``empty``: there was
+    nothing to copy from when the job began.
     """
 
     filter: str
@@ -225,6 +226,7 @@ class Mirror:
     blank: bool = False
     zeroes: bitmaps.Ranges | None = None
     behind: bool = False
+    empty: bool = False
 
 
 @attrs.frozen
@@ -483,7 +485,7 @@ class MirrorKind(JobKind):
                 t.ev.meet(READY_TWICE)
             flush(t, job.body.target)
             body = t.jobs[job.id].body
-            empty = not t.primary_length(t.nodes[body.filter]) and t.ev.holds(EMPTY_IS_EQUAL)
+            empty = body.empty and t.ev.holds(EMPTY_IS_EQUAL)
             jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking or empty))
         except ImageError as error:
             t.ev.meet(defect(error))
@@ -561,7 +563,10 @@ def _begin(t: Transition, job: Job) -> bool:
         and chains.backing_next(t, body.target) is None
         and body.granularity < (cluster_size(t, body.target) or _LEAST_CHUNK)
     )
-    job = jobs.change(t, job.id, body=attrs.evolve(body, begun=True, aligned=() if cow else None))
+    aligned = () if cow else None
+    job = jobs.change(
+        t, job.id, body=attrs.evolve(body, begun=True, aligned=aligned, empty=not length)
+    )
     if not body.nothing and length:
         _find_dirty(t, job, source, length)
     return True

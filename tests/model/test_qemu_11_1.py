@@ -192,6 +192,18 @@ def test_a_mirror_of_nothing_is_synced(monitor: Monitor, size: int) -> None:
     assert job["actively-synced"] is (size == 0)
 
 
+def test_a_mirror_that_becomes_empty_is_not_synced(before: Monitor) -> None:
+    add(before, "n0", driver="raw", file=ZEROES | {"node-name": "n1"})
+    add(before, "n2", **ZEROES)
+    names = {"device": "n0", "target": "n2", "job-id": "j0", "sync": "full"}
+    assert run(before, "blockdev-mirror", **names) == {}
+    assert run(before, "job-pause", id="j0") == {}
+    assert reopen(before, {"driver": "raw", "node-name": "n0", "file": "n1", "size": 0}) == {}
+    assert run(before, "job-resume", id="j0") == {}
+    (job,) = run(before, "query-block-jobs")
+    assert (job["status"], job["actively-synced"]) == ("ready", False)
+
+
 def mirrored(monitor: Monitor, target: dict[str, Any], **arguments: Any) -> int:
     """How much a mirror of an empty image finds to copy."""
     add(monitor, "n0", driver="qcow2", file=image(monitor, "hd0.qcow2"))
