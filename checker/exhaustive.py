@@ -21,7 +21,7 @@ from checker.signature import of_divergence
 from model import Monitor, step
 from model.speaking import spoken
 from model.trace import Observation, Trace
-from strategies.alphabet import images, letters
+from strategies.alphabet import images, letters, names_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +137,7 @@ class Exploration:
         self._alike = first.schema is second.schema or (
             first.schema_name == second.schema_name and first.nullable == second.nullable
         )
+        self._names_streams = names_streams(first.schema) and names_streams(second.schema)
         self._differs = differs
         self._images = images(scope.images)
         self.explored = Explored(scope)
@@ -173,7 +174,11 @@ class Exploration:
         for depth in range(1, explored.scope.depth + 1):
             following: list[_Pair] = []
             for pair in layer:
-                for command in letters(pair.first, start.first, explored.scope.images):
+                tried = letters(
+                    pair.first, start.first, explored.scope.images, named=self._names_streams
+                )
+                for letter in tried:
+                    command = spoken(letter, self._first.schema)
                     explored.transitions += 1
                     try:
                         reached = self._step(pair, command, seen)
@@ -203,7 +208,7 @@ class Exploration:
     def _step(self, pair: _Pair, command: Command, seen: set[object]) -> _Pair | None:
         """Carry out a command on both sides; the new pair, if it is one to go on from."""
         self._noted.asked.clear()
-        a = b = step(pair.first, spoken(command, self._first.schema), self._first)
+        a = b = step(pair.first, command, self._first)
         if pair.first is not pair.second or not self._alike or self._asks(a):
             b = step(pair.second, spoken(command, self._second.schema), self._second)
             if a.hazards != b.hazards or a.ended != b.ended:

@@ -356,7 +356,8 @@ def replace(t: Transition, old: str, new: str, *, skip: bool = True) -> None:
     undo = t.undo()
     try:
         t.replace_node(old, new, undo, skip=skip)
-        refresh(t, [new, old])
+        # Before 6.1 nobody asks the node that has lost its users.
+        refresh(t, [new] if t.ev.holds(FROM_EACH) else [new, old])
     except Refusal:
         undo.abort()
         raise

@@ -94,7 +94,7 @@ FREEZE_FROZEN = guard(
 NEVER_FROZEN = guard(
     "freeze.never",
     "A link to the filter of a job cannot be frozen: the job must be able to take it away.",
-    source="6.0",
+    source="5.2",
     text="Cannot freeze '{name}' link to '{child}'",
 )
 FREEZES = effect(
@@ -174,14 +174,16 @@ class Undo:
 class Transition:
     """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely.
 
-    ``locks`` are the iothreads that the command has locked; it is ``closing`` where something is
-    to be closed as soon as the links are gone that are being taken away.
+    ``locks`` are the iothreads that the command has locked. It ``offloads`` while the host copies
+    bytes by itself, so that nobody looks at them. It is ``closing`` where something is to be closed
+    as soon as the links are gone that are being taken away.
     """
 
     __slots__ = (
         "_granted",
         "_later",
         "_pending",
+        "_settled",
         "before",
         "closing",
         "devices",
@@ -196,6 +198,7 @@ class Transition:
         "nbd_server",
         "nodes",
         "objects",
+        "offloads",
         "serial",
         "settling",
         "users",
@@ -216,10 +219,12 @@ class Transition:
         self.events: list[dict[str, Any]] = []
         self.settling: dict[str, Settled] = {}
         self.held: dict[str, Grant] = {}
+        self._settled: Mapping[str, Node] = state.nodes
         self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
         self.closing = False
+        self.offloads = False
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 
@@ -250,7 +255,6 @@ class Transition:
         contexts.unwind(self)
         done, self.nodes = self.nodes, dict(self.before.nodes)
         self.held = {}
-        self._granted = None
         for name, node in done.items():
             if name in self.nodes and self.nodes[name].context != node.context:
                 self.change(name, context=node.context)
@@ -269,6 +273,7 @@ class Transition:
                     for link in node.children
                 )
                 self.change(name, children=tuple(children))
+        self._granted, self._settled = None, dict(self.nodes)
 
     def undo(self) -> Undo:
         """A fresh list of steps to take back."""
@@ -281,10 +286,10 @@ class Transition:
         By the user and the node: a link may have led elsewhere before.
         """
         if self._granted is None:
-            derived = Permissions(self.before.nodes, {})
+            derived = Permissions(self._settled, {})
             self._granted = {
                 (key, name): derived.grant(key)
-                for name, node in self.before.nodes.items()
+                for name, node in self._settled.items()
                 for key in node.parents
             }
         return self._granted

@@ -475,7 +475,7 @@ def _passes_zeroes(t: Transition, node: Node) -> bool:
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
     """How a node goes on with what may be zeroes."""
-    detects = node.driver != "blkverify"
+    detects = node.driver != "blkverify" and not t.offloads
     if detects and zeroes == "off" and not any(value for _, _, value in data):
         zeroes = node.detect_zeroes if t.ev.holds(ZEROES_DETECTED) else zeroes
     if zeroes == "unmap" and not node.unmap:

@@ -14,6 +14,7 @@ from model.trace import ImageSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.schema import Schema
     from model.state import BlockState
     from model.trace import Command
 
@@ -35,11 +36,20 @@ def images(count: int) -> tuple[ImageSpec, ...]:
     )
 
 
-def letters(state: BlockState, start: BlockState, count: int) -> Iterator[Command]:
+def names_streams(schema: Schema) -> bool:
+    """Whether a stream can be told how to name its filter; before 6.0 it has none."""
+    members = schema.members(schema.commands["block-stream"])
+    return any(member.name == "filter-node-name" for member in members)
+
+
+def letters(
+    state: BlockState, start: BlockState, count: int, *, named: bool = True
+) -> Iterator[Command]:
     """The commands that are tried in a state of a scope that began with ``start``.
 
-    They name what is there. Of the images that nothing has touched yet only the first is taken:
-    what follows with another one is the same up to names.
+    They name what is there, and the filters of streams if those can be ``named``. Of the images
+    that nothing has touched yet only the first is taken: what follows with another one is the
+    same up to names.
     """
     used = [i for i in range(count) if _touched(state, start, i)]
     fresh = [i for i in range(count) if i not in used][:1]
@@ -48,7 +58,7 @@ def letters(state: BlockState, start: BlockState, count: int) -> Iterator[Comman
         yield from _reopens(state, name)
     for name in state.nodes:
         yield _command("blockdev-del", **{"node-name": name})
-    yield from _jobs(state)
+    yield from _jobs(state, named=named)
     if state is start:
         yield _command("blockdev-del", **{"node-name": _ABSENT})
         yield _reopen({"driver": "null-co", "node-name": _ABSENT})
@@ -155,13 +165,14 @@ def _format_reopens(state: BlockState, name: str, known: Options) -> Iterator[Co
             yield _reopen({**known, "file": each, "backing": None})
 
 
-def _jobs(state: BlockState) -> Iterator[Command]:
+def _jobs(state: BlockState, *, named: bool) -> Iterator[Command]:
     if state.jobs:
         yield _command("job-finalize", id=JOB)
         yield _command("job-cancel", id=JOB)
         return
-    kept = {"job-id": JOB, "auto-finalize": False, "filter-node-name": _JOB_FILTER}
+    kept = {"job-id": JOB, "auto-finalize": False}
+    name_of_filter = {"filter-node-name": _JOB_FILTER}
     for name, node in state.nodes.items():
         if node.driver == "qcow2" and node.link("backing") is not None:
-            yield _command("block-stream", device=name, **kept)
-            yield _command("block-commit", device=name, **kept)
+            yield _command("block-stream", device=name, **kept, **(name_of_filter if named else {}))
+            yield _command("block-commit", device=name, **kept, **name_of_filter)

@@ -100,6 +100,11 @@ NOTHING_TO_COPY = hazard(
     "A node of no length is backed up.",
     source="5.2 ends with an assertion in hbitmap_iter_init",
 )
+OFFLOADS = effect(
+    "backup.offloads",
+    "A backup has the host copy where it can, so that nobody looks whether all bytes are zero.",
+    source="5.2; later, only if a client asks for it",
+)
 COPY_BEFORE_WRITE = effect(
     "backup.copy-before-write",
     "What is about to be overwritten is copied to the target first, once.",
@@ -372,11 +377,20 @@ def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) ->
         if way == "zero":
             guest.put(t, target, first, min(last, length), [], zeroes="on")
         else:
+            t.offloads = t.ev.holds(OFFLOADS) and _offloads(t, source) and _offloads(t, target)
             race.copy(source, target, first, min(last, length))
+            t.offloads = False
         job = _job_of(t, top)
         if job is not None:
             jobs.change(t, job.id, current=job.current + last - first)
             _tell_rest(t, job.id)
+
+
+def _offloads(t: Transition, name: str) -> bool:
+    """Whether a node, and all that its bytes may come from, leaves it to the host to copy."""
+    node = t.nodes[name]
+    below = all(_offloads(t, link.child) for link in node.children)
+    return node.driver in ("file", "qcow2", "raw") and below
 
 
 def _way(t: Transition, source: str, start: int, end: int, cluster: int) -> tuple[int, str]:

@@ -131,6 +131,11 @@ _ERRNO = {
 }
 
 
+FREEZES = effect(
+    "commit.freezes",
+    "A commit freezes the links from its filter down to its base.",
+    source="patch 2/13 (freeze the backing chain for the duration of the commit job)",
+)
 BASE_WRITABLE = effect(
     "commit.base-writable",
     "The base becomes writable for as long as the job lives.",
@@ -288,8 +293,9 @@ def _prepare(t: Transition, job: Job, filter_name: str | None, *, grows: bool) -
             # From here on there are only filters, and what they show stays what it was.
             shared |= Perm.CONSISTENT_READ
         hold(t, job, "intermediate node", each, (0, shared))
-    t.freeze_chain(name, base)
-    _note(t, job.id, frozen=True)
+    if t.ev.holds(FREEZES):
+        t.freeze_chain(name, base)
+        _note(t, job.id, frozen=True)
     hold(t, job, "base", base, (0, ALL))
     perm = Perm.CONSISTENT_READ | Perm.WRITE | (Perm.RESIZE if grows else 0)
     grant = (perm, Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.GRAPH_MOD)
@@ -383,7 +389,8 @@ class Commit(JobKind):
     def prepare(self, t: Transition, job: Job) -> str | None:
         """Take the images between the base and the overlay of the top out of the chain."""
         body: Body = job.body
-        _unfreeze(t, body)
+        if body.frozen:
+            _unfreeze(t, body)
         backends.let_go(t, body.writer)
         _note(t, job.id, frozen=False, writer=None)
         if body.filter not in t.nodes:

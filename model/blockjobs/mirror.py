@@ -19,7 +19,7 @@ from model.blockers import check_free
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
-from model.drivers.mirror_filters import MIRROR_PASSES_ON, MirrorTopState
+from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED, MirrorTopState
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
@@ -138,10 +138,11 @@ READY_TWICE = hazard(
     "A mirror that was ready and could not write catches up again.",
     source="5.2 lets it become ready a second time, and ends with an assertion",
 )
-OUTLIVED = hazard(
-    "hazard.filter-outlives-mirror",
-    "A guest writes through the filter of a mirror that has ended and is not dismissed yet.",
-    source="5.2 ends with a segmentation fault",
+FREEZES = effect(
+    "mirror.freezes",
+    "A mirror whose target lies in its own chain, as in an active commit, freezes the links from "
+    "its filter down to it.",
+    source="patch 3/13 (freeze the backing chain for the duration of the mirror job)",
 )
 PIVOT = effect(
     "mirror.pivot",
@@ -444,7 +445,8 @@ def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> Non
         if chains.skip_filters(t, name) == bare:
             shared |= Perm.CONSISTENT_READ
         jobs.hold(t, job, "intermediate node", name, (0, shared))
-    t.freeze_chain(top, plan.target)
+    if t.ev.holds(FREEZES):
+        t.freeze_chain(top, plan.target)
 
 
 def _take_filter_away(t: Transition, top: str) -> None:
@@ -810,7 +812,7 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
         return None
     job = jobs.change(t, job.id, body=attrs.evolve(body, over=True))
     source = t.primary_child(body.filter)
-    if chains.contains(t, source, body.target):
+    if chains.contains(t, source, body.target) and t.ev.holds(FREEZES):
         t.unfreeze_chain(body.filter, body.target)
     noted = _noted(t, job)
     if pivot and bitmaps.find(t, noted, job.user).dirty:

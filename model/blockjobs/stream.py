@@ -103,6 +103,11 @@ FILTER_STAYS = effect(
     source="10.0; before, see hazard.orphaned-filter",
 )
 
+DEVICE_FIRST = effect(
+    "stream.device-first",
+    "The device is looked for before it is asked whether one base is given.",
+    source="5.2",
+)
 CONFLICT = hazard(
     "hazard.stream-conflict",
     "A node between the image and the base of a stream has a user that writes to it.",
@@ -112,6 +117,13 @@ HAS_FILTER = effect(
     "stream.filter",
     "A filter above the image reads and writes for the job, and freezes the chain.",
     source="6.0; before, the job does so itself",
+)
+
+FREEZES = effect(
+    "stream.freezes",
+    "A stream freezes the links from its image down to the last node that it copies from.",
+    source="patch 4/13 (freeze the backing chain for the duration of the stream job); from 6.0 on "
+    "its filter does that",
 )
 
 _READING = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED
@@ -133,6 +145,8 @@ def block_stream(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy what an image reads from below into it, down to a base."""
     ev = t.ev
     device = arguments["device"]
+    if ev.holds(DEVICE_FIRST):
+        ev.check(NO_NODE, device in t.nodes, device=device, node=device)
     ev.check(BASE_TWICE, not ("base" in arguments and "base-node" in arguments))
     ev.check(BASE_AND_BOTTOM, not ("base" in arguments and "bottom" in arguments))
     ev.check(BOTTOM_AND_BASE, not ("bottom" in arguments and "base-node" in arguments))
@@ -251,7 +265,9 @@ def _start_bare(
 ) -> None:
     """The same where no filter is put above the target."""
     read_only = t.nodes[target].read_only
-    t.freeze_chain(target, above)
+    freezes = t.ev.holds(FREEZES)
+    if freezes:
+        t.freeze_chain(target, above)
     made_writable = False
     try:
         if read_only:
@@ -262,7 +278,8 @@ def _start_bare(
     except Refusal:
         if made_writable:
             try_read_only(t, target)
-        t.unfreeze_chain(target, above)
+        if freezes:
+            t.unfreeze_chain(target, above)
         raise
     base = next_below(t, above)
     for name in list(downwards(t, next_below(t, target), base)):
@@ -275,7 +292,7 @@ def _start_bare(
     if backing_file is None and "base-node" in arguments:
         backing_file = t.filename(arguments["base-node"])
     on_error = arguments.get("on-error", "report")
-    body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, frozen=True)
+    body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, freezes)
     change(t, job.id, body=body)
     start(t, job.id)
 

@@ -66,6 +66,12 @@ REOPEN_UNKNOWN = guard(
     source="patch 12/13; 7.2 wording",
     text="Failed to find node with node-name='{node}'",
 )
+TAKES_CONTEXT = effect(
+    "reopen.takes-context",
+    "The command itself locks the iothread in which its node lives.",
+    source="patch 12/13 (the letter: acquire the AioContext before calling bdrv_reopen_multiple); "
+    "7.2 does so node by node, and in 10.0 there is nothing to lock",
+)
 NOTHING_ASSERTS = hazard(
     "hazard.empty-list",
     "A reopen of no node at all.",
@@ -206,8 +212,8 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     ev = t.ev
     reopening = Reopening(t)
     for options in arguments["options"]:
-        ev.check(REOPEN_NAME, "node-name" in options)
-        name = options["node-name"]
+        name = options.get("node-name")
+        ev.check(REOPEN_NAME, name is not None)
         ev.check(REOPEN_UNKNOWN, name in t.nodes, node=name)
         reopening.add(name, flatten(options), keep_old=ev.holds(OMISSION_KEEPS))
     if not reopening.queue:
@@ -221,7 +227,7 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
 def x_blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     """Reopen one node, as the command was before it got a list and lost its ``x-``."""
     name = arguments.get("node-name")
-    if name not in t.nodes:
+    if name not in t.nodes or not t.ev.holds(TAKES_CONTEXT):
         blockdev_reopen(t, {"options": [arguments]})
         return
     with locked(t, name):

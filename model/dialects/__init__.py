@@ -15,6 +15,7 @@ from model.dialects.qemu_7_2 import QEMU_7_2
 from model.dialects.qemu_10_0 import QEMU_10_0
 from model.dialects.qemu_11_1 import QEMU_11_1
 from model.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.dialects.series_v1 import SERIES_V1
 from model.programs import STORAGE_DAEMON, Program
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "QEMU_10_0",
     "QEMU_11_1",
     "QEMU_SYSTEM_7_2",
+    "SERIES_V1",
     "find_dialect",
     "nearest_dialect",
 ]
@@ -34,8 +36,9 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 PROPOSALS: dict[str, Dialect] = {
-    d.name: d for d in (NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)
+    d.name: d for d in (SERIES_V1, NULL_RESETS, OMISSION_KEEPS, OMITTED_DETACHES, FREEZE_COUNTER)
 }
+"""What was put forward in January 2019, the series itself first. No build does just so."""
 
 
 def find_dialect(name: str) -> Dialect:

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Alternatives that were argued for on the list in January 2019, as changes to 7.2."""
+"""Alternatives that were argued for on the list in January 2019, as changes to the series."""
 
 from __future__ import annotations
 
-from model.dialects.qemu_7_2 import QEMU_7_2
+from model.dialects.series_v1 import SERIES_V1
 
-OMISSION_KEEPS = QEMU_7_2.derive("omission-keeps", gains=("proposal.omission-keeps",))
+OMISSION_KEEPS = SERIES_V1.derive("omission-keeps", gains=("proposal.omission-keeps",))
 NULL_RESETS = OMISSION_KEEPS.derive(
-    "null-resets", gains=("proposal.null-resets",), nullable=("blockdev-reopen",)
+    "null-resets", gains=("proposal.null-resets",), nullable=("x-blockdev-reopen",)
 )
-OMITTED_DETACHES = QEMU_7_2.derive(
+OMITTED_DETACHES = SERIES_V1.derive(
     "omitted-backing-detaches",
     gains=("proposal.omitted-backing-detaches",),
     loses=("reopen.backing-missing",),
 )
-FREEZE_COUNTER = QEMU_7_2.derive("freeze-counter", loses=("freeze.frozen",))
+FREEZE_COUNTER = SERIES_V1.derive("freeze-counter", loses=("freeze.frozen",))

@@ -39,6 +39,7 @@ QEMU_7_2 = Dialect(
     absent=DEVICES
     | frozenset(
         {
+            "backup.offloads",
             "chain.loses-backing",
             "commit.zeroes-as-such",
             "context.moves-locked",
@@ -106,9 +107,13 @@ QEMU_7_2 = Dialect(
             "reopen.copies-on-read",
             "reopen.active-taken",
             "reopen.length-again",
+            "reopen.same-context",
+            "reopen.takes-context",
             "resize.file-limit",
             "resize.says-who",
+            "stream.device-first",
             "stream.filter-stays",
+            "stream.freezes",
         }
     ),
 )

@@ -150,6 +150,8 @@ class File(Driver):
     needs_filename = True
     minds_permissions = True
     mutable = frozenset({"x-check-cache-dropped"})
+    changes = frozenset({"drop-cache", "x-check-cache-dropped"})
+    """Options that the driver can give another value."""
     kinds = {
         "filename": "string",
         "aio": "string",
@@ -212,10 +214,9 @@ class File(Driver):
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """Two options are the driver's to change; the rest become strings and must stay."""
         own = {key: options.pop(key) for key in list(options) if key in self.kinds}
-        own.pop("drop-cache", None)
-        own.pop("x-check-cache-dropped", None)
         for key, value in own.items():
-            options[key] = as_string(value)
+            if key not in self.changes:
+                options[key] = as_string(value)
         return node.private
 
     def probe(self, t: Transition, node: Node, *, direct: bool) -> None:

@@ -40,6 +40,12 @@ CBW_BITMAP = guard(
     source="7.2; no modelled command makes a bitmap with a name",
     text="Dirty bitmap '{bitmap}' not found",
 )
+OUTLIVED = hazard(
+    "hazard.filter-outlives-mirror",
+    "Somebody writes to the filter of a mirror that has ended and is not dismissed yet, or resizes "
+    "it.",
+    source="5.2 ends with a segmentation fault, or an assertion",
+)
 MIRROR_PASSES_ON = effect(
     "mirror.filter-passes-on",
     "The filter requires and shares what its users do.",
@@ -103,6 +109,11 @@ class MirrorTop(Filter):
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """Only jobs make such nodes."""
         opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+
+    def truncated(self, t: Transition, node: Node, length: int) -> None:
+        """Nothing, as long as the job is there."""
+        if node.private.stopped:
+            t.ev.meet(OUTLIVED)
 
     def child_permissions(
         self,

@@ -37,7 +37,7 @@ def explored(result: Comparison) -> Explored:
     return result.explored
 
 
-@pytest.mark.parametrize("dialect", [PLAIN, "qemu-10.0", "null-resets", "freeze-counter"])
+@pytest.mark.parametrize("dialect", [PLAIN, "qemu-10.0", "series-v1", "null-resets"])
 def test_a_dialect_agrees_with_itself(dialect: str) -> None:
     result = explore(dialect, dialect, 2, 2)
     assert result.distinctions == ()
@@ -67,13 +67,13 @@ def test_a_rule_that_is_missing_is_found_just_as_deep_as_it_shows(rule: str, dep
 
 def test_nothing_is_left_to_chance() -> None:
     """Forty examples of chance do not meet two filters on one link; three commands do."""
-    counts = find_dialect("freeze-counter")
+    counts = find_dialect(f"{PLAIN} without freeze.frozen")
     one, other = Model(find_dialect(PLAIN)), Model(counts)
     some = iter([examples(counts, Amount(40, 12, 1))])
     missed = run_compare(one, other, some, seed=1, budget=math.inf, scope=None)
     assert missed.examples == 40
     assert missed.distinctions == ()
-    assert explore(PLAIN, "freeze-counter", 2, 3).distinctions != ()
+    assert explore(PLAIN, counts.name, 2, 3).distinctions != ()
 
 
 def test_what_takes_two_images_is_not_found_with_one() -> None:
@@ -94,6 +94,27 @@ def test_each_side_is_spoken_to_in_its_own_words() -> None:
     found = explore("qemu-5.2", PLAIN, 1, 2)
     assert found.distinctions
     assert not any("qapi.command" in each.rules for each in found.distinctions)
+
+
+def test_a_reopen_is_told_in_the_words_of_the_first() -> None:
+    found = explore("series-v1", "omission-keeps", 1, 2).distinctions
+    assert {each.signature.split(" ")[0] for each in found} == {"x-blockdev-reopen"}
+    back = explore(PLAIN, "qemu-5.2", 1, 2).distinctions
+    assert not any("x-blockdev-reopen" in each.signature for each in back)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "rule", "depth"), [("series-v1", "stream.freezes", 3), (PLAIN, "stream.filter", 2)]
+)
+def test_streams_are_tried_in_every_release(dialect: str, rule: str, depth: int) -> None:
+    """Only where a stream has a filter can that be named."""
+    lax = f"{dialect} without {rule}"
+    assert explore(dialect, lax, 2, depth - 1).distinctions == ()
+    assert explore(dialect, lax, 2, depth).distinctions != ()
+
+
+def test_a_counter_for_the_series_changes_nothing_in_a_scope() -> None:
+    assert explore("series-v1", "freeze-counter", 2, 3).distinctions == ()
 
 
 def test_members_that_only_one_shows_do_not_hide_what_else_differs() -> None:
@@ -119,15 +140,18 @@ def test_carrying_out_once_what_both_would_do_changes_nothing(
 
 def test_images_are_interchangeable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Taking only the first of the untouched images loses nothing but doubles."""
-    some = explore(PLAIN, "omission-keeps", 2, 2)
+    some = explore("series-v1", "omission-keeps", 2, 2)
     monkeypatch.setattr(alphabet, "_touched", lambda *_: True)
-    every = explore(PLAIN, "omission-keeps", 2, 2)
+    every = explore("series-v1", "omission-keeps", 2, 2)
     assert signatures(some) == signatures(every)
     assert explored(some).states < explored(every).states < 2 * explored(some).states
 
 
 def test_a_scope_may_be_exhausted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def few(state: BlockState, _start: BlockState, _count: int) -> Iterator[Command]:
+    def few(
+        state: BlockState, _start: BlockState, _count: int, *, named: bool
+    ) -> Iterator[Command]:
+        assert named
         options = {"driver": "null-co", "node-name": "z"}
         if "z" in state.nodes:
             yield {"execute": "blockdev-del", "arguments": {"node-name": "z"}}
@@ -172,8 +196,7 @@ def test_what_is_told_comes_shortest_first() -> None:
     def tell(trace: Trace) -> None:
         lengths.append(len(trace.commands))
 
-    Exploration(find_dialect(PLAIN), find_dialect("omission-keeps"), Scope(2, 3), tell).run(
-        math.inf
-    )
+    series, keeps = find_dialect("series-v1"), find_dialect("omission-keeps")
+    Exploration(series, keeps, Scope(2, 3), tell).run(math.inf)
     assert set(lengths) == {2, 3}
     assert lengths == sorted(lengths)

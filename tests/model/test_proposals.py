@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 from model import Monitor
+from model.dialects import PROPOSALS, SERIES_V1
+from model.graph import Transition
+from model.rules import Refusal
+
+OTHERS = [name for name in PROPOSALS if name != SERIES_V1.name]
 
 
 def run(monitor: Monitor, name: str, **arguments: Any) -> str:
@@ -38,7 +43,7 @@ def filter_above(monitor: Monitor, name: str) -> str:
 
 
 def cut_off(monitor: Monitor) -> str:
-    """Take the backing files away."""
+    """Take the backing files away, by the command of a later release."""
     options = {"driver": "qcow2", "node-name": "top", "file": "top-file", "backing": None}
     return run(monitor, "blockdev-reopen", options=[options])
 
@@ -46,7 +51,7 @@ def cut_off(monitor: Monitor) -> str:
 def reopen(monitor: Monitor, **options: Any) -> str:
     """Reopen the uppermost image with its file as it is."""
     given = {"driver": "qcow2", "node-name": "top", "file": "top-file", **options}
-    return run(monitor, "blockdev-reopen", options=[given])
+    return run(monitor, "x-blockdev-reopen", **given)
 
 
 def backing_of(monitor: Monitor) -> str | None:
@@ -54,7 +59,62 @@ def backing_of(monitor: Monitor) -> str | None:
     return None if link is None else link.child
 
 
-def test_a_flag_is_set_once() -> None:
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_proposal_is_a_change_to_the_series(name: str) -> None:
+    changed = PROPOSALS[name].absent ^ SERIES_V1.absent
+    freezing = {"freeze.frozen", "reopen.backing-missing"}
+    assert changed
+    assert all(rule in freezing or rule.startswith("proposal.") for rule in changed)
+
+
+def frozen_twice(dialect: str) -> Transition:
+    """Two users who freeze the links below the uppermost image."""
+    monitor = chain(dialect)
+    t = Transition(monitor.state, monitor.dialect.evaluation())
+    for _ in range(2):
+        t.freeze_chain("top", "base")
+    return t
+
+
+def test_a_counter_counts() -> None:
+    t = frozen_twice("freeze-counter")
+    for count in (2, 1, 0):
+        assert [link.frozen for link in t.chain("top", "base")] == [count, count]
+        t.unfreeze_chain("top", "base")
+
+
+def test_the_series_has_a_flag() -> None:
+    with pytest.raises(Refusal, match="Cannot change 'backing' link from 'top' to 'mid'"):
+        frozen_twice("series-v1")
+
+
+JOBS: list[tuple[str, dict[str, Any]]] = [
+    ("block-stream", {"device": "top"}),
+    ("block-stream", {"device": "top", "base_node": "base"}),
+    ("block-stream", {"device": "mid"}),
+    ("block-commit", {"device": "top"}),
+    ("block-commit", {"device": "top", "base_node": "mid"}),
+    ("block-commit", {"device": "top", "top_node": "mid"}),
+]
+
+
+@pytest.mark.parametrize("second", JOBS)
+@pytest.mark.parametrize("first", JOBS)
+def test_where_only_jobs_freeze_a_counter_changes_nothing(
+    first: tuple[str, dict[str, Any]], second: tuple[str, dict[str, Any]]
+) -> None:
+    """A job keeps others from its nodes before it comes to frozen links."""
+    told = []
+    for dialect in ("series-v1", "freeze-counter"):
+        monitor = chain(dialect)
+        for number, (name, given) in enumerate((first, second)):
+            said = run(monitor, name, job_id=f"j{number}", auto_finalize=False, **given)
+        told.append(said)
+        assert "Cannot change" not in said
+    assert told[0] == told[1]
+
+
+def test_elsewhere_a_flag_is_set_once() -> None:
     monitor = chain("qemu-7.2")
     assert filter_above(monitor, "one") == ""
     told = "Cannot change 'backing' link from 'top' to 'mid'"
@@ -62,8 +122,8 @@ def test_a_flag_is_set_once() -> None:
 
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
-def test_a_counter_counts_to_two_and_back(order: tuple[str, str]) -> None:
-    monitor = chain("freeze-counter")
+def test_elsewhere_a_counter_would_count_to_two_and_back(order: tuple[str, str]) -> None:
+    monitor = chain("qemu-7.2 without freeze.frozen")
     assert filter_above(monitor, "one") == filter_above(monitor, "two") == ""
     for name in order:
         assert "frozen" in cut_off(monitor)
@@ -83,8 +143,8 @@ def test_what_is_left_out_is_kept(dialect: str) -> None:
     assert top.options["l2-cache-size"] == 131072
 
 
-def test_releases_reset_what_is_left_out() -> None:
-    monitor = chain("qemu-7.2")
+def test_the_series_resets_what_is_left_out() -> None:
+    monitor = chain("series-v1")
     assert reopen(monitor, backing="mid", **{"detect-zeroes": "on"}) == ""
     assert reopen(monitor) == "backing is missing for 'top'"
     assert reopen(monitor, backing="mid") == ""
@@ -110,14 +170,19 @@ def test_null_detaches_a_backing_file_all_the_same() -> None:
 
 
 def test_null_is_no_value_of_what_must_be_given() -> None:
-    told = run(chain("null-resets"), "blockdev-reopen", options=[{"driver": None}])
-    assert told == "Invalid parameter type for 'options[0].driver', expected: string"
+    told = run(chain("null-resets"), "x-blockdev-reopen", driver=None)
+    assert told == "Invalid parameter type for 'driver', expected: string"
 
 
-@pytest.mark.parametrize("dialect", ["qemu-7.2", "omission-keeps", "omitted-backing-detaches"])
+@pytest.mark.parametrize("dialect", ["series-v1", "omission-keeps", "omitted-backing-detaches"])
 def test_elsewhere_null_is_no_value(dialect: str) -> None:
     told = reopen(chain(dialect), **{"read-only": None})
-    assert told == "Invalid parameter type for 'options[0].read-only', expected: boolean"
+    assert told == "Invalid parameter type for 'read-only', expected: boolean"
+
+
+def test_a_name_that_is_null_is_none() -> None:
+    options = {"driver": "null-co", "node_name": None}
+    assert run(chain("null-resets"), "x-blockdev-reopen", **options) == "Node name not specified"
 
 
 def test_nulls_are_for_reopening_only() -> None:
@@ -134,6 +199,7 @@ def test_a_backing_file_that_is_left_out_is_detached() -> None:
 
 def test_a_frozen_one_cannot_be_left_out() -> None:
     monitor = chain("omitted-backing-detaches")
-    assert filter_above(monitor, "one") == ""
-    assert reopen(monitor) == "Cannot change frozen 'backing' link from 'top' to 'mid'"
+    given = {"device": "top", "base_node": "base", "auto_finalize": False}
+    assert run(monitor, "block-stream", job_id="j", **given) == ""
+    assert reopen(monitor) == "Cannot change 'backing' link from 'top' to 'mid'"
     assert backing_of(monitor) == "mid"

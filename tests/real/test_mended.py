@@ -22,9 +22,6 @@ BuildOf: TypeAlias = Callable[[Dialect], Build]
 
 MENDED = sorted((Path(__file__).resolve().parents[2] / "cases" / "mended").glob("*.json"))
 
-UNMODELLED = {("permissions-worked-out", "qemu-5.2")}
-"""Known gaps: 5.2 goes on with some of the permissions that a refused node asked for."""
-
 
 def test_there_is_a_corpus() -> None:
     assert MENDED
@@ -32,15 +29,11 @@ def test_there_is_a_corpus() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
 @pytest.mark.parametrize("path", MENDED, ids=lambda path: path.stem)
-def test_spec_and_daemon_agree(
-    path: Path, dialect: Dialect, build_of: BuildOf, request: pytest.FixtureRequest
-) -> None:
+def test_spec_and_daemon_agree(path: Path, dialect: Dialect, build_of: BuildOf) -> None:
     """In all that the case once showed, in its own release without a defect that would excuse it.
 
     Others may have one on the way, and what comes after it is not compared.
     """
-    if (path.stem, dialect.name) in UNMODELLED:
-        request.applymarker(pytest.mark.xfail(reason="not modelled yet", strict=True))
     trace = settled(load(path).trace(), dialect)
     example = Example(trace, oracle(dialect)(trace))
     if load(path).dialect == dialect.name:
