@@ -85,6 +85,14 @@ LOCK_HELD = hazard(
     "What a throttle node is above comes to an iothread whose lock the command holds.",
     source="7.2 waits for the iothread, and that for the lock, for ever",
 )
+SWEEP_AWAITED = hazard(
+    "hazard.sweep-awaited",
+    "A qcow2 node that was reopened in an iothread, and looks through its caches there, goes back "
+    "to the main loop while something is about to be closed: the next export of an NBD server "
+    "that stops, or a child that went with its parent and that the parent let go of before.",
+    source="11.1 waits for the node in the midst of changing the graph, and begins to close the "
+    "other thing meanwhile: it hangs, or ends with an assertion in bdrv_graph_wrlock",
+)
 UNREADY = hazard(
     "hazard.throttle-moves-early",
     "A throttle node follows its file to an iothread while it is being opened.",
@@ -169,8 +177,17 @@ def try_change(t: Transition, node: str, context: str) -> bool:
 
 def leave(t: Transition, node: str) -> None:
     """A node has lost a user for good: it goes back to the main loop if nobody minds."""
-    if t.nodes[node].context != MAIN and t.ev.holds(BACK):
-        try_change(t, node, MAIN)
+    if t.nodes[node].context == MAIN or not t.ev.holds(BACK):
+        return
+    swept = _sweeping(t) if t.closing else set()
+    try_change(t, node, MAIN)
+    if swept - _sweeping(t):
+        t.ev.meet(SWEEP_AWAITED)
+
+
+def _sweeping(t: Transition) -> set[str]:
+    """The nodes that look through their caches in an iothread."""
+    return {name for name, node in t.nodes.items() if t.driver(name).sweeps(node)}
 
 
 def join(t: Transition, parent: str, child: str) -> Places:

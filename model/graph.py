@@ -175,7 +175,8 @@ class Transition:
     """The graph under one command. ``nodes``, ``objects`` and ``images`` may be changed freely.
 
     ``locks`` are the iothreads that the command has locked. It ``offloads`` while the host copies
-    bytes by itself, so that nobody looks at them.
+    bytes by itself, so that nobody looks at them. It is ``closing`` where something is to be closed
+    as soon as the links are gone that are being taken away.
     """
 
     __slots__ = (
@@ -184,6 +185,7 @@ class Transition:
         "_pending",
         "_settled",
         "before",
+        "closing",
         "devices",
         "ev",
         "events",
@@ -221,6 +223,7 @@ class Transition:
         self._granted: dict[tuple[LinkKey | Use, str], Grant] | None = None
         self.keeping: list[str] = []
         self.locks: list[str] = []
+        self.closing = False
         self.offloads = False
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
@@ -432,15 +435,21 @@ class Transition:
         node = self.nodes.get(name)
         if node is None or node.parents or self.references(name):
             return
-        driver_of(node.driver).closed(self, node)
+        driver = driver_of(node.driver)
+        driver.closed(self, node)
         bitmaps.lost(self, name)
-        held = driver_of(node.driver).held_by(node)
+        held = driver.held_by(node)
         contexts.need_lock(self, name)
-        for link in self.nodes[name].children:
-            if link.frozen:
-                self.ev.meet(FROZEN_LOST)
-            self.unset_inherits(name, link.name, None)
-            self.drop(link)
+        closing = self.closing
+        for links in driver.lets_go(self.nodes[name]):
+            self.closing = False
+            for link in links:
+                if link.frozen:
+                    self.ev.meet(FROZEN_LOST)
+                self.unset_inherits(name, link.name, None)
+                self.drop(link)
+                self.closing |= link.child not in self.nodes
+        self.closing = closing
         del self.nodes[name]
         self.held.pop(name, None)
         if held is not None:

@@ -37,7 +37,7 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import UNALIGNED, cluster_size, grown, image_of, readable
+from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_of, readable
 from model.limits import at_once
 from model.rules import effect, guard, hazard
 from model.trace import RATE_LIMITED
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     Ranges = list[tuple[int, int]]
 
 Pieces: TypeAlias = list[tuple[int, int, int]]
+Rewrites: TypeAlias = "list[tuple[str, int, int, Pieces]]"
+"""What a quorum is to write to its bad children: ``(child, start, end, bytes)``."""
 
 BACKING_SHOWS = effect(
     "data.backing-shows",
@@ -98,6 +100,24 @@ IN_PARTS = effect(
     "data.read-in-parts",
     "What is read through a blkdebug node is read in parts of as many bytes as that takes at once.",
     source="5.2",
+)
+KEEPS_PLACE = effect(
+    "qcow2.keeps-place",
+    "With discard-no-unref, a cluster that is discarded, or written as zeroes that may be "
+    "unmapped, keeps its place in the image.",
+    source="10.0; 7.2 does not know the option",
+)
+ZERO_ROWS = effect(
+    "qcow2.zero-rows",
+    "Clusters that lie in a row are written at once, and where all of them are zeroes, the file of "
+    "the image finds that out if it detects zeroes: it does not become longer if it unmaps them.",
+    source="7.2",
+)
+REWRITES_LAST = effect(
+    "quorum.rewrites-last",
+    "A quorum rewrites its bad children when all is read that is read at once, such as the other "
+    "image of a blkverify node above it.",
+    source="7.2",
 )
 
 BEYOND_END = hazard(
@@ -255,43 +275,55 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
     What lies behind the end of a node is zero. Raises :class:`ImageError` where a node shows no
     bytes of a guest's.
     """
+    rewrites: Rewrites = []
+    try:
+        return _pieces(t, name, start, end, rewrites)
+    finally:
+        for rewrite in rewrites:
+            put(t, *rewrite)
+
+
+def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) -> Pieces:
+    """The same; what is to be rewritten comes to ``rewrites``."""
     node = t.nodes[name]
     end = min(end, t.length(name))
     if start >= end:
         return []
     if node.driver == "qcow2":
-        return _qcow2_pieces(t, node, start, end)
+        return _qcow2_pieces(t, node, start, end, rewrites)
     if node.driver == "raw":
         shift = node.private.offset
-        below = pieces(t, t.primary_child(name), start + shift, end + shift)
+        below = _pieces(t, t.primary_child(name), start + shift, end + shift, rewrites)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
         return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
-        return _vote(t, node, start, end)
+        return _vote(t, node, start, end, rewrites)
     if node.driver == "blkverify":
-        seen = [_runs(pieces(t, link.child, start, end)) for link in node.children]
+        seen = [_runs(_pieces(t, link.child, start, end, rewrites)) for link in node.children]
         if seen[0] != seen[1]:
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
     if node.driver == "copy-on-read":
         reads = _reads(t, t.primary_child(name), start, end, node.private)
-        return [piece for s, e in reads for piece in pieces(t, t.primary_child(name), s, e)]
+        return [
+            piece for s, e in reads for piece in _pieces(t, t.primary_child(name), s, e, rewrites)
+        ]
     if driver_of(node.driver).is_filter:
-        return _in_parts(t, node, start, end)
+        return _in_parts(t, node, start, end, rewrites)
     return []
 
 
-def _in_parts(t: Transition, node: Node, start: int, end: int) -> Pieces:
+def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """What is read through a filter; that blkdebug reads in parts shows only where some vote."""
     child = t.primary_child(node.name)
     most = at_once(t, node.name) if node.driver == "blkdebug" else 0
     if not most or end - start <= most or not _votes(t, child) or not t.ev.holds(IN_PARTS):
-        return pieces(t, child, start, end)
+        return _pieces(t, child, start, end, rewrites)
     return [
         piece
         for part in range(start, end, most)
-        for piece in pieces(t, child, part, min(part + most, end))
+        for piece in _pieces(t, child, part, min(part + most, end), rewrites)
     ]
 
 
@@ -320,13 +352,13 @@ def _runs(pieces: Pieces) -> Pieces:
     return runs
 
 
-def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
+def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """What most children of a quorum say; of several such versions, the one that came last."""
     quorum: QuorumState = node.private
     children = _read_from(node)
     if quorum.fifo:
-        return pieces(t, children[0], start, end)
-    versions = [_runs(pieces(t, child, start, end)) for child in children]
+        return _pieces(t, children[0], start, end, rewrites)
+    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in children]
     if all(version == versions[0] for version in versions):
         return versions[0]
     if quorum.blkverify:
@@ -340,8 +372,11 @@ def _vote(t: Transition, node: Node, start: int, end: int) -> Pieces:
             bad = [c for c, v in zip(children, versions, strict=True) if v == version]
             t.events += [_report_bad(child, start, end) for child in reversed(bad)]
     if quorum.rewrite:
-        for child, version in zip(children, versions, strict=True):
-            if version != winner:
+        wrong = [c for c, v in zip(children, versions, strict=True) if v != winner]
+        if t.ev.holds(REWRITES_LAST):
+            rewrites += [(child, start, end, winner) for child in wrong]
+        else:
+            for child in wrong:
                 put(t, child, start, end, winner)
     return winner
 
@@ -376,7 +411,7 @@ def _image(t: Transition, node: Node) -> Image:
     return attrs.evolve(image, search=search) if search else image
 
 
-def _qcow2_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
+def _qcow2_pieces(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     extents = _image(t, node).extents
     own = _clip(extents, start, end)
     backing = node.link("backing")
@@ -387,7 +422,7 @@ def _qcow2_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
     at = start
     for s, e, _ in [*own, (end, end, 0)]:
         if at < min(s, limit):
-            below += pieces(t, backing.child, at, min(s, limit))
+            below += _pieces(t, backing.child, at, min(s, limit), rewrites)
         at = max(at, e)
     return sorted(own + below)
 
@@ -493,7 +528,41 @@ def _put_clusters(
         image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
     else:
         image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
-    _settle(t, node, before, image, zeroes=zeroes != "off")
+    file = t.primary_child(node.name)
+    detected = zeroes == "off" and detects_zeroes(t, file) and t.ev.holds(ZERO_ROWS)
+    _settle(t, node, before, image, zeroes=detected or zeroes != "off")
+    if detected:
+        grown(t, file, _data_end(before, image, start, end), zeroes=False)
+
+
+def _data_end(before: Image, image: Image, start: int, end: int) -> int:
+    """Up to which byte of the file a write goes, but for rows of clusters that are zeroes alone.
+
+    The rest of a new cluster of which a part is written counts as data.
+    """
+
+    def whole(index: int) -> bool:
+        known = index in before.data and index not in before.zeroed
+        return known or (start <= index * CLUSTER and (index + 1) * CLUSTER <= end)
+
+    reached = 0
+    for row in _rows(image, start, end):
+        first, last = max(start, row[0] * CLUSTER), min(end, (row[-1] + 1) * CLUSTER)
+        known = any(value for _, _, value in _clip(image.extents, first, last))
+        if known or not (whole(row[0]) and whole(row[-1])):
+            reached = max(reached, (image.data[row[-1]] + 1) * CLUSTER)
+    return reached
+
+
+def _rows(image: Image, start: int, end: int) -> list[list[int]]:
+    """The clusters of a range, those together that lie in a row in the file."""
+    rows: list[list[int]] = []
+    for index in _touched(start, end):
+        if rows and image.data[index] == image.data[rows[-1][-1]] + 1:
+            rows[-1].append(index)
+        else:
+            rows.append([index])
+    return rows
 
 
 def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str) -> None:
@@ -522,7 +591,7 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         image = with_l2_tables(image, [index * CLUSTER // L2_COVERS for index in touched])
         for index in touched:
             if index in image.data or node.link("backing") is not None:
-                image = without_data(image, [index])
+                image = _unmapped(t, node, image, index)
                 extents = overlay(image.extents, *_cluster(t, node, index), 0)
                 image = attrs.evolve(image, extents=extents)
         _settle(t, node, before, image, zeroes=True)
@@ -616,7 +685,7 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
             rest = [(first, max(first, start)), (min(end, last), last)]
             if all(s < e for s, e in rest) and end - start <= _MERGED:
                 rest = [(first, last)]
-            below = [piece for s, e in rest for piece in _qcow2_pieces(t, node, s, e)]
+            below = [piece for s, e in rest for piece in pieces(t, node.name, s, e)]
             extents = overlay(extents, first, last, 0)
             for s, e, v in below:
                 extents = overlay(extents, s, e, v)
@@ -649,15 +718,26 @@ def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unma
         )
         if whole or empty:
             image = with_l2_tables(image, [first // L2_COVERS])
-            if unmap:
-                image = without_data(image, [index])
-            elif index in image.data:
-                image = attrs.evolve(image, zeroed=image.zeroed | {index})
+            image = _unmapped(t, node, image, index) if unmap else _hidden(image, index)
         else:
             image = _allocate(t, node, image, max(start, first), min(end, last))
             first, last = max(start, first), min(end, last)
         image = attrs.evolve(image, extents=overlay(image.extents, first, last, 0))
     return image
+
+
+def _unmapped(t: Transition, node: Node, image: Image, index: int) -> Image:
+    """The image after a cluster has become a zero cluster that takes no place, or keeps its own."""
+    if node.private.keeps and t.ev.holds(KEEPS_PLACE):
+        return _hidden(image, index)
+    return without_data(image, [index])
+
+
+def _hidden(image: Image, index: int) -> Image:
+    """The image after a cluster has become a zero cluster where it is."""
+    if index not in image.data:
+        return image
+    return attrs.evolve(image, zeroed=image.zeroed | {index})
 
 
 def _copy_up(t: Transition, name: str, start: int, end: int) -> None:

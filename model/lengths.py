@@ -96,8 +96,10 @@ def _has_written(node: Node, image: str) -> bool:
 
 UNALIGNED = hazard(
     "hazard.unaligned",
-    "Somebody writes to an image on a file that was not open directly before a reopen, and is now.",
-    source="5.2 makes requests of any size there, and the host refuses the small ones",
+    "Somebody writes to a file, or reads a part of a sector of it, that is open directly though "
+    "its node does not know: 5.2 does not notice a reopen that opens it so, and later releases "
+    "not one after which it stays so (file.forgets-access).",
+    source="5.2 to 11.1 make requests of any size there, and the host refuses the small ones",
 )
 
 
@@ -141,6 +143,13 @@ def grown(t: Transition, name: str, length: int, *, zeroes: bool, first: int | N
     file longer where they are to be detected and unmapped.
     """
     _grow(t, name, length, first, zeroes=zeroes, unmapped=False)
+
+
+def detects_zeroes(t: Transition, name: str) -> bool:
+    """Whether a node, or one that it writes to, looks for zeroes and unmaps them."""
+    node = t.nodes[name]
+    below = driver_of(node.driver).written(node) if node.children else []
+    return node.detect_zeroes == "unmap" or any(detects_zeroes(t, child) for child in below)
 
 
 def flush(t: Transition, name: str) -> None:
@@ -194,7 +203,10 @@ def cut(t: Transition, name: str, length: int) -> None:
 
 
 def tell_above(t: Transition, name: str) -> None:
-    """A node may have got another length: filters above look at theirs again."""
+    """A node may have got another length: all filters above look at theirs again.
+
+    They do so even where a filter in between keeps its length, such as a raw node's window.
+    """
     if not t.ev.holds(TELLS_FILTERS):
         return
     for key in t.nodes[name].parents:
@@ -206,10 +218,8 @@ def tell_above(t: Transition, name: str) -> None:
         if link is None or not link.role & Role.FILTERED or not driver.hears_of_length:
             continue
         private = driver.shortened(t, parent)
-        length = sectors(driver.measure(t, parent))
-        if length != parent.size:
-            t.change(parent.name, size=length, private=private)
-            tell_above(t, parent.name)
+        t.change(parent.name, size=sectors(driver.measure(t, parent)), private=private)
+        tell_above(t, parent.name)
 
 
 def can_cut(t: Transition, name: str) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.graph import Transition
+    from model.rules import Evaluation
 
 NAME_FORM = guard(
     "node-name.form",
@@ -120,6 +121,13 @@ TOO_LARGE = guard(
     "A node's length fits QEMU's limit.",
     source="7.2",
     text="Could not refresh total sector count: File too large",
+)
+INACTIVE = guard(
+    "open.unmodelled-inactive",
+    "Nodes are active, as they are when nobody says otherwise.",
+    source="our own: 10.0 has inactive nodes, which others may write meanwhile",
+    text="Inactive nodes are not modelled",
+    unreachable="the generator makes no node inactive",
 )
 UNMODELLED = guard(
     "open.unmodelled-driver",
@@ -216,6 +224,11 @@ class Flags(NamedTuple):
             get("cache.direct") in _ON,
             get("cache.no-flush") in _ON,
         )
+
+
+def check_active(ev: Evaluation, options: FlatOptions) -> None:
+    """Take out what a release with inactive nodes is told about that."""
+    ev.check(INACTIVE, as_bool(options.pop("active", True)))
 
 
 def inherit_options(
@@ -438,6 +451,7 @@ class Opening:
         flags = Flags.of(options)
         for key in _FLAGS:
             options.pop(key, None)
+        check_active(ev, options)
         force_share = as_bool(options.pop("force-share", False))
         ev.check(FORCE_SHARE, not force_share or flags.read_only)
         if driver.needs_filename:

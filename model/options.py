@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from model.drivers.base import FlatOptions, as_string
 from model.drivers.declared import DECLARED, NODE
-from model.opening import DETECT_ZEROES
+from model.opening import DETECT_ZEROES, check_active
 from model.qdict import clone, in_order
 from model.rules import Evaluation, Refusal, effect, guard
 from model.state import FrozenDict, Node
@@ -40,6 +40,12 @@ UNSUPPORTED = guard(
     "Not every driver can be reopened.",
     source="before the series",
     text="Block format '{driver}' used by node '{node}' does not support reopening files",
+)
+ACTIVE_TAKEN = effect(
+    "reopen.active-taken",
+    "The option active is taken out before it is looked for: it counts as left out, so that a node "
+    "that was given it once cannot be reopened any more.",
+    source="10.0",
 )
 ABSORBED_STRING = effect(
     "reopen.absorbed-string",
@@ -91,6 +97,8 @@ def take_generic(ev: Evaluation, rest: FlatOptions, *, unmap: bool) -> Generic:
     """Take the generic options out of ``rest``; ``unmap`` is what holds if discard is omitted."""
     for key in _FLAGS:
         rest.pop(key, None)
+    if "active" in rest and ev.holds(ACTIVE_TAKEN):
+        check_active(ev, rest)
     taken = Generic(rest.pop("discard", None), str(rest.pop("detect-zeroes", "off")))
     unmaps = unmap if taken.discard is None else discards(taken.discard)
     ev.check(DETECT_ZEROES, taken.detect_zeroes != "unmap" or unmaps)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.catalogue import CHILD, FAR, FILTERS, KIB, MIB, PROTOCOLS, STICKY, options_of
+from strategies.catalogue import CHILD, FAR, FILTERS, KIB, LIVE, MIB, PROTOCOLS, STICKY, options_of
 from strategies.mix import FIT, NAMED, OPTION_SET, READ_ONLY
 from strategies.scene import Scene, generated, idle
 
@@ -72,10 +72,9 @@ def sprinkle(scene: Scene, options: Options, *, read_only: bool = False) -> Opti
     """Give a new node some options; ``read_only`` where its children require it."""
     choose = scene.choose
     if choose.chance(OPTION_SET):
-        for option in choose.some(options_of(options["driver"]), _MOST_OPTIONS):
+        known = scene.known(options["driver"], options_of(options["driver"]))
+        for option in choose.some(known, _MOST_OPTIONS):
             if option.name in STICKY and not choose.chance(_STUCK):
-                continue
-            if not scene.has_option(options["driver"], option.name):
                 continue
             if option.good and option.name != "read-only":
                 options[option.name] = choose.one_of(option.good)
@@ -177,8 +176,8 @@ def tower(scene: Scene) -> Options:
 
 
 def _plain_option(scene: Scene, driver: str) -> Options:
-    options = [x for x in options_of(driver) if x.live and x.name not in ("offset", "size")]
-    option = scene.choose.one_of(options)
+    options = [x for x in LIVE[driver] if x.name not in ("offset", "size")]
+    option = scene.choose.one_of(scene.known(driver, options))
     return settle({"driver": driver, option.name: scene.choose.one_of(option.good)})
 
 

@@ -7,7 +7,8 @@ graph's business), ``wrong`` ones are refused by it, or by the schema's range.
 
 Left out on purpose, because they differ from host to host or take time: ``aio=io_uring``
 for a new node, sizes beyond what a file system takes, injected errors that strike while a
-node is opened or flushed, latencies and limits that anything here reaches.
+node is opened or flushed, latencies and limits that anything here reaches. Inactive
+nodes are not modelled.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ GENERIC: Final = (
     Option("detect-zeroes", ("off", "on", "unmap"), live=True),
     Option("auto-read-only", _BOOL, live=True),
     Option("force-share", _BOOL),
+    Option("active", (True,)),
 )
 """Options of every driver."""
 
@@ -86,6 +88,7 @@ _QCOW2 = (
     Option("l2-cache-entry-size", (64 * KIB, 4 * KIB, 512), (1000, 256, 128 * KIB), live=True),
     Option("refcount-cache-size", (256 * KIB, MIB, 0), (2**60, -1), live=True),
     Option("cache-clean-interval", (0, 600, 3600), (2**33, -1), live=True),
+    Option("discard-no-unref", _BOOL, live=True),
     Option("encrypt", (), ({"format": "luks", "key-secret": "sec0"}, {"format": "aes"})),
     Option("data-file", (), ("missing", {"driver": "null-co", "read-zeroes": True})),
 )
@@ -219,6 +222,10 @@ WRONG_LIMITS: Final = (
 )
 """Limits as in ``limits``; with ``x-`` in front they are properties of the object itself."""
 
+LEAST: Final = "min-cluster-size"
+LEAST_SIZES: Final = (MIB, 128 * KIB, 512, 0)
+"""Of the pieces that a backup, or its filter, copies."""
+
 IOTHREAD: Final[tuple[dict[str, int], ...]] = (
     {},
     {"poll-max-ns": 0},
@@ -237,7 +244,7 @@ WRONG_IOTHREAD: Final = (
 """Properties of an iothread."""
 
 
-STICKY: Final = ("aio-max-batch", "force-share")
+STICKY: Final = ("active", "aio-max-batch", "force-share")
 """Options that make every later reopen of their node fail: worth having now and then."""
 
 

@@ -85,15 +85,12 @@ def _unknown(node: Node) -> bool:
 
 
 def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
-    """Whether children that must be equal are."""
+    """Whether children that must be equal are, where they are read one node after the other."""
     t = Transition(state, dialect.evaluation())
     try:
         for node in nodes:
-            children = [link.child for link in node.children]
-            length = min(MOST_BYTES, *(t.length(child) for child in children))
-            seen = [guest.runs(t, child, 0, length) for child in children]
-            if any(runs != seen[0] for runs in seen):
-                return False
+            seen = [node.name, *(link.child for link in node.children)]
+            guest.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
     except ImageError:
         return False
     return True

@@ -8,6 +8,7 @@ from zlib import crc32
 
 from model.commands.driving import WRITE
 from model.drivers.formats import RawState
+from strategies.catalogue import LEAST, LEAST_SIZES
 from strategies.describing import described
 from strategies.exports import server_start
 from strategies.guests import MOST_BYTES
@@ -188,6 +189,8 @@ def copy_before_write(scene: Scene) -> Command | None:
     options: dict[str, Any] = {"file": source.name, "target": null(scene.length(source.name))}
     if scene.choose.chance(60):
         options["bitmap"] = {"node": scene.choose.one_of(("missing", source.name)), "name": "b0"}
+    elif scene.has_option("copy-before-write", LEAST):
+        options[LEAST] = scene.choose.one_of((*LEAST_SIZES, 1000, 2**63))
     return add(scene, driver="copy-before-write", **options)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from strategies.catalogue import KIB, MIB
+from strategies.catalogue import KIB, LEAST, LEAST_SIZES, MIB
 from strategies.mix import HELD_BACK, KEPT, NAMED_FILTER, THROTTLED
 from strategies.scene import Scene, idle, on_top
 
@@ -173,6 +173,8 @@ def mirror(scene: Scene) -> Arguments:
         arguments["granularity"] = choose.one_of((64 * KIB, 4 * KIB, MIB, 512, 0))
     if choose.chance(10):
         arguments["buf-size"] = choose.one_of((0, MIB, 64 * KIB))
+    if scene.takes("blockdev-mirror.arg", "target-is-zero") and choose.chance(20):
+        arguments["target-is-zero"] = choose.chance(70)
     replaced = _replaceable(scene, source)
     if replaced and choose.chance(60 if source.driver == "quorum" else 20):
         arguments["replaces"] = choose.one_of(replaced)
@@ -209,9 +211,15 @@ def backup(scene: Scene) -> Arguments:
     if choose.chance(8):
         arguments["compress"] = choose.chance(50)
     if choose.chance(10):
-        arguments["x-perf"] = choose.one_of(
-            ({"use-copy-range": False}, {"max-workers": 1}, {"max-chunk": MIB}, {"max-chunk": 0})
-        )
+        paces = [
+            {"use-copy-range": False},
+            {"max-workers": 1},
+            {"max-chunk": MIB},
+            {"max-chunk": 0},
+        ]
+        if scene.takes("blockdev-backup.arg.x-perf", LEAST):
+            paces += [{LEAST: size} for size in LEAST_SIZES]
+        arguments["x-perf"] = choose.one_of(paces)
     return arguments
 
 

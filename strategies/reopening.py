@@ -32,7 +32,7 @@ def _reopens(node: Node) -> bool:
 def change_options(scene: Scene, options: Options, node: Node) -> Options:
     """Change or take back up to three options that may change at run time."""
     choose = scene.choose
-    live = LIVE[node.driver]
+    live = scene.known(node.driver, LIVE[node.driver])
     for _ in range(choose.integer(1, _MOST_CHANGES)):
         option = choose.one_of(live)
         if option.name == "read-only":

@@ -12,9 +12,10 @@ from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from model.dialect import Dialect
+    from strategies.catalogue import Option
     from strategies.choosing import Chooser
 
 T = TypeVar("T")
@@ -74,10 +75,21 @@ class Scene:
         """Whether the release has a driver."""
         return driver in self.dialect.schema.values(_DRIVERS)
 
+    def known(self, driver: str, options: Iterable[Option]) -> list[Option]:
+        """Those of ``options`` that a driver takes in this release, which has the driver."""
+        members = {member.name for member in self.dialect.schema.members(_ADDS, driver)}
+        return [option for option in options if option.name in members]
+
     def has_option(self, driver: str, option: str) -> bool:
         """Whether a driver that the release has takes an option."""
         members = self.dialect.schema.members(_ADDS, driver)
         return any(member.name == option for member in members)
+
+    def takes(self, type_name: str, member: str) -> bool:
+        """Whether an object type of the release, such as "block-commit.arg", has a member."""
+        schema = self.dialect.schema
+        known = schema.members(type_name) if type_name in schema.types else ()
+        return any(each.name == member for each in known)
 
     # Names
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from strategies.catalogue import FILTERS, KIB, MIB
+from strategies.catalogue import FILTERS, KIB, LEAST, MIB
 from strategies.jobs import ON_ERROR
 from strategies.scene import Scene, generated
 from strategies.wrong_additions import BAD_NAMES
@@ -332,16 +332,17 @@ def compressed(_scene: Scene, arguments: Arguments) -> bool:
 
 def bad_pace(scene: Scene, arguments: Arguments) -> bool:
     """Numbers that are no numbers of workers or bytes."""
-    arguments["x-perf"] = scene.choose.one_of(
-        (
-            {"max-workers": 0},
-            {"max-workers": -1},
-            {"max-workers": 2**31},
-            {"max-chunk": -1},
-            {"max-chunk": 512},
-            {"max-chunk": 4096},
-        )
-    )
+    paces = [
+        {"max-workers": 0},
+        {"max-workers": -1},
+        {"max-workers": 2**31},
+        {"max-chunk": -1},
+        {"max-chunk": 512},
+        {"max-chunk": 4096},
+    ]
+    if scene.takes("blockdev-backup.arg.x-perf", LEAST):
+        paces += [{LEAST: 1000}, {LEAST: 2**63}, {LEAST: MIB, "max-chunk": MIB // 2}]
+    arguments["x-perf"] = scene.choose.one_of(paces)
     return True
 
 
@@ -387,6 +388,19 @@ def unknown_node(_scene: Scene, arguments: Arguments) -> bool:
 def unknown_thread(scene: Scene, arguments: Arguments) -> bool:
     """A thread that does not exist, or an object that is none."""
     arguments["iothread"] = scene.choose.one_of(["missing", *scene.groups()])
+    return True
+
+
+def other_threads(scene: Scene, arguments: Arguments) -> bool:
+    """An iothread that does not exist; or a list of iothreads, which no export takes."""
+    if "BlockExportIothreads" not in scene.dialect.schema.types or not scene.choose.chance(60):
+        return unknown_thread(scene, arguments)
+    known = scene.iothreads()
+    arguments["iothread"] = scene.choose.one_of(
+        (known, known, [], ["missing"], [*known, "missing"])
+    )
+    if not scene.choose.chance(25):
+        arguments.pop("fixed-iothread", None)
     return True
 
 
@@ -516,7 +530,7 @@ JOB_SPOILS: Final[dict[str, tuple[Spoil, ...]]] = {
         export_id_taken,
         bad_export_id,
         unknown_node,
-        unknown_thread,
+        other_threads,
         write_read_only,
         write_read_only,
         export_name_taken,

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from strategies.scene import Scene
 
 Options = dict[str, Any]
+_ONCE = ("active", "force-share")
+"""Options after which a node is not reopened any more."""
 
 
 def fixed_changed(scene: Scene, options: Options) -> bool:
     """An option that cannot change gets another value."""
-    fixed = FIXED[options["driver"]]
-    options_ = [option for option in fixed if option.name != "force-share"] or list(fixed)
+    fixed = scene.known(options["driver"], FIXED[options["driver"]])
+    options_ = [option for option in fixed if option.name not in _ONCE] or fixed
     option = scene.choose.one_of(options_)
     others = [value for value in option.good if value != options.get(option.name)]
     if not others:

@@ -19,7 +19,7 @@ from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
 from model.drivers.backup_top import HAS_DRIVER, BackupTopState
-from model.drivers.mirror_filters import CopyBeforeWrite
+from model.drivers.mirror_filters import CopyBeforeWrite, check_least
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.limits import take_limits
@@ -145,7 +145,8 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(SIZES, t.length(source) == t.length(target))
     if not t.length(source):
         ev.meet(NOTHING_TO_COPY)
-    top = _insert(t, source, target, arguments.get("filter-node-name"))
+    name, least = arguments.get("filter-node-name"), performance.get("min-cluster-size", 0)
+    top = _insert(t, source, target, name, least)
     t.keeping.append(top)
     try:
         cluster = t.nodes[top].private.cluster
@@ -178,10 +179,11 @@ def _check_bitmap(t: Transition, arguments: dict[str, Any]) -> None:
 # The filter
 
 
-def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
+def _insert(t: Transition, source: str, target: str, name: str | None, least: int) -> str:
     """Put the filter above the source, whose users go over to it. Raises :class:`Refusal`."""
     if not t.ev.holds(HAS_DRIVER):
         return _append(t, source, target, name)
+    check_least(t.ev, least)
     options = {} if name is None else {"node-name": name}
     filters.beware_of_iothread(t, source)
     top = None
@@ -189,7 +191,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None) -> str:
         top = chains.new_node(t, "copy-before-write", name, read_only=False, options=options)
         _attach(t, top, "file", source, Role.FILTER)
         _attach(t, top, "target", target, Role.DATA)
-        _filter("copy-before-write").set_up(t, top)
+        _filter("copy-before-write").set_up(t, top, least)
         take_limits(t, top)
     except Refusal as refusal:
         if top is not None:

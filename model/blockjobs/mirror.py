@@ -165,6 +165,11 @@ ABORT_READ_ONLY = effect(
     "The base of an active commit that was read-only becomes so again when the job fails.",
     source="10.0; before, see mirror.commit-writable",
 )
+EMPTY_IS_EQUAL = effect(
+    "mirror.empty-is-equal",
+    "Two nodes without bytes are equal and stay so, whatever a mirror does with writes.",
+    source="10.0, the first to tell whether they are",
+)
 NOTES_ON_FILTER = effect(
     "mirror.notes-on-filter",
     "What is written through the filter of a mirror is noted down in a bitmap of the filter.",
@@ -197,7 +202,8 @@ class Mirror:
     and stay so, since every write goes to both. ``read_only``: the target was so before.
     ``blank``: the client says that the target reads as zeroes. ``zeroes`` are its chunks that are
     known to, None if the mirror does not care.
-    ``behind``: something could not be written after the two had been equal.
+    ``behind``: something could not be written after the two had been equal. ``empty``: there was
+    nothing to copy from when the job began.
     """
 
     filter: str
@@ -221,6 +227,7 @@ class Mirror:
     blank: bool = False
     zeroes: bitmaps.Ranges | None = None
     behind: bool = False
+    empty: bool = False
 
 
 @attrs.frozen
@@ -480,7 +487,8 @@ class MirrorKind(JobKind):
                 t.ev.meet(READY_TWICE)
             flush(t, job.body.target)
             body = t.jobs[job.id].body
-            jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking))
+            empty = body.empty and t.ev.holds(EMPTY_IS_EQUAL)
+            jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking or empty))
         except ImageError as error:
             t.ev.meet(defect(error))
         job = t.jobs[job.id]
@@ -557,7 +565,10 @@ def _begin(t: Transition, job: Job) -> bool:
         and chains.backing_next(t, body.target) is None
         and body.granularity < (cluster_size(t, body.target) or _LEAST_CHUNK)
     )
-    job = jobs.change(t, job.id, body=attrs.evolve(body, begun=True, aligned=() if cow else None))
+    aligned = () if cow else None
+    job = jobs.change(
+        t, job.id, body=attrs.evolve(body, begun=True, aligned=aligned, empty=not length)
+    )
     if not body.nothing and length:
         _find_dirty(t, job, source, length)
     return True

@@ -32,13 +32,6 @@ NOT_RUNNING = guard(
     source="7.2",
     text="NBD server not running",
 )
-STOPPED_AT_ONCE = hazard(
-    "hazard.exports-stopped",
-    "The NBD server is stopped while several exports use it, and an export but the last keeps a "
-    "qcow2 node in an iothread that was reopened there and looks through its caches.",
-    source="11.1 waits for the node, begins to take the next export away meanwhile, and ends with "
-    "an assertion in bdrv_graph_wrlock",
-)
 THREADS_FIXED = guard(
     "export.threads-fixed",
     "An export in several iothreads is not tied to one.",
@@ -218,20 +211,9 @@ def nbd_server_stop(t: Transition, arguments: dict[str, Any]) -> None:
     t.ev.check(NOT_RUNNING, t.nbd_server is not None)
     exports = list(t.exports.values())
     for export in exports:
-        sweeping = _sweeping(t)
+        t.closing = export is not exports[-1]
         _delete(t, export)
-        if sweeping - _sweeping(t) and export is not exports[-1]:
-            t.ev.meet(STOPPED_AT_ONCE)
     t.nbd_server = None
-
-
-def _sweeping(t: Transition) -> set[str]:
-    """The nodes that look through their caches in the iothread in which they were reopened."""
-    return {
-        name
-        for name, node in t.nodes.items()
-        if node.driver == "qcow2" and node.context and node.private.sweeping
-    }
 
 
 # Exports

@@ -12,7 +12,7 @@ QEMU_11_1 = QEMU_10_0.derive(
         "file.asks-host",
         "export.threads-empty",
         "export.threads-fixed",
-        "hazard.exports-stopped",
+        "hazard.sweep-awaited",
         "length.tells-filters",
         "mirror.knows-zeroes",
         "mirror.punches",

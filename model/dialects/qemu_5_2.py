@@ -28,7 +28,6 @@ QEMU_5_2 = QEMU_7_2.derive(
         "hazard.not-frozen",
         "hazard.ready-twice",
         "hazard.stream-conflict",
-        "hazard.unaligned",
         "hazard.unshares-unchanged",
         "job.own-backend",
         "mirror.tries-again",

@@ -50,8 +50,8 @@ class BackupTop(CopyBeforeWrite):
         """Only jobs make such nodes."""
         opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
-    def set_up(self, t: Transition, name: str) -> None:
-        """Begin to take note of what is still to be copied."""
+    def set_up(self, t: Transition, name: str, least: int = 0) -> None:
+        """Begin to take note of what is still to be copied; nobody asks for larger pieces yet."""
         cluster = cluster_of(t, name)
         source = t.primary_child(name)
         everything = whole(t.length(source), cluster)

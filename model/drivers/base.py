@@ -188,6 +188,10 @@ class Driver(ABC):
         """The private state when the node comes to another context."""
         return node.private
 
+    def sweeps(self, node: Node) -> bool:
+        """Whether the driver is at work in the node's iothread by itself, now and then."""
+        return False
+
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """Notice that a reopen has made ``after`` of ``before``."""
 
@@ -252,6 +256,13 @@ class Driver(ABC):
 
     def flush(self, t: Transition, node: Node) -> None:
         """Write down what is kept in a cache."""
+
+    def lets_go(self, node: Node) -> tuple[tuple[Link, ...], ...]:
+        """The children in the order in which a node that is closed lets go of them.
+
+        None of a group is closed before the node has let go of all of them.
+        """
+        return (node.children,)
 
     def closed(self, t: Transition, node: Node) -> None:
         """Notice that the node is about to go."""

@@ -196,7 +196,8 @@ class Qcow2State:
     Another node on the same image (locking can be turned off) does not know; ``written`` says
     that there is something to know. ``cached`` says that there are tables in a cache that have
     changed since they were written down. It is ``sweeping`` if it was reopened in an iothread, and
-    so began there to look through its caches from time to time.
+    so began there to look through its caches from time to time. It ``keeps`` places in the image
+    whose clusters are discarded.
     """
 
     image: str
@@ -209,6 +210,7 @@ class Qcow2State:
     written: bool = False
     cached: bool = False
     sweeping: bool = False
+    keeps: bool = False
 
 
 class Qcow2Settings(NamedTuple):
@@ -216,6 +218,7 @@ class Qcow2Settings(NamedTuple):
 
     l2_entry: int
     lazy: bool
+    keeps: bool
 
 
 class Qcow2(Driver):
@@ -240,6 +243,7 @@ class Qcow2(Driver):
         "l2-cache-entry-size": "size",
         "refcount-cache-size": "size",
         "cache-clean-interval": "number",
+        "discard-no-unref": "bool",
     }
     mutable = frozenset(kinds)
 
@@ -270,6 +274,7 @@ class Qcow2(Driver):
                 image.l2_tables,
                 settings.l2_entry,
                 lazy=settings.lazy,
+                keeps=settings.keeps,
                 dirty=image.dirty,
             ),
         )
@@ -308,9 +313,9 @@ class Qcow2(Driver):
     def adopt(self, node: Node, prepared: Qcow2Settings) -> Any:
         """Perhaps other settings; what is known of the image stays."""
         state: Qcow2State = node.private
-        if (state.l2_entry, state.lazy) == prepared:
+        if (state.l2_entry, state.lazy, state.keeps) == prepared:
             return state
-        return attrs.evolve(state, l2_entry=prepared.l2_entry, lazy=prepared.lazy)
+        return attrs.evolve(state, **prepared._asdict())
 
     def reopened(self, t: Transition, before: Node, after: Node) -> None:
         """Caches are looked through where the node lives now."""
@@ -323,6 +328,10 @@ class Qcow2(Driver):
         """Sweeping begins anew, and nobody has to wait for its end."""
         state: Qcow2State | None = node.private
         return attrs.evolve(state, sweeping=False) if state and state.sweeping else state
+
+    def sweeps(self, node: Node) -> bool:
+        """Whether it looks through its caches in an iothread."""
+        return bool(node.context and node.private and node.private.sweeping)
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """The refcounts are written down."""
@@ -372,7 +381,7 @@ class Qcow2(Driver):
             template=template,
         )
         ev.check(NOT_ENCRYPTED, not encryption, format=encryption.get("encrypt.format"))
-        return Qcow2Settings(entry, lazy)
+        return Qcow2Settings(entry, lazy, own.get("discard-no-unref", False))
 
     def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> int:
         total = own.get("cache-size")

@@ -11,12 +11,15 @@ from model.bitmaps import add as add_bitmap
 from model.bitmaps import remove, whole
 from model.drivers.base import Filter, FlatOptions, default_permissions
 from model.lengths import cluster_size
-from model.rules import effect, guard, hazard
+from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.opening import Opening
+
+_NO_STATE = "Cannot create block-copy-state: "
+_UINT32 = 1 << 32
 
 NOT_FOR_CLIENTS = guard(
     "mirror-top.internal",
@@ -47,6 +50,29 @@ MIRROR_PASSES_ON = effect(
     "mirror.filter-passes-on",
     "The filter requires and shares what its users do.",
     source="6.0; before, it only writes what they write",
+)
+CLUSTER_LARGE = guard(
+    "copy-before-write.min-cluster-large",
+    "The least size of the pieces that are copied fits 63 bits.",
+    source="10.0",
+    text="min-cluster-size too large: {size} > 9223372036854775807",
+)
+CLUSTER_POWER = guard(
+    "copy-before-write.min-cluster-power",
+    "The least size of the pieces that are copied is a power of 2.",
+    source="10.0",
+    text=_NO_STATE + "min-cluster-size needs to be a power of 2",
+)
+CLUSTER_WRAPS = hazard(
+    "hazard.min-cluster-wraps",
+    "Pieces of 4 GiB or more are asked for.",
+    source="10.0 and 11.1 count no more than 32 bits of it, and end with an assertion in "
+    "bdrv_create_dirty_bitmap",
+)
+CLUSTER_LEAST = effect(
+    "copy-before-write.min-cluster",
+    "Pieces may be asked for that are larger than the target's clusters.",
+    source="10.0",
 )
 CBW_NOTES = effect(
     "copy-before-write.notes-on-filter",
@@ -143,12 +169,25 @@ class CopyBeforeWrite(Filter):
         ev.accepted.add(CBW_BITMAP.id)
         options.pop("on-cbw-error", None)
         options.pop("cbw-timeout", None)
-        self.set_up(t, name)
+        least = int(options.pop("min-cluster-size", 0))
+        try:
+            check_least(ev, least)
+        except Refusal as refusal:
+            raise refusal.prefixed(_NO_STATE) from None
+        self.set_up(t, name, least)
 
-    def set_up(self, t: Transition, name: str) -> None:
-        """Begin to take note of what was copied, once the children are there."""
+    def set_up(self, t: Transition, name: str, least: int = 0) -> None:
+        """Begin to take note of what was copied, once the children are there.
+
+        It is copied in pieces of ``least`` bytes or more.
+        """
         ev = t.ev
+        ev.check(CLUSTER_POWER, not least & (least - 1))
+        if least >= _UINT32:
+            ev.meet(CLUSTER_WRAPS)
         cluster = cluster_of(t, name)
+        if least > cluster and ev.holds(CLUSTER_LEAST):
+            cluster = least
         source = t.primary_child(name)
         length = t.length(source)
         everything = whole(length, cluster)
@@ -191,6 +230,11 @@ def working_permissions(
     if perm & Perm.WRITE or reads:
         needed |= Perm.CONSISTENT_READ
     return needed, granted & ~(Perm.WRITE | Perm.RESIZE)
+
+
+def check_least(ev: Evaluation, least: int) -> None:
+    """Whether a least size of pieces can be one."""
+    ev.check(CLUSTER_LARGE, least < 1 << 63, size=least)
 
 
 def cluster_of(t: Transition, name: str) -> int:

@@ -116,6 +116,12 @@ class Quorum(Driver):
         ev.check(UNEQUAL, len(lengths) <= 1)
         t.change(name, size=t.length(t.nodes[name].children[-1].child))
 
+    def lets_go(self, node: Node) -> tuple[tuple[Link, ...], ...]:
+        """In the order of voting."""
+        state: QuorumState = node.private
+        links = [link for name in state.members if (link := node.link(name))]
+        return (tuple(links),)
+
     def child_permissions(
         self,
         node: Node,
@@ -149,6 +155,10 @@ class Blkverify(Filter):
     def written(self, node: Node) -> list[str]:
         """Both images."""
         return [link.child for link in node.children]
+
+    def lets_go(self, node: Node) -> tuple[tuple[Link, ...], ...]:
+        """The image under test is gone before the raw one is let go of."""
+        return tuple((link,) for link in node.children)
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """The raw image, then the one under test; the length is the latter's."""

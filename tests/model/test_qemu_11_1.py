@@ -162,6 +162,16 @@ def test_filters_hear_of_a_new_length(monitor: Monitor) -> None:
     assert lengths == {"n1": 512, "n2": 512, "n3": MIB}
 
 
+def test_who_keeps_its_length_tells_the_filters_above_all_the_same(monitor: Monitor) -> None:
+    add(monitor, "n0", **image(monitor, "hd0.raw"))
+    add(monitor, "n1", driver="raw", file="n0")
+    add(monitor, "n2", driver="copy-on-read", file="n1")
+    assert reopen(monitor, {"driver": "raw", "node-name": "n1", "file": "n0", "size": 512}) == {}
+    assert monitor.state.nodes["n2"].size == MIB
+    assert run(monitor, "block_resize", node_name="n0", size=2 * MIB) == {}
+    assert [monitor.state.nodes[name].size for name in ("n1", "n2")] == [512, 512]
+
+
 def test_filters_hear_of_a_write_behind_the_end(monitor: Monitor) -> None:
     add(monitor, "n0", driver="qcow2", file=image(monitor, "hd0.qcow2") | {"node-name": "f0"})
     add(monitor, "n1", driver="copy-on-read", file="f0")
@@ -170,6 +180,28 @@ def test_filters_hear_of_a_write_behind_the_end(monitor: Monitor) -> None:
 
 
 # Mirrors
+
+
+@pytest.mark.parametrize("size", [0, MIB])
+def test_a_mirror_of_nothing_is_synced(monitor: Monitor, size: int) -> None:
+    for name in ("n0", "n1"):
+        add(monitor, name, **ZEROES | {"size": size})
+    names = {"device": "n0", "target": "n1", "job-id": "j0", "sync": "full"}
+    assert run(monitor, "blockdev-mirror", **names) == {}
+    (job,) = run(monitor, "query-block-jobs")
+    assert job["actively-synced"] is (size == 0)
+
+
+def test_a_mirror_that_becomes_empty_is_not_synced(before: Monitor) -> None:
+    add(before, "n0", driver="raw", file=ZEROES | {"node-name": "n1"})
+    add(before, "n2", **ZEROES)
+    names = {"device": "n0", "target": "n2", "job-id": "j0", "sync": "full"}
+    assert run(before, "blockdev-mirror", **names) == {}
+    assert run(before, "job-pause", id="j0") == {}
+    assert reopen(before, {"driver": "raw", "node-name": "n0", "file": "n1", "size": 0}) == {}
+    assert run(before, "job-resume", id="j0") == {}
+    (job,) = run(before, "query-block-jobs")
+    assert (job["status"], job["actively-synced"]) == ("ready", False)
 
 
 def mirrored(monitor: Monitor, target: dict[str, Any], **arguments: Any) -> int:
@@ -254,8 +286,37 @@ def test_exports_that_stop_at_once(server: Monitor, newest: str, interval: int) 
     options = {"driver": "qcow2", "node-name": "n0", "file": "f0"}
     assert reopen(server, options | {"cache-clean-interval": interval}) == {}
     assert run(server, "nbd-server-stop") == {}
-    met = {"hazard.exports-stopped"} if (newest, interval) == ("n1", 600) else set()
+    met = {"hazard.sweep-awaited"} if (newest, interval) == ("n1", 600) else set()
     assert hazards(server) == met
+
+
+@pytest.mark.parametrize(
+    ("children", "met"),
+    [
+        ((ZEROES, "n0"), True),
+        (("n0", ZEROES), False),  # nothing waits yet when the node leaves
+        (("n1", "n0"), False),  # the other child does not go
+        ((ZEROES, {"driver": "raw", "file": "n0"}), True),
+    ],
+)
+def test_a_child_that_goes_before_a_node_that_sweeps(
+    server: Monitor, children: tuple[Any, ...], met: bool
+) -> None:
+    add(server, "n2", driver="quorum", children=list(children), vote_threshold=1)
+    moved = {"node_name": "n0", "iothread": "io0", "force": True}
+    assert run(server, "x-blockdev-set-iothread", **moved) == {}
+    assert reopen(server, {"driver": "qcow2", "node-name": "n0", "file": "f0"}) == {}
+    assert run(server, "blockdev-del", node_name="n2") == {}
+    assert hazards(server) == ({"hazard.sweep-awaited"} if met else set())
+
+
+def test_blkverify_closes_one_image_before_it_lets_go_of_the_other(server: Monitor) -> None:
+    add(server, "n2", driver="blkverify", raw="n0", test=ZEROES)
+    moved = {"node_name": "n0", "iothread": "io0", "force": True}
+    assert run(server, "x-blockdev-set-iothread", **moved) == {}
+    assert reopen(server, {"driver": "qcow2", "node-name": "n0", "file": "f0"}) == {}
+    assert run(server, "blockdev-del", node_name="n2") == {}
+    assert hazards(server) == set()
 
 
 def test_a_node_that_has_moved_does_not_sweep(server: Monitor) -> None:

@@ -312,6 +312,64 @@ def test_a_quorum_may_rewrite_what_was_voted_down(monitor: Monitor) -> None:
     assert monitor.read("f2", 0, 512) == b"\1" * 512
 
 
+@pytest.mark.parametrize("offset", [1, 512])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_that_stays_open_directly_refuses_small_reads(
+    monitor: Monitor, offset: int, times: int
+) -> None:
+    """The second reopen needs no new descriptor, and forgets how the old one was opened."""
+    monitor.images.create("hd0.raw", format="raw", size=MIB)
+    file = {"driver": "file", "filename": "hd0.raw", "node-name": "f0"}
+    qmp(monitor, "blockdev-add", driver="raw", node_name="n0", file=file, offset=offset)
+    direct = {**file, "cache": {"direct": True}}
+    for options in [direct] * times + [{**file, "read-only": True}]:
+        qmp(monitor, "blockdev-reopen", options=[options])
+    qmp(monitor, "reopencheck-read", node="n0")
+    assert monitor.outcome is not None
+    met = {"hazard.unaligned"} if (offset, times) == (1, 2) else set()
+    assert monitor.outcome.hazards == met
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "clusters"),
+    [
+        (0, CLUSTER, 6),  # zeroes alone: the file ends with the cluster that was there
+        (0, CLUSTER // 2, 7),  # the rest of the cluster is written, too
+        (2 * CLUSTER, 2 * CLUSTER, 6),  # in a row with ones, which are there already
+        (3 * CLUSTER, 2 * CLUSTER, 6),
+    ],
+)
+def test_a_file_unmaps_rows_of_zeroes(
+    monitor: Monitor, offset: int, length: int, clusters: int
+) -> None:
+    monitor.images.create("hd0.qcow2", format="qcow2", size=MIB)
+    given = qcow2("a", "hd0.qcow2")
+    given["file"] |= {"detect-zeroes": "unmap", "discard": "unmap"}
+    qmp(monitor, "blockdev-add", **given)
+    monitor.write("a", 2 * CLUSTER, CLUSTER, 1)
+    monitor.write("a", offset, length, 0)
+    assert monitor.state.images["hd0.qcow2"].length == clusters * CLUSTER
+
+
+@pytest.mark.parametrize("raw", ["q", "f2"])
+@pytest.mark.parametrize("pattern", [1, 2])
+def test_what_is_read_at_once_is_read_before_a_quorum_rewrites(
+    monitor: Monitor, raw: str, pattern: int
+) -> None:
+    """Both images of a blkverify node, whichever of them is the quorum."""
+    files = raw_files(monitor, 1, 1, pattern)
+    names = {"node_name": "q", "vote_threshold": 2, "rewrite_corrupted": True}
+    qmp(monitor, "blockdev-add", driver="quorum", children=files, **names)
+    test = "q" if raw == "f2" else "f2"
+    both = {"raw": raw, "test": test, "read_only": True}
+    qmp(monitor, "blockdev-add", driver="blkverify", node_name="v", **both)
+    if pattern == 1:
+        assert monitor.read("v", 0, 512) == b"\1" * 512
+    else:
+        with pytest.raises(ImageError, match="differ; QEMU ends there"):
+            monitor.read("v", 0, 512)
+
+
 @pytest.mark.parametrize("zeroes", ["off", "on", "unmap"])
 def test_detected_zeroes_hide_what_lies_below(monitor: Monitor, zeroes: str) -> None:
     monitor.images.create("hd0.qcow2", format="qcow2", size=MIB)

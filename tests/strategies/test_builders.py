@@ -49,11 +49,25 @@ def states(dialect: Dialect = DIALECT) -> tuple[BlockState, ...]:
 
 
 @pytest.mark.parametrize("driver", sorted(OPTIONS))
-def test_every_option_of_the_schema_is_in_the_catalogue(driver: str) -> None:
-    listed = {member.name for member in DIALECT.schema.members("blockdev-add.arg", driver)}
+def test_every_option_of_the_schemas_is_in_the_catalogue(driver: str) -> None:
+    listed = {
+        member.name
+        for release in ("7.2", "10.0", "11.1")
+        for member in find_dialect(f"qemu-{release}").schema.members("blockdev-add.arg", driver)
+    }
     known = {option.name for option in options_of(driver)}
     assert known <= listed
     assert listed - known <= NAMING | {"test", "raw"}
+
+
+@pytest.mark.parametrize("release", ["7.2", "10.0"])
+def test_only_what_a_release_has_is_tried(release: str) -> None:
+    scene = Scene(BlockState(), RandomChooser(0), find_dialect(f"qemu-{release}"))
+    known = {option.name for option in scene.known("qcow2", options_of("qcow2"))}
+    assert known >= {"cache", "lazy-refcounts"}
+    assert ("active" in known, "discard-no-unref" in known) == (release == "10.0",) * 2
+    assert scene.takes("blockdev-backup.arg.x-perf", "min-cluster-size") == (release == "10.0")
+    assert not scene.takes("no-such-type", "x")
 
 
 @pytest.mark.parametrize("driver", sorted(OPTIONS))
