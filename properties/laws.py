@@ -23,6 +23,7 @@ from model.graph import Transition
 from model.guest import COPIED_ON_READ
 from model.lengths import flush
 from model.limits import take_limits
+from model.options import ACTIVE_TAKEN, RESET
 from model.permissions import Permissions, reaches, topological
 from model.qdict import flatten
 from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
@@ -428,6 +429,12 @@ def reopening_is_idempotent(
     again = step(outcome.state, command, dialect)
     # The first time nodes go by lengths and alignments as they were, then as they have become.
     if again.hazards or again.refused & _BY_LENGTH:
+        return None
+    taken = ACTIVE_TAKEN.id in outcome.accepted and any(
+        "active" in each for each in reopened(command)
+    )
+    if taken and RESET.id in again.refused:
+        # From then on the option is set, and must not be left out: but it is taken out again.
         return None
     if not again.ok:
         return f"once more it is refused: {again.reply['error']['desc']}"
