@@ -17,6 +17,7 @@ from model import bitmaps, jobs
 from model.block_status import (
     ALLOCATED,
     RACE,
+    Question,
     allocated_above,
     forget,
     is_zero,
@@ -791,7 +792,7 @@ def _requests(
         yield start, end, True
         return
     while start < end:
-        reached, flags = status(t, name, start, end, exact=False)
+        reached, flags = status(t, name, start, end, asked=Question.ALLOCATION)
         copies = False
         if not flags & ALLOCATED:
             below = backing_next(t, name)
@@ -810,7 +811,7 @@ def _reads(
     at = start
     for _, e, copies in _requests(t, name, start, end, bottom):
         while copies and at < e:
-            reached, _ = status(t, name, at, e, exact=False)
+            reached, _ = status(t, name, at, e, asked=Question.ALLOCATION)
             if reached == at:
                 break
             yield at, reached
@@ -845,7 +846,7 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
     start, end = bitmaps.aligned(start, end, cluster_size(t, name) or 1)
     end = min(end, t.length(name))
     while start < end:
-        reached, flags = status(t, name, start, end, exact=False)
+        reached, flags = status(t, name, start, end, asked=Question.ALLOCATION)
         if reached == start:
             # The last sector of the node lies behind the end of its file in part.
             return
