@@ -6,6 +6,7 @@ Jobs ask before they copy, and what they are told decides which clusters they wr
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import attrs
@@ -33,6 +34,11 @@ QUORUM_STATUS = effect(
     "A quorum asks its children where they read as zeroes.",
     source="6.0; before, it is all data",
 )
+ZEROES_FORGOTTEN = effect(
+    "data.zeroes-forgotten",
+    "Whoever only asks for zeroes does not have remembered where data were found.",
+    source="11.1, seen by a stream after a commit",
+)
 REMEMBERED = effect(
     "data.status-remembered",
     "Where a file was last found to have data, it is taken to have them until zeroes are written "
@@ -59,14 +65,23 @@ ALLOCATED = 4
 END = 8
 """Here the node ends."""
 
+
+class Question(IntEnum):
+    """What is asked of a node: where anything is allocated, where it reads as zeroes, or both."""
+
+    ALLOCATION = 0
+    ZEROES = 1
+    ALL = 2
+
+
 Status = tuple[int, int]
 """Up to where an answer goes, and a sum of the flags above."""
 
 
-def status(t: Transition, name: str, start: int, end: int, *, exact: bool) -> Status:
+def status(t: Transition, name: str, start: int, end: int, *, asked: Question) -> Status:
     """What a node alone says of the bytes from ``start`` on.
 
-    Unless the answer is to be ``exact``, a file takes all of itself for data.
+    A file takes all of itself for data where no more is ``asked`` than what is allocated.
     """
     node = t.nodes[name]
     length = t.length(name)
@@ -76,14 +91,14 @@ def status(t: Transition, name: str, start: int, end: int, *, exact: bool) -> St
     shift = _shift(node)
     if shift is not None:
         below = t.primary_child(name)
-        reached, flags = status(t, below, start + shift, end + shift, exact=exact)
+        reached, flags = status(t, below, start + shift, end + shift, asked=asked)
         reached -= shift
     else:
-        reached, flags = _own(t, node, start, end, exact=exact)
+        reached, flags = _own(t, node, start, end, asked=asked)
         if flags & (DATA | ZERO):
             flags |= ALLOCATED
         elif driver_of(node.driver).supports_backing:
-            flags |= _nothing_below(t, node, start, exact=exact)
+            flags |= _nothing_below(t, node, start, asked=asked)
     flags &= ~END
     return reached, flags | (END if reached == length else 0)
 
@@ -96,23 +111,23 @@ def _shift(node: Node) -> int | None:
     return 0 if driver_of(node.driver).is_filter else None
 
 
-def _nothing_below(t: Transition, node: Node, start: int, *, exact: bool) -> int:
+def _nothing_below(t: Transition, node: Node, start: int, *, asked: Question) -> int:
     """What the image itself has not, reads as zeroes where no backing file has it."""
     backing = node.link("backing")
     if backing is None:
         return ZERO
-    return ZERO if exact and start >= t.length(backing.child) else 0
+    return ZERO if asked and start >= t.length(backing.child) else 0
 
 
-def _own(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
+def _own(t: Transition, node: Node, start: int, end: int, *, asked: Question) -> Status:
     if node.driver == "qcow2":
         image = image_of(t, node)
         if image is not None:
             return _in_clusters(node, image, start, end)
     elif node.driver == "quorum" and t.ev.holds(QUORUM_STATUS):
-        return _of_children(t, node, start, end, exact=exact)
+        return _of_children(t, node, start, end, asked=asked)
     elif node.driver == "file":
-        return _of_file(t, node, start, end, exact=exact)
+        return _of_file(t, node, start, end, asked=asked)
     elif not node.children:
         return end, ZERO if node.options.get("read-zeroes") in (True, "on") else 0
     return end, DATA
@@ -143,18 +158,19 @@ def _kind(image: Image, index: int) -> int:
     return DATA if index in image.data and index not in image.zeroed else ZERO
 
 
-def _of_file(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
+def _of_file(t: Transition, node: Node, start: int, end: int, *, asked: Question) -> Status:
     """What the host says, unless that was asked before: QEMU remembers where there are data."""
     state: FileState = node.private
     if state.data[0] <= start < state.data[1]:
         return min(state.data[1], end), DATA
     image = t.images.get(node.filename)
-    if not exact or image is None or image.format != "raw":
+    if not asked or image is None or image.format != "raw":
         return end, DATA
     if image.room:
         t.ev.meet(UNSURE)
     reached, flags = _in_file(image, start, t.length(node.name))
-    if flags & DATA and t.ev.holds(REMEMBERED):
+    forgotten = asked is Question.ZEROES and t.ev.holds(ZEROES_FORGOTTEN)
+    if flags & DATA and not forgotten and t.ev.holds(REMEMBERED):
         first = start // state.alignment * state.alignment
         t.change(node.name, private=attrs.evolve(state, data=(first, reached)))
     return min(reached, end), flags
@@ -187,7 +203,7 @@ def _data_end(image: Image, reached: int, end: int) -> int:
     return min(reached, end)
 
 
-def _of_children(t: Transition, node: Node, start: int, end: int, *, exact: bool) -> Status:
+def _of_children(t: Transition, node: Node, start: int, end: int, *, asked: Question) -> Status:
     """The children of a quorum may not agree: then it is data, as far as any of them says so."""
     quorum: QuorumState = node.private
     zero, data = end, start
@@ -195,7 +211,7 @@ def _of_children(t: Transition, node: Node, start: int, end: int, *, exact: bool
         link = node.link(member)
         if link is None:
             continue
-        reached, flags = status_above(t, link.child, None, start, end, exact=exact)
+        reached, flags = status_above(t, link.child, None, start, end, asked=asked)
         if flags & ZERO:
             zero = min(zero, reached)
         else:
@@ -210,7 +226,7 @@ def status_above(
     start: int,
     end: int,
     *,
-    exact: bool = True,
+    asked: Question = Question.ALL,
     include_base: bool = False,
 ) -> Status:
     """What the nodes from ``top`` down to ``base`` say together.
@@ -219,7 +235,7 @@ def status_above(
     """
     if top == base and not include_base:
         return end, 0
-    reached, flags = status(t, top, start, end, exact=exact)
+    reached, flags = status(t, top, start, end, asked=asked)
     if reached == start or flags & ALLOCATED or top == base:
         return reached, flags
     bound = reached if flags & END else None
@@ -230,7 +246,7 @@ def status_above(
         if name is None or (name == base and not include_base):
             break
         end = reached
-        reached, flags = status(t, name, start, end, exact=exact)
+        reached, flags = status(t, name, start, end, asked=asked)
         if reached == start:
             # What lies behind the end of this node reads as zeroes, as if they were its own.
             reached, flags = end, ZERO | ALLOCATED
@@ -247,7 +263,7 @@ def allocated_above(t: Transition, top: str, base: str | None, start: int, end: 
     Without a ``base`` the whole chain is asked.
     """
     reached, flags = status_above(
-        t, top, base, start, end, exact=False, include_base=base is not None
+        t, top, base, start, end, asked=Question.ALLOCATION, include_base=base is not None
     )
     return reached, flags & ALLOCATED
 
@@ -255,7 +271,7 @@ def allocated_above(t: Transition, top: str, base: str | None, start: int, end: 
 def is_zero(t: Transition, name: str, start: int, end: int) -> bool:
     """Whether a range, perhaps an empty one, is known to read as zeroes."""
     while start < end:
-        reached, flags = status_above(t, name, None, start, end)
+        reached, flags = status_above(t, name, None, start, end, asked=Question.ZEROES)
         if not flags & ZERO or reached == start:
             return False
         start = reached
@@ -266,5 +282,5 @@ def is_zero_at_once(t: Transition, name: str, start: int, end: int) -> bool:
     """Whether a range, perhaps an empty one, is known to read as zeroes without a look at files."""
     if start >= end:
         return True
-    reached, flags = status_above(t, name, None, start, end, exact=False)
+    reached, flags = status_above(t, name, None, start, end, asked=Question.ALLOCATION)
     return reached == end and bool(flags & ZERO)

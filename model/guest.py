@@ -17,6 +17,7 @@ from model import bitmaps, jobs
 from model.block_status import (
     ALLOCATED,
     RACE,
+    Question,
     allocated_above,
     forget,
     is_zero,
@@ -825,7 +826,7 @@ def _requests(
         yield start, end, True
         return
     while start < end:
-        reached, flags = status(t, name, start, end, exact=False)
+        reached, flags = status(t, name, start, end, asked=Question.ALLOCATION)
         copies = False
         if not flags & ALLOCATED:
             below = backing_next(t, name)
@@ -844,7 +845,7 @@ def _reads(
     at = start
     for _, e, copies in _requests(t, name, start, end, bottom):
         while copies and at < e:
-            reached, _ = status(t, name, at, e, exact=False)
+            reached, _ = status(t, name, at, e, asked=Question.ALLOCATION)
             if reached == at:
                 break
             yield at, reached

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import bitmaps, chains, contexts, guest, jobs
-from model.block_status import ALLOCATED, DATA, ZERO, status, status_above
+from model.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
 from model.blockers import check_free
 from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
@@ -347,7 +347,7 @@ def _allocation(
     """Up to which cluster, and whether, the source has something; pieces of clusters count."""
     at = offset
     while True:
-        reached, flags = status(t, source, at, length, exact=False)
+        reached, flags = status(t, source, at, length, asked=Question.ALLOCATION)
         if reached == offset:
             raise ShrunkError(f"what node {source!r} filters has become shorter; QEMU hangs there")
         total = reached - offset

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends, guest, jobs
-from model.block_status import ALLOCATED, RACE, ZERO, status_above
+from model.block_status import ALLOCATED, RACE, ZERO, Question, status_above
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
@@ -362,7 +362,13 @@ class Commit(JobKind):
             start, limit = body.offset, body.offset + CHUNK
             as_such = t.ev.holds(ZEROES_AS_SUCH)
             end, flags = status_above(
-                t, body.top, body.overlay, start, limit, exact=as_such, include_base=True
+                t,
+                body.top,
+                body.overlay,
+                start,
+                limit,
+                asked=Question.ALL if as_such else Question.ALLOCATION,
+                include_base=True,
             )
             copies = bool(flags & ALLOCATED)
             if end == start:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends, guest, jobs
-from model.block_status import ALLOCATED, RACE, allocated_above, status
+from model.block_status import ALLOCATED, RACE, Question, allocated_above, status
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
@@ -457,7 +457,7 @@ class Stream(JobKind):
 def _look(t: Transition, body: Body) -> tuple[int, int]:
     """Up to where the next bytes go, and whether they come from an image between."""
     image = skip_filters(t, body.target)
-    end, own = status(t, image, body.offset, body.offset + CHUNK, exact=False)
+    end, own = status(t, image, body.offset, body.offset + CHUNK, asked=Question.ALLOCATION)
     below = backing_of(t, image)
     if own & ALLOCATED or below is None:
         return end, 0

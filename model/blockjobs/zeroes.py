@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model import bitmaps, guest
-from model.block_status import DATA, ZERO, is_zero, status_above
+from model.block_status import DATA, ZERO, Question, is_zero, status_above
 from model.lengths import UNKNOWN_BYTES
 from model.rules import effect
 
@@ -36,7 +36,7 @@ def all_zeroes(t: Transition, name: str) -> bool:
     Raises :class:`model.images.ImageError` where its beginning is no bytes of a guest's.
     """
     length = t.length(name)
-    reached, flags = status_above(t, name, None, 0, length)
+    reached, flags = status_above(t, name, None, 0, length, asked=Question.ZEROES)
     if flags & ZERO:
         return is_zero(t, name, reached, length)
     if reached > _MOST_READ or not is_zero(t, name, reached, length):

@@ -10,6 +10,7 @@ QEMU_11_1 = QEMU_10_0.derive(
     (11, 1),
     gains=(
         "file.asks-host",
+        "data.zeroes-forgotten",
         "export.threads-empty",
         "export.threads-fixed",
         "hazard.sweep-awaited",

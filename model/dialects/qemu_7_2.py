@@ -48,6 +48,7 @@ QEMU_7_2 = Dialect(
             "copy-before-write.min-cluster-large",
             "copy-before-write.min-cluster-power",
             "copy-before-write.notes-on-filter",
+            "data.zeroes-forgotten",
             "export.stays-and-tells",
             "export.threads-empty",
             "export.threads-fixed",

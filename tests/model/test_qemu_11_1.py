@@ -179,6 +179,17 @@ def test_filters_hear_of_a_write_behind_the_end(monitor: Monitor) -> None:
     assert monitor.state.nodes["n1"].size == monitor.state.nodes["f0"].size > 5 * 65536
 
 
+# What is remembered
+
+
+def test_who_asks_for_zeroes_has_no_data_remembered(monitor: Monitor) -> None:
+    """A mirror asks if its target is zero, which is a question that nobody else profits from."""
+    add(monitor, "n0", **image(monitor, "hd0.raw", (0, 512, 1)))
+    add(monitor, "n1", driver="qcow2", file=image(monitor, "hd1.qcow2"), backing="n0")
+    assert run(monitor, "block-commit", device="n1", job_id="j0") == {}
+    assert monitor.state.nodes["n0"].private.data == (0, 0)
+
+
 # Mirrors
 
 
