@@ -118,7 +118,7 @@ TOLD = (
 )
 KEPT = (
     *opened("top", detect_zeroes="on", lazy_refcounts=True),
-    command("blockdev-reopen", options=[image("top", backing=None)]),
+    command("x-blockdev-reopen", **image("top", backing=None)),
 )
 DEVICE = (command("blockdev-add", driver="file", filename="/dev/null", node_name="null"),)
 LIMITS = (
