@@ -37,10 +37,11 @@ _LEAKY: Final = frozenset({"null-co", "null-aio", "blkdebug", "quorum", "blkveri
 class Reader:
     """What guests read in one state."""
 
-    __slots__ = ("_known", "_t", "state")
+    __slots__ = ("_dialect", "_known", "_t", "state")
 
     def __init__(self, state: BlockState, dialect: Dialect) -> None:
         self.state = state
+        self._dialect = dialect
         self._t = Transition(state, dialect.evaluation())
         self._known: dict[str, Runs | None] = {}
 
@@ -60,8 +61,10 @@ class Reader:
         length = self._t.length(name)
         if length > _MOST_BYTES:
             return None
+        # Reading may copy, and what another node has copied is nothing that was there before.
+        t = Transition(self.state, self._dialect.evaluation())
         try:
-            return guest.runs(self._t, name, 0, length)
+            return guest.runs(t, name, 0, length)
         except ImageError:
             return None
 

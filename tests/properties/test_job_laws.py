@@ -15,6 +15,7 @@ from model.state import FrozenDict, Link, Role
 from properties import law_for, told
 from properties.data_laws import (
     DATA_LAWS,
+    Reader,
     another_backing_file_shows_where_nothing_is_allocated,
     jobs_keep_what_their_users_see,
     mirrors_are_equal_when_they_become_ready,
@@ -262,3 +263,13 @@ def test_a_guest_reads_what_was_mirrored() -> None:
     monitor = Monitor(DIALECT)
     monitor.state = outcome.state
     assert monitor.read("dst", 3 * CLUSTER, 4) == b"\4\4\4\4"
+
+
+def test_reading_one_node_copies_nothing_for_another() -> None:
+    """Through the filter of a stream, what is read of the base is copied into the image above."""
+    stream = {"job_id": "s", "device": "mid", "base_node": "base", "auto_finalize": False}
+    _, _, outcome = outcome_of(command("block-stream", **stream))
+    reader = Reader(outcome.state, DIALECT)
+    before = reader.image("mid")
+    assert reader.runs("over")
+    assert reader.image("mid") == before
