@@ -884,7 +884,7 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
         return
     for s in range(start, end, most):
         e = min(s + most, end)
-        reached, flags = status(t, name, s, e, exact=False)
+        reached, flags = status(t, name, s, e, asked=Question.ALLOCATION)
         if not (flags & ALLOCATED and reached == e):
             _copy_clusters(t, name, s, e, cluster, most)
 
@@ -900,7 +900,7 @@ def _copy_clusters(
     last = min(last, t.length(name))
     while at < last:
         part = last if most is None else min(at + most, last)
-        reached, flags = status(t, name, at, part, exact=False)
+        reached, flags = status(t, name, at, part, asked=Question.ALLOCATION)
         if reached == at:
             # The last sector of the node lies behind the end of its file in part.
             return
