@@ -520,8 +520,10 @@ class MirrorKind(JobKind):
         """Clean up."""
         target = job.body.target
         t.keeping.append(target)
+        # Where it could not pivot, all has been cleaned up but this.
+        restores = job.body.read_only and not job.body.over
         _end(t, job, pivot=False)
-        if job.body.read_only and t.ev.holds(ABORT_READ_ONLY):
+        if restores and t.ev.holds(ABORT_READ_ONLY):
             chains.try_read_only(t, target)
         t.keeping.remove(target)
         t.release(target)

@@ -9,10 +9,11 @@ QEMU_11_1 = QEMU_10_0.derive(
     "qemu-11.1",
     (11, 1),
     gains=(
-        "file.asks-host",
         "data.zeroes-forgotten",
         "export.threads-empty",
         "export.threads-fixed",
+        "file.asks-host",
+        "hazard.refused-in-iothread",
         "hazard.sweep-awaited",
         "length.tells-filters",
         "mirror.knows-zeroes",

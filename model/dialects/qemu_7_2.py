@@ -72,6 +72,7 @@ QEMU_7_2 = Dialect(
             "hazard.not-frozen",
             "hazard.ready-twice",
             "hazard.preallocate-rights-lost",
+            "hazard.refused-in-iothread",
             "hazard.stays-drained",
             "hazard.stream-conflict",
             "hazard.sweep-awaited",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model.contexts import need_lock
+from model.contexts import MAIN, need_lock
 from model.drivers.base import (
     ALWAYS_LOOKS,
     Driver,
@@ -18,7 +18,7 @@ from model.drivers.base import (
 )
 from model.images import tables_end
 from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
-from model.rules import Evaluation, effect, guard, hazard
+from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.state import FrozenDict, Limits, Node, Role
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from model.graph import Transition
     from model.opening import Opening
+    from model.state import Image
 
 CLUSTER = 65536
 """Bytes per cluster of the qcow2 images that we make."""
@@ -61,6 +62,11 @@ NAMES_WINDOW = effect(
     "raw.names-window",
     "A window that does not fit the file is told as it was asked for.",
     source="6.0; before, as if nothing but zeroes had been asked for",
+)
+REFUSED_IN_IOTHREAD = hazard(
+    "hazard.refused-in-iothread",
+    "A qcow2 node that is added over a file in an iothread is refused for its options.",
+    source="11.1 closes it in that iothread, and ends with an assertion in bdrv_drain_all_end",
 )
 GIVES_BACK = effect(
     "raw.gives-back",
@@ -261,6 +267,17 @@ class Qcow2(Driver):
             return
         ev.accepted.add(NOT_QCOW2.id)
         t.change(name, size=image.size)
+        try:
+            self._open_image(opening, name, options, image)
+        except Refusal:
+            if t.nodes[file].context != MAIN:
+                ev.meet(REFUSED_IN_IOTHREAD)
+            raise
+
+    def _open_image(self, opening: Opening, name: str, options: FlatOptions, image: Image) -> None:
+        """All that comes after the header."""
+        t, ev = opening.t, opening.t.ev
+        file = t.primary_child(name)
         settings = self._check(t, t.nodes[name], options)
         writable = not t.nodes[name].read_only
         if image.dirty and writable:
