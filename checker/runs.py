@@ -91,7 +91,7 @@ def check(**values: Any) -> NoReturn:
     options = chosen_options(values)
     dialect = find_dialect(options.dialect or DEFAULT_DIALECT)
     tally = _tally("check", dialect, options)
-    law, witnesses = law_for(dialect), Witnesses()
+    law, witnesses = law_for(dialect), Witnesses(dialect)
     tally.witnesses = witnesses.counts
     with shows(Console(stderr=True), options.examples) as progress:
         summary = run_check(

@@ -59,6 +59,10 @@ class Dialect:
         """The rules that hold here, by identifier."""
         return tuple(rule for rule in all_rules() if rule.id not in self.absent)
 
+    def has(self, rule: Rule) -> bool:
+        """Whether a rule holds here."""
+        return rule.id not in self.absent
+
     def without(self, *rule_ids: str) -> Dialect:
         """The same dialect lacking some rules: a mutant, or the start of a proposal."""
         known = {rule.id for rule in all_rules()}

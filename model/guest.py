@@ -39,6 +39,7 @@ from model.images import (
     written_end,
 )
 from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_of, readable
+from model.limits import at_once
 from model.rules import effect, guard, hazard
 from model.trace import RATE_LIMITED
 
@@ -96,6 +97,11 @@ BAD_HEARD = effect(
     source="7.2",
 )
 
+IN_PARTS = effect(
+    "data.read-in-parts",
+    "What is read through a blkdebug node is read in parts of as many bytes as that takes at once.",
+    source="5.2",
+)
 KEEPS_PLACE = effect(
     "qcow2.keeps-place",
     "With discard-no-unref, a cluster that is discarded, or written as zeroes that may be "
@@ -141,6 +147,15 @@ BOTTOM_ABOVE = hazard(
     "through and its filter is still there; and that image does not have the bytes.",
     source="7.2 looks for the bottom among the images below, finds the end of the chain and ends "
     "with a segmentation fault",
+)
+
+SPLIT = hazard(
+    "hazard.copy-on-read-split",
+    "What is read through a copy-on-read filter is copied in whole clusters, and a blkdebug node "
+    "below takes less than that at once: the first part ends before what is read, or one begins "
+    "behind it.",
+    source="5.2, 7.2, 10.0 and 11.1 take the rest of the cluster for a part of what is read, and "
+    "end with an assertion or 'bytes is negative'",
 )
 
 VERIFIED_ZEROES = hazard(
@@ -296,8 +311,27 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
             piece for s, e in reads for piece in _pieces(t, t.primary_child(name), s, e, rewrites)
         ]
     if driver_of(node.driver).is_filter:
-        return _pieces(t, t.primary_child(name), start, end, rewrites)
+        return _in_parts(t, node, start, end, rewrites)
     return []
+
+
+def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
+    """What is read through a filter; that blkdebug reads in parts shows only where some vote."""
+    child = t.primary_child(node.name)
+    most = at_once(t, node.name) if node.driver == "blkdebug" else 0
+    if not most or end - start <= most or not _votes(t, child) or not t.ev.holds(IN_PARTS):
+        return _pieces(t, child, start, end, rewrites)
+    return [
+        piece
+        for part in range(start, end, most)
+        for piece in _pieces(t, child, part, min(part + most, end), rewrites)
+    ]
+
+
+def _votes(t: Transition, name: str) -> bool:
+    """Whether a quorum is this node or lies below it."""
+    node = t.nodes[name]
+    return node.driver == "quorum" or any(_votes(t, link.child) for link in node.children)
 
 
 def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
@@ -843,18 +877,40 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
 
     What that is is asked before the run is read, which may have others copy it, too.
     """
-    start, end = bitmaps.aligned(start, end, cluster_size(t, name) or 1)
-    end = min(end, t.length(name))
-    while start < end:
-        reached, flags = status(t, name, start, end, asked=Question.ALLOCATION)
-        if reached == start:
+    cluster = cluster_size(t, name) or 1
+    most = at_once(t, name)
+    if most % cluster == 0:
+        _copy_clusters(t, name, start, end, cluster, None)
+        return
+    for s in range(start, end, most):
+        e = min(s + most, end)
+        reached, flags = status(t, name, s, e, asked=Question.ALLOCATION)
+        if not (flags & ALLOCATED and reached == e):
+            _copy_clusters(t, name, s, e, cluster, most)
+
+
+def _copy_clusters(
+    t: Transition, name: str, start: int, end: int, cluster: int, most: int | None
+) -> None:
+    """The same for one request, which is read in parts of at most ``most`` bytes.
+
+    The first part has to get to what is asked for, and none may begin behind that.
+    """
+    at, last = bitmaps.aligned(start, end, cluster)
+    last = min(last, t.length(name))
+    while at < last:
+        part = last if most is None else min(at + most, last)
+        reached, flags = status(t, name, at, part, asked=Question.ALLOCATION)
+        if reached == at:
             # The last sector of the node lies behind the end of its file in part.
             return
-        _copy_up_below(t, name, start, reached)
+        if most is not None and (at > end or reached <= start):
+            t.ev.meet(SPLIT)
+        _copy_up_below(t, name, at, reached)
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
-            data = pieces(t, name, start, reached)
+            data = pieces(t, name, at, reached)
             known = any(value for _, _, value in data)
-            write = Write(start, reached, data, "off" if known else "on", unchanged=True)
+            write = Write(at, reached, data, "off" if known else "on", unchanged=True)
             _put(t, t.nodes[name], write)
-        start = reached
+        at = reached

@@ -35,14 +35,28 @@ def take_limits(t: Transition, name: str, undo: Undo | None = None) -> None:
         return
     node = t.nodes[name]
     below = [t.nodes[link.child].limits for link in node.children if link.role & _TAKEN_FROM]
-    merged = Limits(
+    if undo is not None:
+        undo.add(lambda: _put(t, name, node.limits))
+    _put(t, name, driver_of(node.driver).limit(node, _merged(below)))
+
+
+def _merged(below: list[Limits]) -> Limits:
+    return Limits(
         discard=max((each.discard for each in below), default=0),
         transfer=min((each.transfer for each in below if each.transfer), default=0),
         memory=max((each.memory for each in below), default=NO_LIMITS.memory),
     )
-    if undo is not None:
-        undo.add(lambda: _put(t, name, node.limits))
-    _put(t, name, driver_of(node.driver).limit(node, merged))
+
+
+def at_once(t: Transition, name: str) -> int:
+    """How many bytes a node takes in one request by what is below it now; 0 if any number."""
+    return _derived(t, name).transfer
+
+
+def _derived(t: Transition, name: str) -> Limits:
+    node = t.nodes[name]
+    below = [_derived(t, link.child) for link in node.children if link.role & _TAKEN_FROM]
+    return driver_of(node.driver).limit(node, _merged(below))
 
 
 def _put(t: Transition, name: str, limits: Limits) -> None:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial, update_wrapper
 from typing import TYPE_CHECKING, TypeAlias
 
 from model import find_dialect
 from properties.data_laws import DATA_LAWS
-from properties.invariants import INVARIANTS, options_are_in
-from properties.job_laws import JOB_LAWS
-from properties.laws import LAWS, reopening_is_idempotent_in
+from properties.invariants import INVARIANTS, INVARIANTS_OF_DIALECT
+from properties.job_laws import JOB_LAWS, JOB_LAWS_OF_DIALECT
+from properties.laws import LAWS, LAWS_OF_DIALECT
 from properties.witnesses import WITNESSES, Witness, Witnesses
 
 if TYPE_CHECKING:
@@ -21,7 +21,26 @@ if TYPE_CHECKING:
 
     AnyLaw: TypeAlias = Callable[[BlockState, Command, Outcome], Iterator[tuple[str, str]]]
 
-__all__ = ["INVARIANTS", "LAWS", "WITNESSES", "Witness", "Witnesses", "law", "law_for"]
+__all__ = [
+    "DATA_LAWS",
+    "INVARIANTS",
+    "INVARIANTS_OF_DIALECT",
+    "JOB_LAWS",
+    "JOB_LAWS_OF_DIALECT",
+    "LAWS",
+    "LAWS_OF_DIALECT",
+    "WITNESSES",
+    "Witness",
+    "Witnesses",
+    "law",
+    "law_for",
+    "told",
+]
+
+
+def told(dialect: Dialect, sentence: Callable[..., str | None]) -> Callable[..., str | None]:
+    """An invariant or a law that asks for its dialect, and knows it."""
+    return update_wrapper(partial(sentence, dialect=dialect), sentence)
 
 
 @lru_cache
@@ -30,8 +49,12 @@ def law_for(dialect: Dialect) -> AnyLaw:
 
     Nothing is asked of a step that met a hazard: there the release is known to be wrong.
     """
-    invariants = [*INVARIANTS, options_are_in(dialect.schema)]
-    laws = [*LAWS, *JOB_LAWS, *DATA_LAWS, reopening_is_idempotent_in(dialect)]
+    invariants = [*INVARIANTS, *(told(dialect, each) for each in INVARIANTS_OF_DIALECT)]
+    laws = [
+        *LAWS,
+        *JOB_LAWS,
+        *(told(dialect, each) for each in (*LAWS_OF_DIALECT, *JOB_LAWS_OF_DIALECT, *DATA_LAWS)),
+    ]
 
     def law(before: BlockState, command: Command, outcome: Outcome) -> Iterator[tuple[str, str]]:
         if outcome.hazards:

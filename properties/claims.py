@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.blockjobs import commit, mirror
+from model.blockjobs import commit, mirror, stream
 from model.drivers import driver_of
+from model.graph import NOT_FROZEN
+from model.jobs import OWN_BACKEND
 from model.permissions import reaches
 from model.state import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.dialect import Dialect
     from model.state import BlockState, Job, LinkKey, Node
 
 OVER: Final = frozenset({"concluded"})
@@ -38,6 +41,8 @@ def claims(state: BlockState) -> Iterator[tuple[str, str, str]]:
         body = job.body
         if isinstance(body, commit.Body):
             yield f"job {job.id}", body.filter, body.base
+        elif isinstance(body, stream.Body) and body.frozen:
+            yield f"job {job.id}", body.target, body.above
         elif (
             isinstance(body, mirror.Mirror)
             and body.filter in state.nodes
@@ -45,6 +50,22 @@ def claims(state: BlockState) -> Iterator[tuple[str, str, str]]:
             and in_chain(state, body.filter, body.target)
         ):
             yield f"job {job.id}", body.filter, body.target
+
+
+def standing(state: BlockState, dialect: Dialect) -> Iterator[tuple[str, str, str]]:
+    """The same, but for a mirror whose target came to lie below its source when it had begun.
+
+    Where that is possible, the links between stay as they were.
+    """
+    late = (
+        {f"job {job.id}" for job in living(state) if job.type == "mirror"}
+        if dialect.has(NOT_FROZEN)
+        else ()
+    )
+    for who, top, end in claims(state):
+        links = [state.nodes[key[0]].link(key[1]) for key, _ in chain(state, top, end)]
+        if who not in late or any(link is not None and link.frozen for link in links):
+            yield who, top, end
 
 
 def in_chain(state: BlockState, top: str, base: str) -> bool:
@@ -67,6 +88,12 @@ def chain(state: BlockState, top: str, end: str | None) -> list[tuple[LinkKey, s
     return found
 
 
-def filters(state: BlockState) -> set[str]:
-    """The filters that jobs have put into the graph."""
-    return {body.filter for job in living(state) if (body := job.body) and body.filter}
+def filters(state: BlockState, dialect: Dialect) -> set[str]:
+    """The filters that jobs have put into the graph, and that have not gone yet."""
+    found = {body.filter for job in living(state) if (body := job.body) and body.filter}
+    for job in state.jobs.values():
+        if dialect.has(stream.FILTER_STAYS) and isinstance(job.body, stream.Body):
+            found.update(node for name, node in state.users[job.user].links if name == "main node")
+        if dialect.has(OWN_BACKEND) and job.backend is not None and job.backend in state.users:
+            found.update(node for _, node in state.users[job.backend].links)
+    return found

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Final
 
 from model import guest
 from model.blockjobs import commit, mirror, stream
+from model.commands.driving import WRITE
 from model.graph import Transition
 from model.images import ImageError
 from model.lengths import content
-from model.rules import Evaluation
+from model.permissions import reaches
 from model.state import Use
 from model.trace import REOPENS
 from properties.claims import living
 from properties.job_laws import verb_of
-from properties.laws import accepted
+from properties.laws import STARTS, accepted
 
 if TYPE_CHECKING:
-    from model import BlockState, Outcome
+    from model import BlockState, Dialect, Outcome
     from model.state import Image, Job, Node
     from model.trace import Command
 
@@ -36,11 +37,12 @@ _LEAKY: Final = frozenset({"null-co", "null-aio", "blkdebug", "quorum", "blkveri
 class Reader:
     """What guests read in one state."""
 
-    __slots__ = ("_known", "_t", "state")
+    __slots__ = ("_dialect", "_known", "_t", "state")
 
-    def __init__(self, state: BlockState) -> None:
+    def __init__(self, state: BlockState, dialect: Dialect) -> None:
         self.state = state
-        self._t = Transition(state, Evaluation(frozenset(), {}))
+        self._dialect = dialect
+        self._t = Transition(state, dialect.evaluation())
         self._known: dict[str, Runs | None] = {}
 
     def runs(self, name: str) -> Runs | None:
@@ -59,8 +61,10 @@ class Reader:
         length = self._t.length(name)
         if length > _MOST_BYTES:
             return None
+        # Reading may copy, and what another node has copied is nothing that was there before.
+        t = Transition(self.state, self._dialect.evaluation())
         try:
-            return guest.runs(self._t, name, 0, length)
+            return guest.runs(t, name, 0, length)
         except ImageError:
             return None
 
@@ -92,7 +96,7 @@ def _edges(state: BlockState) -> list[tuple[str, str, str]]:
 
 
 def reopening_options_keeps_what_is_read(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """A reopen that changes no links changes nothing of what any node reads, but for windows."""
     after = outcome.state
@@ -101,7 +105,7 @@ def reopening_options_keeps_what_is_read(
     if after.images is before.images or _edges(before) != _edges(after):
         # What is read follows from the links and from what the images hold.
         return None
-    was, now = Reader(before), Reader(after)
+    was, now = Reader(before, dialect), Reader(after, dialect)
     for name, node in before.nodes.items():
         if node.driver == "raw" or any(x.driver == "raw" for x in was.below(name)):
             continue
@@ -112,7 +116,7 @@ def reopening_options_keeps_what_is_read(
 
 
 def another_backing_file_shows_where_nothing_is_allocated(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """Of an image with another backing file, what it has itself stays; the rest is the new one's.
 
@@ -120,7 +124,7 @@ def another_backing_file_shows_where_nothing_is_allocated(
     """
     if not accepted(command, outcome, *REOPENS):
         return None
-    was, now = Reader(before), Reader(outcome.state)
+    was, now = Reader(before, dialect), Reader(outcome.state, dialect)
     for name, old in before.nodes.items():
         new = outcome.state.nodes.get(name)
         if new is None or new.driver != "qcow2" or new.children is old.children:
@@ -177,7 +181,7 @@ def _cut(runs: Runs, start: int, end: int) -> Runs:
 
 
 def jobs_keep_what_their_users_see(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """Whatever jobs copy and put in each other's place, what is read above them stays."""
     after = outcome.state
@@ -186,7 +190,7 @@ def jobs_keep_what_their_users_see(
         return None
     if after.images is before.images and _edges(before) == _edges(after):
         return None
-    was, now = Reader(before), Reader(after)
+    was, now = Reader(before, dialect), Reader(after, dialect)
     for job_id in active:
         job = before.jobs.get(job_id)
         one, other = _seen(before, command, outcome, job) if job else _device(command)
@@ -197,9 +201,30 @@ def jobs_keep_what_their_users_see(
         # An image that was committed to may be longer.
         end = min(was.length(one), now.length(other))
         old, new = was.runs(one), now.runs(other)
-        if old is not None and new is not None and _cut(old, 0, end) != _cut(new, 0, end):
+        if old is None or new is None or _cut(old, 0, end) == _cut(new, 0, end):
+            continue
+        if not _written_behind(was, job):
             return f"{other!r} does not read as {one!r} did before job {job_id!r} went on"
     return None
+
+
+def _written_behind(reader: Reader, job: Job | None) -> bool:
+    """Whether somebody wrote to a mirror's target, or to its source where it does not see that.
+
+    Then the two sides differ where nothing is noted down to be copied.
+    """
+    body = job.body if job else None
+    if not isinstance(body, mirror.Mirror) or body.filter not in reader.state.nodes:
+        return False
+    one, other = reader.runs(body.filter), reader.runs(body.target)
+    if job is None or one is None or other is None:
+        return False
+    beside = [body.filter, *(link.child for link in reader.state.nodes[body.filter].children)]
+    noted = [b for x in beside for b in reader.state.nodes[x].bitmaps if b.owner == job.user]
+    dirty = [(s, e) for bitmap in noted for s, e in bitmap.dirty]
+    return any(
+        _cut(one, s, e) != _cut(other, s, e) for s, e in _gaps(dirty, reader.length(body.filter))
+    )
 
 
 def _active(outcome: Outcome) -> list[str]:
@@ -236,13 +261,14 @@ def _seen(before: BlockState, command: Command, outcome: Outcome, job: Job) -> t
         return body.target, body.target
     if not isinstance(body, mirror.Mirror) or body.filter not in before.nodes:
         return "", ""
+    pivoted = pivots(before, command, outcome, job)
+    if pivoted and not everything(job):
+        return "", ""
     if body.filter in outcome.state.nodes:
         return body.filter, body.filter
     below = before.nodes[body.filter].link("backing")
     origin = below.child if below else ""
-    if pivots(before, command, outcome, job) and everything(job):
-        return origin, body.target
-    return origin, origin
+    return origin, body.target if pivoted else origin
 
 
 def pivots(before: BlockState, command: Command, outcome: Outcome, job: Job) -> bool:
@@ -276,7 +302,7 @@ def _others_may_write(state: BlockState, reader: Reader, body: mirror.Mirror) ->
 
 
 def mirrors_are_equal_when_they_become_ready(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """A mirror of everything that has become ready has the same bytes on both sides.
 
@@ -291,7 +317,7 @@ def mirrors_are_equal_when_they_become_ready(
             continue
         if was is not None and was.status in ("ready", "standby"):
             continue
-        reader = Reader(state)
+        reader = Reader(state, dialect)
         if not everything(job) or _leaks(reader, body.filter) or _leaks(reader, body.target):
             continue
         one, other = reader.runs(body.filter), reader.runs(body.target)
@@ -303,10 +329,49 @@ def mirrors_are_equal_when_they_become_ready(
     return None
 
 
+def mirrors_copy_or_note_what_is_written(
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
+    """What a guest writes through the filter of a mirror is on both sides, or noted down."""
+    if not accepted(command, outcome, WRITE):
+        return None
+    was, now = Reader(before, dialect), Reader(outcome.state, dialect)
+    for job in living(outcome.state):
+        body, old = job.body, before.jobs.get(job.id)
+        if old is None or not isinstance(body, mirror.Mirror) or not everything(job):
+            continue
+        if body.filter not in before.nodes or not old.body.begun:
+            continue
+        if not reaches(before.nodes, command["arguments"]["node"], body.filter):
+            continue
+        if _leaks(now, body.filter) or _leaks(now, body.target):
+            continue
+        if not _written_behind(was, old) and _written_behind(now, job):
+            return f"job {job.id!r} does not know what was written through its filter"
+    return None
+
+
+def refused_commands_keep_what_is_read(
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
+    """An error changes nothing of what any node reads, whatever was copied to read it."""
+    after = outcome.state
+    if outcome.ok or after.images is before.images or command.get("execute") in STARTS:
+        return None
+    was, now = Reader(before, dialect), Reader(after, dialect)
+    for name in before.nodes:
+        old, new = was.runs(name), now.runs(name)
+        if old is not None and new is not None and old != new:
+            return f"{name!r} reads otherwise than before"
+    return None
+
+
 DATA_LAWS = (
     reopening_options_keeps_what_is_read,
     another_backing_file_shows_where_nothing_is_allocated,
     jobs_keep_what_their_users_see,
     mirrors_are_equal_when_they_become_ready,
+    mirrors_copy_or_note_what_is_written,
+    refused_commands_keep_what_is_read,
 )
 """The laws on what guests read."""

@@ -7,11 +7,13 @@ where it does not. A function's name is its sentence, with underscores.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from model.drivers.files import DEVICES, TAKES_DEVICES
 from model.permissions import Grant, permission_names, permissions
 from model.state import LinkKey, Perm, ThrottleGroup, Use
-from properties.claims import bottom, chain, claims, filters, in_chain
+from properties.claims import bottom, chain, filters, in_chain, standing
 from properties.users import (
     connected_nodes_share_a_context,
     contexts_are_threads,
@@ -24,12 +26,15 @@ from properties.users import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from model.dialect import Dialect
     from model.schema import Schema
     from model.state import BlockState
 
     Invariant = Callable[[BlockState], str | None]
+    InvariantOfDialect = Callable[[BlockState, Dialect], str | None]
 
 _CHILDREN: Final = {
+    "backup-top": ({"backing"}, {"backing", "target"}),
     "blkdebug": ({"image"}, {"image"}),
     "blkverify": ({"test", "raw"}, {"test", "raw"}),
     "commit_top": ({"backing"}, {"backing"}),
@@ -47,7 +52,7 @@ _CHILDREN: Final = {
 }
 """The children that a driver must have and those that it may have."""
 
-_FILTERS_OF_JOBS: Final = frozenset({"commit_top", "mirror_top"})
+_FILTERS_OF_JOBS: Final = frozenset({"backup-top", "commit_top", "mirror_top"})
 """Drivers that no schema has."""
 _LINKS: Final = frozenset({"file", "backing"})
 _WRITES = int(Perm.WRITE | Perm.WRITE_UNCHANGED)
@@ -173,13 +178,13 @@ def options_come_from_others(state: BlockState) -> str | None:
     return None
 
 
-def links_are_frozen_where_somebody_claims_them(state: BlockState) -> str | None:
+def links_are_frozen_where_somebody_claims_them(state: BlockState, dialect: Dialect) -> str | None:
     """Frozen is what leads from a copy-on-read to its bottom, or from a commit's filter to its end.
 
     Nothing else is, and a job that has ended needs nothing any more.
     """
     expected: set[LinkKey] = set()
-    for who, top, end in claims(state):
+    for who, top, end in standing(state, dialect):
         if top not in state.nodes or end not in state.nodes or not in_chain(state, top, end):
             return f"{who} needs {end!r}, which is not below {top!r}"
         expected.update(key for key, _ in chain(state, top, end))
@@ -191,9 +196,12 @@ def links_are_frozen_where_somebody_claims_them(state: BlockState) -> str | None
     return None
 
 
-def implicit_nodes_are_filters_of_living_jobs(state: BlockState) -> str | None:
-    """A node that no client asked for and none shall see goes with the job that put it there."""
-    known = filters(state)
+def implicit_nodes_are_filters_of_living_jobs(state: BlockState, dialect: Dialect) -> str | None:
+    """A node that no client asked for and none shall see goes with the job that put it there.
+
+    Where the filter of a stream stays, it goes when the job is dismissed.
+    """
+    known = filters(state, dialect)
     for node in state.nodes.values():
         if node.implicit and node.name not in known:
             return f"{node.name!r} is implicit and no living job's filter"
@@ -234,10 +242,11 @@ def zeroes_are_unmapped_where_discards_are(state: BlockState) -> str | None:
     return None
 
 
-def open_files_exist(state: BlockState) -> str | None:
-    """The file of every file node is on disk."""
+def open_files_exist(state: BlockState, dialect: Dialect) -> str | None:
+    """The file of every file node is on disk, or a device where that will do."""
+    devices = DEVICES if dialect.has(TAKES_DEVICES) else ()
     for node in state.nodes.values():
-        if node.driver == "file" and node.filename not in state.images:
+        if node.driver == "file" and node.filename not in (*state.images, *devices):
             return f"{node.name!r} shows {node.filename!r}, which does not exist"
     return None
 
@@ -252,28 +261,26 @@ def throttle_groups_exist(state: BlockState) -> str | None:
     return None
 
 
-def options_are_in(schema: Schema) -> Invariant:
-    """The invariant that every option of a node is one that the release lists for its driver."""
-    known: dict[str, frozenset[str]] = {}
+def options_are_known_to_the_driver(state: BlockState, dialect: Dialect) -> str | None:
+    """No node has an option that the release does not list for its driver.
 
-    def options_are_known_to_the_driver(state: BlockState) -> str | None:
-        """No node has an option that its driver does not know.
+    Listed twice in one transaction, once with the options of another driver, a node may
+    keep the name of a child that it cannot have (seen on 7.2): those names are let pass.
+    """
+    for node in state.nodes.values():
+        if node.driver in _FILTERS_OF_JOBS:
+            continue
+        known = _options_of(dialect.schema, node.driver)
+        for key in node.options:
+            if key.partition(".")[0] not in known:
+                return f"{node.driver} node {node.name!r} has an option {key!r}"
+    return None
 
-        Listed twice in one transaction, once with the options of another driver, a node may
-        keep the name of a child that it cannot have (seen on 7.2): those names are let pass.
-        """
-        for node in state.nodes.values():
-            if node.driver in _FILTERS_OF_JOBS:
-                continue
-            if node.driver not in known:
-                members = schema.members("blockdev-add.arg", node.driver)
-                known[node.driver] = _LINKS.union(member.name for member in members)
-            for key in node.options:
-                if key.partition(".")[0] not in known[node.driver]:
-                    return f"{node.driver} node {node.name!r} has an option {key!r}"
-        return None
 
-    return options_are_known_to_the_driver
+@cache
+def _options_of(schema: Schema, driver: str) -> frozenset[str]:
+    members = schema.members("blockdev-add.arg", driver)
+    return _LINKS.union(member.name for member in members)
 
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -282,21 +289,26 @@ INVARIANTS: tuple[Invariant, ...] = (
     users_and_nodes_agree,
     jobs_and_users_agree,
     exports_and_users_agree,
-    jobs_are_at_rest,
     no_node_is_its_own_ancestor,
     nobody_requires_what_another_user_unshares,
     read_only_nodes_have_no_writers,
     every_node_is_held,
     options_come_from_others,
-    links_are_frozen_where_somebody_claims_them,
-    implicit_nodes_are_filters_of_living_jobs,
     children_are_those_of_the_driver,
     quorums_can_be_reached,
     zeroes_are_unmapped_where_discards_are,
-    open_files_exist,
     throttle_groups_exist,
     connected_nodes_share_a_context,
     contexts_are_threads,
 )
-"""All of them but `options_are_in`, which needs a schema. The first ones come first on
+"""Those that are the same in every dialect. The first ones come first on
 purpose: those that follow rely on a graph that hangs together."""
+
+INVARIANTS_OF_DIALECT: tuple[InvariantOfDialect, ...] = (
+    jobs_are_at_rest,
+    links_are_frozen_where_somebody_claims_them,
+    implicit_nodes_are_filters_of_living_jobs,
+    open_files_exist,
+    options_are_known_to_the_driver,
+)
+"""Those that ask what is true of a dialect, which they are told."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from properties.claims import chain, claims
+from model.commands.exports import STAYS_AND_TELLS
+from model.jobs import COMPLETES_IN_STANDBY
+from properties.claims import chain, standing
 from properties.laws import STARTS
 
 if TYPE_CHECKING:
-    from model import BlockState, Outcome
+    from model import BlockState, Dialect, Outcome
     from model.trace import Command
 
 VERBS: Final = {
@@ -52,7 +54,7 @@ def verb_of(command: Command) -> tuple[str, str] | None:
 
 
 def jobs_take_the_verbs_of_their_state(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """A verb is accepted only where the table of states and verbs has it.
 
@@ -63,9 +65,12 @@ def jobs_take_the_verbs_of_their_state(
         return None
     verb, job = asked
     status = before.jobs[job].status
-    if outcome.ok and status not in VERBS[verb]:
+    taken = status in VERBS[verb]
+    if verb == "complete" and status == "standby":
+        taken = dialect.has(COMPLETES_IN_STANDBY)
+    if outcome.ok and not taken:
         return f"a job that is {status} took {verb!r}"
-    if "job.verb" in outcome.refused and status in VERBS[verb]:
+    if "job.verb" in outcome.refused and taken:
         return f"a job that is {status} did not take {verb!r}"
     return None
 
@@ -103,12 +108,14 @@ def jobs_begin_and_end_by_command(
     return None if new == [arguments.get("job-id")] else f"job {new[0]!r} was not asked for"
 
 
-def claimed_chains_stay(before: BlockState, _command: Command, outcome: Outcome) -> str | None:
+def claimed_chains_stay(
+    before: BlockState, _command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
     """While whoever has frozen a chain lives, no link of it leads anywhere else."""
     if before.nodes is outcome.state.nodes:
         return None
-    still = {who: (top, end) for who, top, end in claims(outcome.state)}
-    for who, top, end in claims(before):
+    still = {who: (top, end) for who, top, end in standing(outcome.state, dialect)}
+    for who, top, end in standing(before, dialect):
         if still.get(who) != (top, end):
             continue
         if chain(before, top, end) != chain(outcome.state, top, end):
@@ -119,10 +126,13 @@ def claimed_chains_stay(before: BlockState, _command: Command, outcome: Outcome)
 def exports_come_and_go_by_name(
     before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
-    """An export is there once it was added, and until it is deleted or the server stops."""
+    """An export is there once it was added, and until it is deleted or the server stops.
+
+    Where an error tells a client only that it is in another thread, it is there all the same.
+    """
     known = dict.fromkeys(before.exports)
     name = command.get("execute")
-    if outcome.ok and name == "block-export-add":
+    if name == "block-export-add" and (outcome.ok or STAYS_AND_TELLS.id in outcome.accepted):
         known[command["arguments"]["id"]] = None
     elif outcome.ok and name == "block-export-del":
         known.pop(command["arguments"]["id"], None)
@@ -145,11 +155,15 @@ def moved_nodes_are_there(before: BlockState, command: Command, outcome: Outcome
 
 
 JOB_LAWS = (
-    jobs_take_the_verbs_of_their_state,
     statuses_follow_each_other,
     jobs_begin_and_end_by_command,
-    claimed_chains_stay,
     exports_come_and_go_by_name,
     moved_nodes_are_there,
 )
-"""The laws on those who use the graph from outside."""
+"""The laws on those who use the graph from outside, the same in every dialect."""
+
+JOB_LAWS_OF_DIALECT = (
+    jobs_take_the_verbs_of_their_state,
+    claimed_chains_stay,
+)
+"""Those that ask what is true of a dialect, which they are told."""

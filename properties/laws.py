@@ -8,19 +8,27 @@ none of them holds only because nothing happened.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from model import Outcome, step
-from model.drivers.filters import PreallocateState
+from model.commands.driving import OBJECT
+from model.commands.exports import STAYS_AND_TELLS
+from model.drivers import driver_of
+from model.drivers.filters import PREALLOC_EARLY, PREALLOC_STUCK, PreallocateState
 from model.drivers.formats import Qcow2State
 from model.graph import Transition
+from model.guest import COPIED_ON_READ
 from model.lengths import flush
-from model.permissions import reaches
+from model.limits import take_limits
+from model.options import ACTIVE_TAKEN, RESET
+from model.permissions import Permissions, reaches, topological
 from model.qdict import flatten
-from model.rules import Evaluation
-from model.state import Role
+from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
+from model.rules import Refusal
+from model.state import FrozenDict, Perm, Role
 from model.trace import REOPENS, reopened
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from model.trace import Command
 
     Law = Callable[[BlockState, Command, Outcome], str | None]
+    LawOfDialect = Callable[[BlockState, Command, Outcome, Dialect], str | None]
 
 _QUERIES: Final = (
     "query-block-exports",
@@ -43,20 +52,26 @@ STARTS: Final = ("block-commit", "block-stream", "blockdev-backup", "blockdev-mi
 """The commands that start jobs."""
 _MAKERS: Final = ("blockdev-add", "blockdev-del")
 _BY_LENGTH: Final = frozenset({"permissions.alignment", "raw.offset", "raw.size"})
+_REPLACING: Final = {
+    "l2-cache-size": ("cache-size",),
+    "overlap-check": ("overlap-check.template",),
+    "refcount-cache-size": ("cache-size",),
+}
+"""What replaces an option, or all that begins with it, though it is not mentioned."""
 _QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard")
 """Options that QEMU writes down by itself where a client leaves them out."""
 
 
-def same_but_for_order(one: BlockState, other: BlockState) -> bool:
+def same_but_for_order(one: BlockState, other: BlockState, dialect: Dialect) -> bool:
     """Whether two states differ at most in what even a refused command may touch.
 
     That is: the order of links in the lists of their parent and child (a link that was
     moved and moved back is the newest), how many node names have been generated, the
     threads that nodes live in, how a file node's descriptor is really open, which 7.2 does
     not always know itself, what has been written down by now, of tables and lazy refcounts, and
-    what is known by now: of permissions, and of the end of a file that could not be cut.
+    what is known by now: of permissions, of limits, and of the end of a file that could not be cut.
     """
-    one, other = _flushed(one), _flushed(other)
+    one, other = _flushed(one, dialect), _flushed(other, dialect)
     return (
         one.objects == other.objects
         and _written_down(one.images) == _written_down(other.images)
@@ -72,10 +87,13 @@ def same_but_for_order(one: BlockState, other: BlockState) -> bool:
     )
 
 
-def _flushed(state: BlockState) -> BlockState:
-    t = Transition(state, Evaluation(frozenset(), {}))
+def _flushed(state: BlockState, dialect: Dialect) -> BlockState:
+    """The state when everything is written down, and every node knows its limits."""
+    t = Transition(state, dialect.evaluation())
     for name in state.nodes:
         flush(t, name)
+    for name in reversed(topological(t.nodes, list(t.nodes))):
+        take_limits(t, name)
     return t.result()
 
 
@@ -133,19 +151,57 @@ def queued_once(before: BlockState, command: Command) -> Iterator[tuple[str, dic
 
 
 def refused_commands_change_nothing(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """An error means that nothing happened, the order of links aside.
 
     A job that could not start leaves more behind: a node that was to be written, and is not, has
-    been reopened twice; the block backend of a stream is lost.
+    been reopened twice; the block backend of a stream is lost. A preallocate node that was to
+    become read-only may have given back its space and rights too early, which it sees later;
+    one that could not be resized claims rights.
+    Of an export, an error may tell only that it is in another thread. A device that looks at its
+    disk may have copied on read.
     """
     after = outcome.state
-    if outcome.ok or after is before or same_but_for_order(before, after):
+    if outcome.ok or after is before or same_but_for_order(before, after, dialect):
         return None
     if command.get("execute") in STARTS and _same_graph(before, after):
         return None
-    return "the command was refused and the state is another"
+    wrong_about_space = outcome.accepted & {PREALLOC_EARLY.id, PREALLOC_STUCK.id}
+    if wrong_about_space or (dialect.has(PREALLOC_EARLY) and any(_gave_too_early(before))):
+        one, other = _without_space(before, dialect), _without_space(after, dialect)
+        if same_but_for_order(one, other, dialect):
+            return None
+    if STAYS_AND_TELLS.id in outcome.accepted:
+        after = attrs.evolve(after, exports=before.exports)
+    elif COPIED_ON_READ.id in outcome.accepted:
+        after = attrs.evolve(after, images=before.images)
+    else:
+        return "the command was refused and the state is another"
+    same = _same_graph(before, after)
+    return None if same else "the command was refused and the state is another"
+
+
+def _gave_too_early(state: BlockState) -> Iterator[Node]:
+    """The preallocate nodes that have given back space and rights, and have users that write."""
+    known = Permissions(state.nodes, {})
+    for node in state.nodes.values():
+        if isinstance(node.private, PreallocateState) and node.private.data_end is None:
+            perm, _ = known.cumulative(node.name)
+            if perm & Perm.WRITE and perm & Perm.RESIZE:
+                yield node
+
+
+def _without_space(state: BlockState, dialect: Dialect) -> BlockState:
+    """What would be left if all preallocate nodes gave back their space and rights."""
+    t = Transition(state, dialect.evaluation())
+    for node in state.nodes.values():
+        if isinstance(node.private, PreallocateState):
+            with suppress(Refusal):
+                driver_of(node.driver).stop_writing(t, node)
+            private = PreallocateState(node.private.align, node.private.size)
+            t.change(node.name, private=private)
+    return t.result()
 
 
 def _same_graph(one: BlockState, other: BlockState) -> bool:
@@ -165,10 +221,10 @@ def queries_change_nothing(before: BlockState, command: Command, outcome: Outcom
 
 
 def omitted_options_are_at_their_defaults(
-    before: BlockState, command: Command, outcome: Outcome
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
 ) -> str | None:
     """After a reopen a node has the options that were given and no others."""
-    if not accepted(command, outcome, *REOPENS):
+    if not accepted(command, outcome, *REOPENS) or dialect.has(OMISSION_KEEPS):
         return None
     for name, given in queued_once(before, command):
         node = outcome.state.nodes.get(name)
@@ -180,6 +236,38 @@ def omitted_options_are_at_their_defaults(
         if "detect-zeroes" not in given and node.detect_zeroes != "off":
             return f"{name!r} kept detect-zeroes={node.detect_zeroes}, which was omitted"
     return None
+
+
+def omitted_options_are_kept(
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
+    """Where a reopen keeps what was left out, a node has all that it had and was not given.
+
+    But for what its driver takes for a part of something that was given.
+    """
+    if not accepted(command, outcome, *REOPENS) or not dialect.has(OMISSION_KEEPS):
+        return None
+    for name, given in queued_once(before, command):
+        old, new = before.nodes[name], outcome.state.nodes.get(name)
+        if new is None:
+            continue
+        for key, value in old.explicit.items():
+            if not _is_replaced(key, given) and new.explicit.get(key) != value:
+                return f"{name!r} lost {key!r}, which was omitted"
+        if "detect-zeroes" not in given and new.detect_zeroes != old.detect_zeroes:
+            return f"{name!r} lost detect-zeroes={old.detect_zeroes}, which was omitted"
+    return None
+
+
+def _is_replaced(key: str, given: Mapping[str, Any]) -> bool:
+    """Whether a client speaks of an option, or of what replaces it.
+
+    Any cache size replaces the old total, and if none is given the old ones do.
+    """
+    whole, _, _ = key.partition(".")
+    if key == "cache-size":
+        return True
+    return any(each in given for each in (key, whole, *_REPLACING.get(whole, ())))
 
 
 def given_options_are_set(before: BlockState, command: Command, outcome: Outcome) -> str | None:
@@ -285,9 +373,12 @@ def deleted_nodes_are_gone(before: BlockState, command: Command, outcome: Outcom
 def objects_come_and_go_by_name(
     before: BlockState, command: Command, outcome: Outcome
 ) -> str | None:
-    """object-add makes that object, object-del takes it away, and nothing else touches objects."""
+    """object-add makes that object, object-del takes it away, and nothing else touches objects.
+
+    Nothing but the command line, where the release has no object-add.
+    """
     objects = dict(before.objects)
-    if accepted(command, outcome, "object-add"):
+    if accepted(command, outcome, "object-add", OBJECT):
         name = command["arguments"]["id"]
         if name in objects or name not in outcome.state.objects:
             return f"{name!r} was not made"
@@ -323,37 +414,44 @@ def _edges(state: BlockState) -> list[tuple[str, str, str]]:
     return [(link.parent, link.name, link.child) for link in state.links()]
 
 
-def reopening_is_idempotent_in(dialect: Dialect) -> Law:
-    """The law that an accepted reopen, repeated, is accepted and changes nothing.
+def reopening_is_idempotent(
+    before: BlockState, command: Command, outcome: Outcome, dialect: Dialect
+) -> str | None:
+    """An accepted reopen, repeated, is accepted and changes nothing, the order of links aside.
 
     One that changed links is left out: a node that has become a child takes part in the
     second transaction and took none in the first, with options of its own to object to.
     """
+    if not accepted(command, outcome, *REOPENS):
+        return None
+    if sorted(_edges(before)) != sorted(_edges(outcome.state)):
+        return None
+    again = step(outcome.state, command, dialect)
+    # The first time nodes go by lengths and alignments as they were, then as they have become.
+    if again.hazards or again.refused & _BY_LENGTH:
+        return None
+    taken = ACTIVE_TAKEN.id in outcome.accepted and any(
+        "active" in each for each in reopened(command)
+    )
+    if taken and RESET.id in again.refused:
+        # From then on the option is set, and must not be left out: but it is taken out again.
+        return None
+    if not again.ok:
+        return f"once more it is refused: {again.reply['error']['desc']}"
+    one, other = again.state, outcome.state
+    if LENGTH_AGAIN.id in again.accepted:
+        one, other = _without_lengths(one), _without_lengths(other)
+    same = same_but_for_order(one, other, dialect)
+    return None if same else "once more it leads to another state"
 
-    def reopening_is_idempotent(
-        before: BlockState, command: Command, outcome: Outcome
-    ) -> str | None:
-        """Saying it again is accepted and changes nothing, the order of links aside."""
-        if not accepted(command, outcome, *REOPENS):
-            return None
-        if sorted(_edges(before)) != sorted(_edges(outcome.state)):
-            return None
-        again = step(outcome.state, command, dialect)
-        # The first time nodes go by lengths and alignments as they were, then as they have become.
-        if again.hazards or again.refused & _BY_LENGTH:
-            return None
-        if not again.ok:
-            return f"once more it is refused: {again.reply['error']['desc']}"
-        same = same_but_for_order(again.state, outcome.state)
-        return None if same else "once more it leads to another state"
 
-    return reopening_is_idempotent
+def _without_lengths(state: BlockState) -> BlockState:
+    nodes = {name: attrs.evolve(node, size=0) for name, node in state.nodes.items()}
+    return attrs.evolve(state, nodes=FrozenDict(nodes))
 
 
 LAWS: tuple[Law, ...] = (
-    refused_commands_change_nothing,
     queries_change_nothing,
-    omitted_options_are_at_their_defaults,
     given_options_are_set,
     reopening_keeps_who_owns_what,
     lost_children_no_longer_inherit,
@@ -362,4 +460,12 @@ LAWS: tuple[Law, ...] = (
     objects_come_and_go_by_name,
     snapshots_put_the_overlay_on_top,
 )
-"""All of them but `reopening_is_idempotent_in`, which needs a dialect."""
+"""Those that are the same in every dialect."""
+
+LAWS_OF_DIALECT: tuple[LawOfDialect, ...] = (
+    refused_commands_change_nothing,
+    omitted_options_are_at_their_defaults,
+    omitted_options_are_kept,
+    reopening_is_idempotent,
+)
+"""Those that ask what is true of a dialect, which they are told."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from model.jobs import PAUSE_WAKES
 from model.state import Use
 
 if TYPE_CHECKING:
+    from model.dialect import Dialect
     from model.state import BlockState
 
 _RESTING: Final = frozenset({"running", "paused", "ready", "standby", "pending", "concluded"})
@@ -64,17 +66,20 @@ def exports_and_users_agree(state: BlockState) -> str | None:
     return None
 
 
-def jobs_are_at_rest(state: BlockState) -> str | None:
+def jobs_are_at_rest(state: BlockState, dialect: Dialect) -> str | None:
     """Between two commands a job is where it stays by itself, and paused if it was told to.
 
-    It also pauses as long as another one has drained a node below it, between work and end.
+    It also pauses as long as another one has drained a node below it, between work and end. Where
+    a pause wakes nobody, one that sleeps or waits for others goes on doing so.
     """
+    wakes = dialect.has(PAUSE_WAKES)
     draining = any(job.status == "pending" for job in state.jobs.values())
     for job in state.jobs.values():
         if job.status not in _RESTING:
             return f"job {job.id!r} is {job.status}"
         rests = job.status in _PAUSED
-        if job.status in _LIVING - {"pending"} and job.paused != rests and not (rests and draining):
+        kept = draining if rests else job.status == "running" and not wakes
+        if job.status in _LIVING - {"pending"} and job.paused != rests and not kept:
             return f"job {job.id!r} is {job.status}, and paused is {job.paused}"
         if job.current > job.total or job.current < 0:
             return f"job {job.id!r} has done {job.current} of {job.total} bytes"

@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.blockjobs.mirror import Mirror
+from model.commands.devices import LOOKS
+from model.commands.driving import OBJECT, WRITE
+from model.permissions import reaches
+from model.reopening import FILE_TOO, OMISSION_KEEPS
 from model.trace import REOPENS, reopened
 from properties.claims import claims, living
 from properties.data_laws import backing, pivots
@@ -20,19 +25,27 @@ from properties.laws import STARTS, accepted, entries, lost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model import BlockState, Outcome
+    from model import BlockState, Dialect, Outcome
     from model.trace import Command
 
     Sight = Callable[[BlockState, Command, Outcome], bool]
 
 
+def _everywhere(_dialect: Dialect) -> bool:
+    return True
+
+
 @attrs.frozen
 class Witness:
-    """``law`` (or invariant) says something in a step where ``seen`` is true."""
+    """``law`` (or invariant) says something in a step where ``seen`` is true.
+
+    ``possible`` says of a dialect whether that can happen.
+    """
 
     name: str
     law: str
     seen: Sight
+    possible: Callable[[Dialect], bool] = _everywhere
 
 
 def _options_changed(before: BlockState, command: Command, outcome: Outcome) -> bool:
@@ -75,8 +88,8 @@ def _accepted(*names: str) -> Sight:
     return lambda _before, command, outcome: accepted(command, outcome, *names)
 
 
-def _refused_by(prefix: str) -> Sight:
-    return lambda _before, _command, outcome: any(x.startswith(prefix) for x in outcome.refused)
+def _refused_by(*prefixes: str) -> Sight:
+    return lambda _before, _command, outcome: any(x.startswith(prefixes) for x in outcome.refused)
 
 
 def _reordered(before: BlockState, _command: Command, outcome: Outcome) -> bool:
@@ -140,6 +153,15 @@ def _mirror_became_ready(before: BlockState, _command: Command, outcome: Outcome
         and job.status == "ready"
         and (name not in before.jobs or before.jobs[name].status != "ready")
         for name, job in outcome.state.jobs.items()
+    )
+
+
+def _wrote_through_a_mirror(before: BlockState, command: Command, outcome: Outcome) -> bool:
+    return accepted(command, outcome, WRITE) and any(
+        isinstance(job.body, Mirror)
+        and job.body.filter in before.nodes
+        and reaches(before.nodes, command["arguments"]["node"], job.body.filter)
+        for job in living(before)
     )
 
 
@@ -207,7 +229,7 @@ WITNESSES: tuple[Witness, ...] = (
     Witness(
         "conflicting users were refused",
         "nobody_requires_what_another_user_unshares",
-        _refused_by("permissions.conflict"),
+        _refused_by("permissions.conflict", "permissions.not-allowed", "permissions.used"),
     ),
     Witness(
         "a node had several users",
@@ -261,6 +283,19 @@ WITNESSES: tuple[Witness, ...] = (
     ),
     Witness(
         "a mirror became ready", "mirrors_are_equal_when_they_become_ready", _mirror_became_ready
+    ),
+    Witness(
+        "a guest wrote through a mirror",
+        "mirrors_copy_or_note_what_is_written",
+        _wrote_through_a_mirror,
+    ),
+    Witness(
+        "a command that wrote was refused",
+        "refused_commands_keep_what_is_read",
+        lambda before, _command, outcome: (
+            not outcome.ok and outcome.state.images is not before.images
+        ),
+        lambda dialect: dialect.has(LOOKS),
     ),
     Witness(
         "a reopen was accepted beside a job",
@@ -321,9 +356,21 @@ WITNESSES: tuple[Witness, ...] = (
         "an omission was refused",
         "omitted_options_are_at_their_defaults",
         _refused_by("reopen.reset"),
+        lambda dialect: not dialect.has(OMISSION_KEEPS),
+    ),
+    Witness(
+        "an option that was omitted was kept",
+        "omitted_options_are_kept",
+        _omitted,
+        lambda dialect: dialect.has(OMISSION_KEEPS),
     ),
     Witness("a reopen changed options", "given_options_are_set", _options_changed),
-    Witness("a reopen changed a file", "given_options_are_set", _links_changed("file")),
+    Witness(
+        "a reopen changed a file",
+        "given_options_are_set",
+        _links_changed("file"),
+        lambda dialect: dialect.has(FILE_TOO),
+    ),
     Witness("a reopen changed a backing file", "given_options_are_set", _links_changed("backing")),
     Witness(
         "a reopen of a node with children was accepted",
@@ -336,10 +383,11 @@ WITNESSES: tuple[Witness, ...] = (
         lambda _before, command, outcome: (
             accepted(command, outcome, *REOPENS) and len(reopened(command)) > 1
         ),
+        lambda dialect: dialect.schema.knows("blockdev-reopen"),
     ),
     Witness("a node was added", "added_nodes_are_there", _accepted("blockdev-add")),
     Witness("a node was deleted", "deleted_nodes_are_gone", _accepted("blockdev-del")),
-    Witness("an object was made", "objects_come_and_go_by_name", _accepted("object-add")),
+    Witness("an object was made", "objects_come_and_go_by_name", _accepted("object-add", OBJECT)),
     Witness("an object was deleted", "objects_come_and_go_by_name", _accepted("object-del")),
     Witness(
         "a snapshot was taken", "snapshots_put_the_overlay_on_top", _accepted("blockdev-snapshot")
@@ -348,17 +396,18 @@ WITNESSES: tuple[Witness, ...] = (
 
 
 class Witnesses:
-    """Counts what was seen; call it with every step."""
+    """Counts what was seen of what can be seen in a dialect; call it with every step."""
 
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {witness.name: 0 for witness in WITNESSES}
+    def __init__(self, dialect: Dialect) -> None:
+        self._possible = tuple(each for each in WITNESSES if each.possible(dialect))
+        self.counts: dict[str, int] = {witness.name: 0 for witness in self._possible}
 
     def __call__(self, before: BlockState, command: Command, outcome: Outcome) -> None:
         """Look at one step."""
-        for witness in WITNESSES:
+        for witness in self._possible:
             if witness.seen(before, command, outcome):
                 self.counts[witness.name] += 1
 
     def missing(self) -> tuple[Witness, ...]:
         """The witnesses that have not been seen."""
-        return tuple(witness for witness in WITNESSES if not self.counts[witness.name])
+        return tuple(witness for witness in self._possible if not self.counts[witness.name])

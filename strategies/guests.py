@@ -15,13 +15,13 @@ from model.drivers.base import as_bool
 from model.drivers.formats import RawState
 from model.graph import Transition
 from model.images import ImageError
-from model.rules import Evaluation
 from model.state import Role
 from strategies.scene import Scene, generated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from model.dialect import Dialect
     from model.state import BlockState, Node
     from model.trace import Command
 
@@ -62,13 +62,15 @@ def below(state: BlockState, names: Iterable[str]) -> list[Node]:
     return list(found.values())
 
 
-def certain(state: BlockState, names: Iterable[str], spoilt: Collection[str]) -> bool:
+def certain(
+    state: BlockState, names: Iterable[str], spoilt: Collection[str], dialect: Dialect
+) -> bool:
     """Whether it is known what all of these nodes hold. ``spoilt`` are images' names."""
     nodes = below(state, names)
     if any(_unknown(node) or node.filename in spoilt for node in nodes):
         return False
     verified = [node for node in nodes if _verifies(node)]
-    return not verified or _agree(state, verified)
+    return not verified or _agree(state, verified, dialect)
 
 
 def _verifies(node: Node) -> bool:
@@ -82,9 +84,9 @@ def _unknown(node: Node) -> bool:
     return node.driver == "blkdebug" and any(key.startswith("inject-error") for key in node.options)
 
 
-def _agree(state: BlockState, nodes: list[Node]) -> bool:
+def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
     """Whether children that must be equal are, where they are read one node after the other."""
-    t = Transition(state, Evaluation(frozenset(), {}))
+    t = Transition(state, dialect.evaluation())
     try:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
@@ -139,7 +141,7 @@ def crossed(before: BlockState, after: BlockState, names: Iterable[str]) -> bool
     return any(opened.count(image) > 1 for image in changed)
 
 
-def moderate(state: BlockState, command: Command) -> bool:
+def moderate(state: BlockState, command: Command, dialect: Dialect) -> bool:
     """Whether what a command reads or writes of nodes is done in a moment."""
     if command.get("execute") not in _COPYING:
         return True
@@ -148,7 +150,7 @@ def moderate(state: BlockState, command: Command) -> bool:
         return True
     names = [arguments.get(key) for key in ("device", "drive", "target", "node")]
     known = [name for name in names if isinstance(name, str) and name in state.nodes]
-    t = Transition(state, Evaluation(frozenset(), {}))
+    t = Transition(state, dialect.evaluation())
     return all(t.length(name) <= MOST_BYTES for name in known) and all(
         _as_long_as_below(t, node) for node in below(state, known)
     )

@@ -407,7 +407,7 @@ class ReopenMachine(RuleBasedStateMachine):
         What must happen is remembered ``whatever`` comes of it.
         """
         before = self.state
-        if self.over or not guests.moderate(before, command):
+        if self.over or not guests.moderate(before, command, self.dialect):
             return None
         if any(generated(text) and text in before.nodes for text in _texts(command)):
             # QEMU calls that node otherwise.
@@ -442,7 +442,7 @@ class ReopenMachine(RuleBasedStateMachine):
         if any(job.speed and job.speed < _CLUSTER and job.type not in _SLEEPERS for job in jobs):
             return False
         involved = guests.involved(before, outcome.state, command)
-        return guests.certain(before, involved, self.spoilt) and not guests.crossed(
+        return guests.certain(before, involved, self.spoilt, self.dialect) and not guests.crossed(
             before, outcome.state, involved
         )
 

@@ -81,7 +81,9 @@ class Scene:
         return [option for option in options if option.name in members]
 
     def has_option(self, driver: str, option: str) -> bool:
-        """Whether a driver that the release has takes an option."""
+        """Whether the release has a driver that takes an option."""
+        if not self.has_driver(driver):
+            return False
         members = self.dialect.schema.members(_ADDS, driver)
         return any(member.name == option for member in members)
 

@@ -86,7 +86,7 @@ def _plain(path: str) -> str:
 
 
 _SAFE_ALIGNMENT = 4096
-_DEVICES = frozenset({"/dev/null", "/dev/zero"})
+DEVICES = frozenset({"/dev/null", "/dev/zero"})
 _DIRECTORIES = frozenset({".", "..", "/", "./"})
 """Names that are directories wherever the images lie."""
 
@@ -172,14 +172,14 @@ class File(Driver):
             ev.refuse(PR_MANAGER, id=own["pr-manager"])
         path = own["filename"]
         image = t.images.get(path) or t.images.get(_plain(path))
-        if path in _DIRECTORIES or path in _DEVICES:
+        if path in _DIRECTORIES or path in DEVICES:
             writes = path in _DIRECTORIES and not (node.read_only or node.auto_read_only)
             ev.check(DIRECTORY, not writes, path=path)
             ev.check(DIRECTORY_DIRECT, not node.no_cache, path=path)
             ev.check(NATIVE_AIO, own.get("aio") != "native")
             if path in _DIRECTORIES or not ev.holds(TAKES_DEVICES):
                 ev.refuse(NOT_REGULAR, path=path)
-        if image is None and path in _DEVICES:
+        if image is None and path in DEVICES:
             length = 0
         elif image is None:
             ev.refuse(NO_FILE, path=path)
@@ -222,9 +222,7 @@ class File(Driver):
     def probe(self, t: Transition, node: Node, *, direct: bool) -> None:
         """Where it is the new descriptor that is asked, the answer stays whatever comes of it."""
         state: FileState = node.private
-        t.ev.check(
-            DIRECTORY_DIRECT, not direct or node.filename not in _DEVICES, path=node.filename
-        )
+        t.ev.check(DIRECTORY_DIRECT, not direct or node.filename not in DEVICES, path=node.filename)
         if state.aligns:
             alignment = t.before.direct_alignment if direct else _SAFE_ALIGNMENT
             t.change(node.name, private=attrs.evolve(state, alignment=alignment))
