@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class Expectation:
     """What the model says of one step, by which rules it decided, and which defects it met.
 
+    ``unmodelled`` names what is outside the spec there, if anything: then it expects nothing.
     ``busy`` says whether a job is alive after it, at work or at rest.
     """
 
@@ -29,6 +30,7 @@ class Expectation:
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
+    unmodelled: frozenset[str] = frozenset()
     ended: bool = False
     busy: bool = False
 

@@ -75,6 +75,7 @@ def expectation(observation: Observation, outcome: Outcome) -> Expectation:
         outcome.accepted,
         outcome.refused,
         outcome.hazards,
+        outcome.unmodelled,
         outcome.ended,
         any(job.status != "concluded" for job in outcome.state.jobs.values()),
     )

@@ -78,6 +78,8 @@ INPUT = {
 class Outcome:
     """What a command did. ``accepted``, ``refused`` and ``hazards`` are identifiers of rules.
 
+    ``unmodelled`` names what of the command is outside the spec: the reply is then an error of the
+    class :data:`model.rules.NOT_MODELLED`, and says nothing about QEMU.
     After a hazard, the state is what the command should have led to. ``ended`` says that a
     real QEMU gives no reply to the command: it means to end itself. ``settling`` are the jobs that
     come to their new status, perhaps "null", only after the reply, and how far those have come
@@ -90,6 +92,7 @@ class Outcome:
     accepted: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
+    unmodelled: frozenset[str] = frozenset()
     ended: bool = False
     settling: FrozenDict[str, Settled] = EMPTY
 
@@ -154,6 +157,7 @@ def _outcome(t: Transition, reply: Reply) -> Outcome:
         frozenset(ev.accepted),
         frozenset(ev.refused),
         frozenset(ev.hazards),
+        frozenset(ev.unmodelled),
         settling=FrozenDict(t.settling) if t.settling else EMPTY,
     )
 

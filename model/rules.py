@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules: every decision of the spec, with a name, a sentence and a source.
 
-There are three kinds. A *guard* may refuse a command with an error; an *effect*
+There are four kinds. A *guard* may refuse a command with an error; an *effect*
 says what happens (a default, an order, a step that is taken or not). A *hazard* is a
 place where a release has a defect, so that what it does from there on (an assertion, a
 use after free) is evidence of that defect and of nothing else; each comes with a case in
-``cases/known``. All are evaluated through a :class:`Evaluation`, which records which rules
+``cases/known``. *Outside* is what the spec does not model: it says so in its own voice instead of
+guessing what QEMU would. All are evaluated through a :class:`Evaluation`, which records which rules
 accepted, which one refused and which hazards were met. Spec coverage, the list for
 readers and the mutants (a rule dropped) all come from this one registry.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["guard", "effect", "hazard"]
+Kind = Literal["guard", "effect", "hazard", "outside"]
+
+NOT_MODELLED: Final = "ReopencheckNotModelled"
+"""The error class of what the spec does not know: no QEMU has it, so no client takes it for one."""
 
 
 @attrs.frozen
@@ -85,6 +89,11 @@ def hazard(rule_id: str, sentence: str, *, source: str) -> Rule:
     return _register(Rule(rule_id, sentence, source, "hazard"))
 
 
+def outside(rule_id: str, sentence: str, *, text: str, source: str = "our own") -> Rule:
+    """Register something that is not modelled: ``text`` says what, with fields in braces."""
+    return _register(Rule(rule_id, sentence, source, "outside", f"reopencheck: {text}"))
+
+
 def all_rules() -> Iterator[Rule]:
     """Every registered rule, by identifier."""
     for rule_id in sorted(_REGISTRY):
@@ -98,7 +107,7 @@ class Evaluation:
     lacks decides nothing and is not recorded.
     """
 
-    __slots__ = ("_absent", "_texts", "accepted", "hazards", "refused")
+    __slots__ = ("_absent", "_texts", "accepted", "hazards", "refused", "unmodelled")
 
     def __init__(self, absent: frozenset[str], texts: dict[str, str]) -> None:
         self._absent = absent
@@ -106,6 +115,7 @@ class Evaluation:
         self.accepted: set[str] = set()
         self.refused: set[str] = set()
         self.hazards: set[str] = set()
+        self.unmodelled: set[str] = set()
 
     def check(self, rule: Rule, allowed: Any, **fields: Any) -> None:
         """Raise :class:`Refusal` unless ``allowed`` is true.
@@ -136,3 +146,13 @@ class Evaluation:
         """Note that a release with this defect comes to grief here, or soon."""
         if rule.id not in self._absent:
             self.hazards.add(rule.id)
+
+    def leave(self, rule: Rule, subject: str, **fields: Any) -> NoReturn:
+        """Answer that the spec ends here: ``subject`` is what it does not model.
+
+        The client gets an error of our own class; ``subject`` is the entry of the table of what
+        is outside the spec ("migrate", "blockdev-add/quorum.x"). No dialect lacks such a rule.
+        """
+        self.unmodelled.add(subject)
+        text = rule.text.format(subject=subject, **fields)
+        raise Refusal(rule, text, NOT_MODELLED, {"subject": subject, **fields})
