@@ -3,13 +3,16 @@
 # make test   sets up and runs the whole test suite
 # make lint   types, style and import contracts
 # make bench  the measurements
+# make lock   pins the newest versions that pyproject.toml allows
+# make test-newest  the fast tests with the newest and the lowest versions that it allows
+# make test-lowest  with the lowest alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 1
 
-.PHONY: run test lint bench setup clean
+.PHONY: run test lint bench lock test-newest test-lowest setup clean
 
 run: setup
 	@$(BIN)/reopencheck check --examples 150 --seed $(SEED)
@@ -37,12 +40,27 @@ bench: setup
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.data
 
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --upgrade --quiet \
+	  --custom-compile-command 'make lock' --output-file requirements.lock
+
+test-newest: setup
+	@.ci/test-newest $(BIN)/python $(BIN)/uv highest lowest-direct
+
+test-lowest: setup
+	@.ci/test-newest $(BIN)/python $(BIN)/uv lowest-direct
+
 setup: $(VENV)/.installed
 	@.ci/install-daemon
 
-$(VENV)/.installed: pyproject.toml .ci/make-venv
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# What the lock pins, and nothing else; then the project, for which nothing is fetched.
+$(VENV)/.installed: pyproject.toml requirements.lock .ci/make-venv
 	@.ci/make-venv $(PYTHON) $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 clean:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -290,10 +291,30 @@ def load_known(directory: Path) -> dict[str, list[str]]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of a case, as published in ``docs/case.schema.json``."""
-    document = msgspec.json.schema(Case)
+    """The JSON schema of a case, as published in ``docs/case.schema.json``.
+
+    It is the same with every release of msgspec that the project can be used with.
+    """
+    document: dict[str, Any] = _canonical(msgspec.json.schema(Case))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "reopencheck case",
         **document,
     }
+
+
+def _canonical(schema: Any) -> Any:
+    """A schema without what differs between releases of msgspec and means nothing.
+
+    Some keep the indentation of docstrings, and they disagree on the order of alternatives.
+    """
+    if isinstance(schema, list):
+        return [_canonical(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: _canonical(value) for key, value in schema.items()}
+    if isinstance(result.get("description"), str):
+        result["description"] = inspect.cleandoc(result["description"])
+    if isinstance(result.get("anyOf"), list):
+        result["anyOf"].sort(key=lambda each: json.dumps(each, sort_keys=True))
+    return result

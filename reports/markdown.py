@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -33,6 +34,14 @@ class _Drawn:
 
 def render(summary: Summary, scripts: Mapping[str, str] | None = None) -> str:
     """The page; ``scripts`` maps signatures to the names of the scripts that show them."""
+    found = [_drawn(finding, scripts or {}) for finding in summary.findings]
+    template = _environment().get_template("summary.md.jinja")
+    return template.render(summary=summary, found=found)
+
+
+@cache
+def _environment() -> Environment:
+    """What the page is made with: once, since it takes longer than to make a page."""
     # Markdown, not HTML: names and texts stand in code spans, where nothing is a tag.
     environment = Environment(
         loader=PackageLoader("reports"),
@@ -45,8 +54,7 @@ def render(summary: Summary, scripts: Mapping[str, str] | None = None) -> str:
     environment.filters["code"] = code
     environment.filters["reply"] = reply
     environment.filters["compact"] = json.dumps
-    found = [_drawn(finding, scripts or {}) for finding in summary.findings]
-    return environment.get_template("summary.md.jinja").render(summary=summary, found=found)
+    return environment
 
 
 def _drawn(finding: Finding, scripts: Mapping[str, str]) -> _Drawn:
