@@ -40,7 +40,7 @@ _SHOWS_NODES = frozenset({"blockdev-add", "blockdev-reopen", "x-blockdev-reopen"
 
 def check_pieces(trace: Trace) -> None:
     """Raise :class:`Refused` if runs of bytes could be put together to a header."""
-    windows = set(_windows(trace.commands))
+    windows = _windows(trace.commands)
     if len(windows) > 1:
         raise Refused("windows (offset) begin within sectors at two places: use one of them only")
     ragged = set(_ends(trace)) - {0}
@@ -74,8 +74,8 @@ def _check_below_qcow2(trace: Trace) -> None:
     for number, command in enumerate(trace.commands, 1):
         if command.get("execute") == "blockdev-create":
             raise Refused(
-                f"step {number}: blockdev-create: runs of bytes end within sectors, so no image may be "
-                "made: use whole sectors"
+                f"step {number}: blockdev-create: runs of bytes end within sectors, so no image "
+                "may be made: use whole sectors"
             )
         for name in _names(command.get("arguments"), formatted, below):
             if name.lstrip("./") in formatted:
@@ -130,12 +130,12 @@ def _ends(trace: Trace) -> Iterator[int]:
             yield (offset + length) % SECTOR
 
 
-def _windows(commands: Iterable[Command]) -> Iterator[int]:
+def _windows(commands: Iterable[Command]) -> set[int]:
     """Where within sectors windows begin."""
+    found: set[int] = set()
     for command in commands:
-        options = _options(command)
-        if options is not None:
-            yield from _inner_windows(options)
+        _add_windows(_options(command), found)
+    return found
 
 
 def _options(command: Command) -> Json:
@@ -146,14 +146,14 @@ def _options(command: Command) -> Json:
     return None
 
 
-def _inner_windows(options: Json) -> Iterator[int]:
+def _add_windows(options: Json, found: set[int]) -> None:
     if isinstance(options, dict):
         offset = options.get("offset")
         if type(offset) is int and offset % SECTOR:
-            yield offset % SECTOR
-        for each in options.values():
-            if isinstance(each, (dict, list)):
-                yield from _inner_windows(each)
-    elif isinstance(options, list):
-        for each in options:
-            yield from _inner_windows(each)
+            found.add(offset % SECTOR)
+        options = options.values()
+    elif not isinstance(options, list):
+        return
+    for each in options:
+        if isinstance(each, (dict, list)):
+            _add_windows(each, found)

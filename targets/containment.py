@@ -24,7 +24,7 @@ from targets.allowed import COMMANDS
 from targets.allowed import OBJECT as OBJECT_TABLE
 from targets.composing import check_pieces
 from targets.errors import ContainmentError
-from targets.holding import Refused, check_members, nobodys, shown, unknown
+from targets.holding import Refused, check_members, nobodys, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,6 +125,8 @@ DRIVING_ARGUMENTS: dict[str, type[msgspec.Struct]] = {
 """The shape of each driving command's arguments."""
 
 _IMAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+_ENVELOPE = frozenset({"execute", "arguments", "id"})
+_NEVER_AROUND = frozenset({"control", "exec-oob"})
 _ADDS_NODES = frozenset({"blockdev-add"})
 _ADDS_OBJECTS = frozenset({"device_add", "object-add", OBJECT})
 
@@ -163,8 +165,8 @@ def _check_image(image: ImageSpec) -> None:
         if name is not None and not _IMAGE_NAME.fullmatch(name):
             raise ContainmentError(
                 f"the image name {shown(name)} is not a plain file name in the scratch directory: "
-                "use letters, digits, '_', '.', '+' and '-', at most 200, and none of the last three "
-                "at its beginning"
+                "begin with a letter, a digit or '_', go on with these, '.', '+' and '-', and use at"
+                " most 200"
             )
     for kind in (image.format, image.backing_format):
         if kind is not None and kind not in FORMATS:
@@ -237,14 +239,13 @@ def _measure(command: Command) -> int:
     while level:
         below: list[Json] = []
         for value in level:
-            if isinstance(value, dict):
+            kind = type(value)
+            if kind is dict:
                 objects += 1
-                below.extend(value.values())
-                if any(len(key) > LONGEST for key in value):
-                    raise Refused(f"the name of a member is longer than {LONGEST} characters")
-            elif isinstance(value, list):
-                below.extend(value)
-            elif isinstance(value, str) and len(value) > LONGEST:
+                below += value.values()
+            elif kind is list:
+                below += value
+            elif kind is str and len(value) > LONGEST:
                 raise Refused(f"a string is longer than {LONGEST} characters")
         depth += 1
         values += len(below)
@@ -274,9 +275,9 @@ def _check_driving(execute: str, command: Command) -> None:
 
 def _check_envelope(command: Command) -> None:
     """Check what stands around a command; QEMU refuses all but its name, arguments and id."""
-    for name, value in command.items():
-        if name not in {"execute", "arguments", "id"}:
-            unknown(name, value, {"exec-oob", "control"}, strict=False)
+    if not command.keys() <= _ENVELOPE:
+        around = {name: value for name, value in command.items() if name not in _ENVELOPE}
+        check_members(around, {}, _NEVER_AROUND, strict=False)
 
 
 def _check_arguments(execute: Json, arguments: Json) -> None:
@@ -292,4 +293,4 @@ def _check_arguments(execute: Json, arguments: Json) -> None:
     if isinstance(arguments, dict):
         check_members(arguments, members, refused, strict=False)
     elif arguments is not None:
-        unknown("arguments", arguments, (), strict=False)
+        check_members({"arguments": arguments}, {}, (), strict=False)

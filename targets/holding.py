@@ -45,6 +45,7 @@ _SMALL_CONTAINER = 4
 _LONGEST_HEADER_NAME = 200
 _MOST_PREFIXES = 4
 _SHOWN = 60
+_LONGEST_MEMBER = 64
 
 
 class _Everything(Container[str]):
@@ -122,7 +123,7 @@ def nobodys(name: str) -> bool:
     return _NOBODYS.fullmatch(name) is not None
 
 
-def unknown(name: str, value: Json, refused: Container[str], strict: bool) -> None:
+def unknown(value: Json, refused: Container[str], strict: bool, name: str) -> None:
     """Let a member pass that no release has, so that QEMU refuses the command, if it is harmless.
 
     ``refused`` are members that some release does have. A release to come may have any other
@@ -132,11 +133,11 @@ def unknown(name: str, value: Json, refused: Container[str], strict: bool) -> No
         raise Refused(
             "this member may reach out of the scratch directory or take much of the host: "
             "leave it out"
-        ).inside(_part(name))
-    if strict or "." in name:
+        )
+    if strict or "." in name or len(name) > _LONGEST_MEMBER:
         raise Refused(
             "there is no such member here: write nested objects, and members that are known"
-        ).inside(_part(name))
+        )
     harmless = (
         value is None
         or isinstance(value, bool)
@@ -145,9 +146,7 @@ def unknown(name: str, value: Json, refused: Container[str], strict: bool) -> No
         or (isinstance(value, (dict, list)) and not value)
     )
     if not harmless:
-        raise Refused(
-            f"no release that is known has this member, so it may not hold {shown(value)}"
-        ).inside(_part(name))
+        raise Refused(f"no known release has this member, so it may not hold {shown(value)}")
 
 
 def _nothing(value: Json) -> bool:
@@ -167,15 +166,16 @@ def check_members(
     given: Mapping[str, Json], table: Mapping[str, Kind], refused: Container[str], strict: bool
 ) -> None:
     """Check an object against a table of its members."""
-    for name, value in given.items():
-        kind = table.get(name)
-        if kind is None:
-            unknown(name, value, refused, strict)
-            continue
-        try:
-            kind.check(value, strict)
-        except Refused as refusal:
-            raise refusal.inside(_part(name)) from None
+    name = ""
+    try:
+        for name, value in given.items():
+            kind = table.get(name)
+            if kind is None:
+                unknown(value, refused, strict, name)
+            else:
+                kind.check(value, strict)
+    except Refused as refusal:
+        raise refusal.inside(_part(name)) from None
 
 
 # Kinds of one value
