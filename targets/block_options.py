@@ -204,10 +204,10 @@ BLOCK: Mapping[str, Kind] = {
 
 BLOCK_REFUSED = words("""
     auth-client-required conf cookie cookie-secret debug device dir export fat-type floppy
-    force-range group hash header header-digest host host-key-check initiator-name key-secret label
+    force-range group header header-digest host-key-check initiator-name key-secret label
     log log-append log-sector-size log-super-update-interval logfile lun namespace open-timeout
     page-cache-size password-secret path pool portal proxy-password-secret proxy-username readahead
     readahead-size reconnect-delay rw server snap-id snapshot sslverify tag tcp-syn-count timeout
-    tls-creds tls-hostname transport url user username vdi volume x-dirty-bitmap x-image
+    tls-creds tls-hostname transport url user username vdi volume x-dirty-bitmap
     """)
 """Options of drivers that are not allowed."""

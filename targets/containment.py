@@ -165,8 +165,8 @@ def _check_image(image: ImageSpec) -> None:
         if name is not None and not _IMAGE_NAME.fullmatch(name):
             raise ContainmentError(
                 f"the image name {shown(name)} is not a plain file name in the scratch directory: "
-                "begin with a letter, a digit or '_', go on with these, '.', '+' and '-', and use at"
-                " most 200"
+                "begin with a letter, digit or '_', go on with these, '.', '+' and '-', at most "
+                "200 in all"
             )
     for kind in (image.format, image.backing_format):
         if kind is not None and kind not in FORMATS:

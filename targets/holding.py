@@ -85,11 +85,18 @@ def shown(value: Json) -> str:
 
 @attrs.frozen
 class Kind:
-    """A kind of values: its name, what it means for a reader, and the check."""
+    """A kind of values: its name, what it means for a reader, and the check.
+
+    ``members`` and ``refused`` are those of an object; ``parts`` are the kind of a list's elements,
+    or the kinds of a string and of anything else.
+    """
 
     name: str
     means: str
     check: Check
+    members: Mapping[str, Kind] | None = None
+    refused: Container[str] = ()
+    parts: tuple[Kind, ...] = ()
 
 
 def odd(value: Json, strict: bool) -> None:
@@ -359,7 +366,7 @@ def record(members: Mapping[str, Kind], refused: Container[str] = ()) -> Kind:
             odd(value, strict)
 
     inner = "; ".join(f"`{name}`: {kind.means}" for name, kind in members.items())
-    return Kind("object", f"an object ({inner})", check)
+    return Kind("object", f"an object ({inner})", check, members, refused)
 
 
 def list_of(element: Kind) -> Kind:
@@ -375,7 +382,7 @@ def list_of(element: Kind) -> Kind:
             except Refused as refusal:
                 raise refusal.inside(f"[{index}]") from None
 
-    return Kind("list", f"a list; each element is {element.means}", check)
+    return Kind("list", f"a list of: {element.means}", check, parts=(element,))
 
 
 def either(*, text: Kind, other: Kind, means: str) -> Kind:
@@ -384,4 +391,4 @@ def either(*, text: Kind, other: Kind, means: str) -> Kind:
     def check(value: Json, strict: bool) -> None:
         (text if isinstance(value, str) else other).check(value, strict)
 
-    return Kind(other.name, means, check)
+    return Kind("either", means, check, parts=(text, other))
