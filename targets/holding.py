@@ -26,8 +26,8 @@ Check: TypeAlias = Callable[["Json", bool], None]
 """Looks at a value, strictly or not; raises :class:`Refused`."""
 
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}"
-_FILE = re.compile(rf"(?:\./{{1,2}})?{_PLAIN}|\.?|/dev/(?:null|zero)")
-_LETTER = re.compile(r"[A-Za-z0-9_]")
+_FILE = re.compile(rf"(?:\./{{1,2}})?{_PLAIN}|\.?|/dev/(?:null|zero)(?:zz)?")
+_ONE_LETTER = re.compile(r"([A-Za-z0-9_])\1*(?:zz)?")
 _SOCKET = re.compile(rf"{_PLAIN}|missing/nbd\.sock")
 _CONFIG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,31}")
 _WORD = re.compile(r"[A-Za-z0-9_-]{0,64}")
@@ -37,11 +37,12 @@ _NOBODYS = re.compile(r"|no-?such[a-z-]*|[a-z0-9_-]*zz")
 _MADE_UP = re.compile(
     rf"(?:blkdebug:(?:{_CONFIG.pattern})?|blkverify:{_PLAIN}):(?P<rest>.*)", re.DOTALL
 )
-_NULL_NAMES = frozenset({"null-co://", "null-aio://"})
+_NULL_NAME = re.compile(r"null-(?:co|aio)://(?:zz)?")
 
 _END = 2**64
 _SMALL = 1024
-_SMALL_CONTAINER = 4
+_MOST_ODD = 4
+_DEEPEST_ODD = 3
 _LONGEST_HEADER_NAME = 200
 _MOST_PREFIXES = 4
 _SHOWN = 60
@@ -103,26 +104,18 @@ def odd(value: Json, strict: bool) -> None:
     """Let a value pass that QEMU refuses for its type, if nothing in it could be a name."""
     if strict:
         raise Refused(f"in a json: name, {shown(value)} is of the wrong type")
+    _check_odd(value, _DEEPEST_ODD)
+
+
+def _check_odd(value: Json, levels: int) -> None:
     if isinstance(value, str):
         if not _WORD.fullmatch(value):
             raise Refused(f"{shown(value)} is of the wrong type, and no plain word either")
     elif isinstance(value, (dict, list)):
-        _check_small(value)
-
-
-def _check_small(value: Json) -> None:
-    if len(value) > _SMALL_CONTAINER:
-        raise Refused("a value of the wrong type has more than a few members")
-    if isinstance(value, dict):
-        for name, each in value.items():
-            if not _WORD.fullmatch(name) or isinstance(each, (dict, list)):
-                raise Refused(f"an object of the wrong type holds {shown({name: each})}")
-            odd(each, strict=False)
-    else:
-        for each in value:
-            if isinstance(each, (dict, list)):
-                raise Refused(f"a list of the wrong type holds {shown(each)}")
-            odd(each, strict=False)
+        if len(value) > _MOST_ODD or not levels:
+            raise Refused("a value of the wrong type may have a few members only")
+        for each in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_odd(each, levels - 1)
 
 
 def nobodys(name: str) -> bool:
@@ -166,7 +159,7 @@ def _nothing(value: Json) -> bool:
 
 
 def _part(name: str) -> str:
-    return name if _WORD.fullmatch(name) else shown(name)
+    return name if name and _WORD.fullmatch(name) else shown(name)
 
 
 def check_members(
@@ -261,7 +254,7 @@ def image_name(options: Check) -> Check:
             except ValueError as error:
                 raise Refused(f"the name {shown(value)} cannot be read as JSON: {error}") from None
             options(described, True)
-        elif rest not in _NULL_NAMES:
+        elif not _NULL_NAME.fullmatch(rest):
             _file_name(rest, strict)
 
     return check
@@ -274,7 +267,7 @@ def header_name(options: Check) -> Check:
     def check(value: Json, strict: bool) -> None:
         if isinstance(value, str) and len(value) > _LONGEST_HEADER_NAME:
             # What is left of it where a part is written over must be no name of a file.
-            if not _LETTER.fullmatch(value[0]) or value.count(value[0]) < len(value):
+            if not _ONE_LETTER.fullmatch(value):
                 raise Refused(_no_plain_name("file", value))
         else:
             check_image(value, strict)
