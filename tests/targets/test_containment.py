@@ -93,15 +93,15 @@ def test_what_is_harmless_passes(harmless: Command) -> None:
         (
             Trace((), (add(driver="raw", file={"driver": "nbd"}),)),
             (
-                "step 1: blockdev-add: file.driver: driver 'nbd' is not among those that are allowed: "
-                "docs/containment.md lists them"
+                "step 1: blockdev-add: file.driver: driver 'nbd' is not among those that are "
+                "allowed: docs/containment.md lists them"
             ),
         ),
         (
             Trace((), (command("blockdev-reopen", options=[{}, {"filename": "/x"}]),)),
             (
-                "step 1: blockdev-reopen: options[1].filename: the file name '/x' may lead out of the "
-                "scratch directory: use letters, digits, '_', '.', '+' and '-', at most 200"
+                "step 1: blockdev-reopen: options[1].filename: the file name '/x' may lead out of "
+                "the scratch directory: use letters, digits, '_', '.', '+' and '-', at most 200"
             ),
         ),
         (
