@@ -2,7 +2,7 @@
 """Case files: one JSON document per failure, from which everything else can start.
 
 A case may come from a stranger. Reading one validates its shape strictly and refuses whatever
-reaches out of the scratch directory in which it is replayed (:mod:`checker.containment`).
+is not allowed to reach a real program (:mod:`targets.containment`).
 ``docs/case-format.md`` describes the format for readers.
 """
 
@@ -21,10 +21,11 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 from msgspec import Meta
 
-from checker.containment import Amount, Length, Pattern, check_command, check_images
 from checker.errors import CaseError
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
+from targets.containment import Amount, Length, Pattern, check_trace
+from targets.errors import ContainmentError
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
@@ -222,9 +223,10 @@ def decode(data: bytes) -> Case:
         raise CaseError(f"not a valid case: {error}") from None
     if case.difference is not None and case.difference.step >= max(1, len(case.steps)):
         raise CaseError("not a valid case: its difference is at a step that it does not have")
-    check_images(case.trace().images)
-    for number, step in enumerate(case.steps, 1):
-        check_command(number, step.command)
+    try:
+        check_trace(case.trace())
+    except ContainmentError as error:
+        raise CaseError(str(error)) from None
     return case
 
 

@@ -224,7 +224,7 @@ def _fill(image: ImageSpec) -> Iterable[str]:
     """Write an image's data to it."""
     for offset, length, pattern in image.data:
         write = f"write -P {pattern} {offset} {length}"
-        yield f"$QEMU_IO -f {image.format} -c {shlex.quote(write)} {image.name} >/dev/null"
+        yield f"$QEMU_IO {shlex.join(['-f', image.format, '-c', write, image.name])} >/dev/null"
 
 
 def _say(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import attrs
 
+from targets.containment import check_trace
 from targets.daemon import TIMEOUT, Daemon, Death
 from targets.driving import objects_of
 from targets.errors import TargetError
@@ -146,10 +147,12 @@ class Target:
     def begin(self, trace: Trace, *, observe: bool = True, lockstep: bool = False) -> None:
         """Make a trace's images and send all of its commands; returns before they are done.
 
-        `finish` must follow. Raises TargetError when an image cannot be made or no daemon starts.
+        `finish` must follow. Raises ContainmentError for a trace that may not reach a real program,
+        and TargetError when an image cannot be made or no daemon starts.
         """
         if self._running is not None:
             raise TargetError("the target still runs another trace")
+        check_trace(trace)
         objects = objects_of(trace.commands)
         if objects != self._objects:
             self._discard()

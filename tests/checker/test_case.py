@@ -181,13 +181,15 @@ def test_image_names_stay_inside(name: str) -> None:
         {"driver": "qcow2", "file": {"driver": "file", "filename": "/x"}},
         {"driver": "qcow2", "file.filename": "/x"},
         {"driver": "raw", "file": {"filename": 'json:{"file.filename": "/x"}'}},
-        {"options": [{"driver": "blkdebug", "config": "/x"}]},
+        {"driver": "blkdebug", "config": "/x"},
+        {"filename": "sub/hd0.qcow2"},
+        {"filename": "json:{"},
     ],
 )
 def test_commands_stay_inside(arguments: dict[str, Any]) -> None:
     steps = [{"command": {"execute": "blockdev-add", "arguments": arguments}}]
     changed = json.dumps(document(steps=steps)).encode()
-    with pytest.raises(CaseError, match=r"step 1 names the file .* outside its directory"):
+    with pytest.raises(CaseError, match=r"^step 1: blockdev-add: .*(use|write|leave)"):
         decode(changed)
 
 
@@ -196,9 +198,7 @@ def test_commands_stay_inside(arguments: dict[str, Any]) -> None:
     [
         {"node-name": "/not/a/file"},
         {"filename": "hd0.qcow2"},
-        {"filename": "sub/hd0.qcow2"},
-        {"filename": "json:{"},
-        {"filename": 'json:{"driver": "null-co", "node-name": "/x"}'},
+        {"filename": "hd-0.raw"},
     ],
 )
 def test_names_that_are_no_files_pass(arguments: dict[str, Any]) -> None:
@@ -231,31 +231,27 @@ def test_jobs_and_driving_commands_pass(steps: list[dict[str, Any]]) -> None:
     [
         (
             step("nbd-server-start", addr={"type": "unix", "data": {"path": "/run/x"}}),
-            "step 1 names the file '/run/x' outside its directory",
+            "step 1: nbd-server-start: addr.data.path: the socket name '/run/x' may lead out",
         ),
         (
             step("nbd-server-start", addr={"type": "unix", "data": {"path": "../x"}}),
-            "step 1 names the file '../x' outside its directory",
+            "step 1: nbd-server-start: addr.data.path: the socket name '../x' may lead out",
         ),
         (
             step("nbd-server-start", addr={"type": "inet", "data": {"host": "::", "port": "1"}}),
-            "step 1 names a network address: host '::'",
+            "step 1: nbd-server-start: addr.type: address 'inet' is not among those",
         ),
         (
             step("nbd-server-start", addr={"type": "vsock", "data": {"cid": "2", "port": "1"}}),
-            "step 1 names a network address: cid '2'",
+            "step 1: nbd-server-start: addr.type: address 'vsock' is not among those",
         ),
         (
             step("nbd-server-start", addr={"data": {"path": "x", "abstract": True}}),
-            "step 1 names a socket that is no file",
-        ),
-        (
-            step("blockdev-add", driver="raw", file='json:{"server.host": "x"}'),
-            "outside its directory",
+            "step 1: nbd-server-start: addr.data.abstract: a socket that is no file",
         ),
         (
             step("block-commit", device="a", backing_file="/etc/passwd"),
-            "step 1 names the file '/etc/passwd'",
+            "step 1: block-commit: backing-file: the file name '/etc/passwd' may lead out",
         ),
         (step("reopencheck-sleep"), "no driving command is called 'reopencheck-sleep'"),
         (step("reopencheck-wait", id="j0", status="soon"), "Invalid enum value 'soon'"),
@@ -295,6 +291,14 @@ def test_data_lies_within_its_image(data: list[Any], says: str) -> None:
     with pytest.raises(CaseError) as caught:
         decode(json.dumps(document(images=images)).encode())
     assert says in str(caught.value)
+
+
+def test_what_a_case_may_not_hold_is_told_with_its_file(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    steps = [{"command": {"execute": "migrate", "arguments": {"uri": "exec:x"}}}]
+    bad.write_text(json.dumps(document(steps=steps)), encoding="utf-8")
+    with pytest.raises(CaseError, match=r"bad.json: step 1: migrate: this command is not one"):
+        load(bad)
 
 
 def test_data_is_bounded() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
+from model.trace import ImageSpec
 from reports import script
 from reports.values import Difference
 from tests.reports.samples import FINDING
@@ -115,3 +117,12 @@ def test_no_finding_is_hurt_by_odd_text() -> None:
     text = script.render(attrs.evolve(FINDING, title="a\nrm -rf x"), "a\nb")
     assert "\nrm" not in text
     assert text.startswith("#!/bin/sh\n# a rm -rf x\n")
+
+
+def test_the_words_of_an_image_are_words_for_the_shell() -> None:
+    odd = ImageSpec("a; b", "raw; touch c", 512, data=((0, 512, 1),))
+    text = script.render(attrs.evolve(FINDING, images=(odd,)))
+    written = [line for line in text.splitlines() if line.startswith(("$QEMU_IMG", "$QEMU_IO"))]
+    assert len(written) == 2
+    for line in written:
+        assert {"raw; touch c", "a; b"} <= set(shlex.split(line))
