@@ -9,13 +9,14 @@ reaches out of the scratch directory in which it is replayed (:mod:`checker.cont
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +25,9 @@ from checker.containment import Amount, Length, Pattern, check_command, check_im
 from checker.errors import CaseError
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
@@ -102,6 +106,15 @@ class Case(
     difference: DifferenceEntry | None = None
     stderr: list[str] = []
     provenance: dict[str, str] = {}
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """How long it is: commands, images, and bytes of both."""
+        document = [
+            [step.command for step in self.steps],
+            [msgspec.to_builtins(image) for image in self.images],
+        ]
+        return len(self.steps), len(self.images), len(json.dumps(document))
 
     def trace(self) -> Trace:
         """The images and commands, ready to be replayed."""
@@ -189,7 +202,7 @@ def from_finding(finding: Finding, provenance: dict[str, str] | None = None) -> 
 
 def file_name(kind: FindingKind, dialect: str, signature: str) -> str:
     """The name of a case's file: the same for the same signature, so it is written once."""
-    digest = hashlib.sha256(signature.encode()).hexdigest()[:10]
+    digest = hashlib.sha256(signature.encode(errors="surrogatepass")).hexdigest()[:10]
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", dialect).strip("-")[:60]
     return f"{plain}-{kind}-{digest}.json"
 
@@ -274,10 +287,45 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write(case: Case, directory: Path) -> Path:
-    """Write a case into ``directory`` under :func:`file_name`, and return its path."""
+    """Write a case into ``directory`` under :func:`file_name`, and return its path.
+
+    A shorter case of the same signature that is there already is left alone.
+    """
+    return keep(case, directory)[0]
+
+
+def keep(case: Case, directory: Path) -> tuple[Path, Case]:
+    """Write a case as :func:`write` does; its path, and the case that stands there now.
+
+    Cases only ever get shorter, whoever else writes into the directory meanwhile.
+    """
     path = directory / file_name(case.kind, case.dialect, case.signature)
-    write_atomically(path, encode(case))
-    return path
+    with _alone(directory):
+        there = _there(path)
+        if there is not None and there.signature == case.signature and there.size < case.size:
+            return path, there
+        write_atomically(path, encode(case))
+    return path, case
+
+
+def _there(path: Path) -> Case | None:
+    """The valid case that a file holds, None if it holds none."""
+    try:
+        return load(path)
+    except CaseError:
+        return None
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other runs from writing into a directory at the same time, where it can be locked."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def load_known(directory: Path) -> dict[str, list[str]]:
