@@ -27,7 +27,7 @@ from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
@@ -265,25 +265,39 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     :class:`CaseError` says in one line why it cannot be (a full disk, no permission).
     """
-    partial: Path | None = None
+    write_all({path: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write files so that all of them are there, whole, or none; makes their directories.
+
+    They get their names in the given order, when the last byte of the last one is on the disk.
+    :class:`CaseError` as for :func:`write_atomically`.
+    """
+    partials: dict[Path, Path] = {}
+    # mkstemp makes files that only their owner reads; results are for others too.
+    umask = os.umask(0)
+    os.umask(umask)
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files that only their owner reads; results are for others too.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+            partials[path] = Path(name)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partials[path].chmod(0o666 & ~umask)
+        for path in files:
+            partials[path].replace(path)
+            del partials[path]
     except OSError as error:
-        if partial is not None:
+        raise CaseError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        for partial in partials.values():
             with contextlib.suppress(OSError):
                 partial.unlink()
-        raise CaseError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def write(case: Case, directory: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 MOST_TITLE = 500
 """Characters of a title or another text that stands in one line."""
-MOST_VALUE = 4000
+MOST_VALUE = 20_000
 """Characters of a command or an answer, as JSON, in a line of a report."""
 MOST_STEPS = 200
 """Steps of a finding that ``summary.md`` and ``junit.xml`` tell, the last ones."""
@@ -16,5 +16,3 @@ MOST_DRAWN = 100
 """Nodes of a graph that is drawn."""
 MOST_FINDINGS = 200
 """Findings that ``summary.md`` tells in full; of the others it has a line each."""
-MOST_STDERR = 20
-"""Lines of a daemon's last words."""
