@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -23,6 +24,7 @@ from msgspec import Meta
 
 from checker.containment import Amount, Length, Pattern, check_command, check_images
 from checker.errors import CaseError
+from checker.limits import MOST_BYTES, check_document
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
-
-_MOST_BYTES = 64 * 1024 * 1024
 
 
 class ImageEntry(
@@ -211,12 +211,19 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
 
 
+def _finite(word: str) -> float:
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(f"{word[:40]} is too large a number")
+    return value
+
+
 def decode(data: bytes) -> Case:
     """A case from its bytes; :class:`CaseError` says in one line why it is none."""
     try:
         # The decoder of the standard library: commands may hold what QMP lets pass and
         # others refuse, integers of any size and lone surrogates.
-        head = json.loads(data, parse_constant=_no_constant)
+        head = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise CaseError("not JSON: nested too deeply") from None
     except ValueError as error:
@@ -228,6 +235,7 @@ def decode(data: bytes) -> Case:
         raise CaseError(
             f"case format {json.dumps(version)} is not supported; this release reads {VERSION}"
         )
+    check_document(head)
     try:
         case = msgspec.convert(head, Case)
     except msgspec.ValidationError as error:
@@ -236,7 +244,10 @@ def decode(data: bytes) -> Case:
         raise CaseError("not a valid case: its difference is at a step that it does not have")
     check_images(case.trace().images)
     for number, step in enumerate(case.steps, 1):
-        check_command(number, step.command)
+        try:
+            check_command(number, step.command)
+        except RecursionError:
+            raise CaseError(f"step {number} is nested too deeply") from None
     return case
 
 
@@ -244,11 +255,11 @@ def load(path: Path) -> Case:
     """Read and validate a case file; :class:`CaseError` names the file."""
     try:
         with path.open("rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
+            data = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise CaseError(f"cannot read {path}: {error.strerror or error}") from None
-    if len(data) > _MOST_BYTES:
-        raise CaseError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, which no case is")
+    if len(data) > MOST_BYTES:
+        raise CaseError(f"{path}: larger than {MOST_BYTES >> 20} MiB, which no case is")
     try:
         return decode(data)
     except CaseError as error:

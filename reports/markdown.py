@@ -101,9 +101,12 @@ def _told_users(seen: Observation) -> str:
     jobs = [
         f"{job.get('type')} job {job.get('device')} {job.get('status')}"
         f" ({job.get('offset')} of {job.get('len')} bytes)"
-        for job in seen.jobs or ()
+        for job in mermaid.dicts(seen.jobs)
     ]
-    exports = [f"export {each.get('id')} of {each.get('node-name')}" for each in seen.exports or ()]
+    exports = [
+        f"export {each.get('id')} of {each.get('node-name')}"
+        for each in mermaid.dicts(seen.exports)
+    ]
     return ", ".join([*jobs, *exports])
 
 

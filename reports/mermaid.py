@@ -87,7 +87,7 @@ def of_observation(observation: Observation | None) -> str:
     """Draw what a target showed, with permissions; text saying so where it showed nothing."""
     if observation is None or observation.graph is None:
         return 'flowchart TD\n    unknown["not observed"]\n'
-    boxes = [_vertex(vertex, observation) for vertex in _dicts(observation.graph.get("nodes"))]
+    boxes = [_vertex(vertex, observation) for vertex in dicts(observation.graph.get("nodes"))]
     arrows = [
         Arrow(
             str(edge.get("parent")),
@@ -96,12 +96,12 @@ def of_observation(observation: Observation | None) -> str:
             _texts(edge.get("perm")),
             _texts(edge.get("shared-perm")),
         )
-        for edge in _dicts(observation.graph.get("edges"))
+        for edge in dicts(observation.graph.get("edges"))
     ]
     return draw(boxes, arrows)
 
 
-def _dicts(value: Json) -> list[dict[str, Json]]:
+def dicts(value: Json) -> list[dict[str, Json]]:
     """The objects in a list, whatever a target has sent instead."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
@@ -115,13 +115,13 @@ def _vertex(vertex: dict[str, Json], observation: Observation) -> Box:
     kind, key = str(vertex.get("type", "")), str(vertex.get("id"))
     name = str(vertex.get("name") or kind)
     if kind == "block-job":
-        for job in _dicts(observation.jobs):
+        for job in dicts(observation.jobs):
             if job.get("device") == name:
                 return Box(key, name, f"{job.get('type')} job, {job.get('status')}", "job")
         return Box(key, name, kind, "job")
     if kind == "block-backend":
         return Box(key, name, "" if name == kind else kind, "backend")
-    for node in _dicts(observation.nodes):
+    for node in dicts(observation.nodes):
         if node.get("node-name") == name:
             return _node(key, name, str(node.get("drv", "")), read_only=bool(node.get("ro")))
     return Box(key, name, kind)
