@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from checker.interrupts import hold, listening
 
@@ -86,21 +86,24 @@ def _say_nothing_of_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
 
 def _main() -> int:
     status = _carried_out()
-    try:
-        # A closed pipe or a full disk shows here at the latest, not when the interpreter ends.
-        sys.stdout.flush()
-    except OSError as error:
-        _forget_output()
-        if status == HELD:
-            if isinstance(error, BrokenPipeError):
-                return PIPE_CLOSED
-            return _fail(f"cannot write the result: {error.strerror or error}")
+    # A closed pipe or a full disk shows here at the latest, not when the interpreter ends.
+    trouble = _flushed(sys.stdout)
+    if isinstance(trouble, BrokenPipeError):
+        status = status or PIPE_CLOSED
+    elif trouble is not None and status == HELD:
+        status = _fail(f"cannot write the result: {trouble.strerror or trouble}")
+    _flushed(sys.stderr)
     return status
 
 
-def _forget_output() -> None:
-    """What is still buffered must not be tried again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flushed(stream: TextIO) -> OSError | None:
+    """Write what is buffered; where that fails, it must not be tried again at exit."""
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 def _carried_out() -> int:

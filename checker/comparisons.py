@@ -282,7 +282,7 @@ def _show(result: Comparison, told: _Told, *, exhaustive: bool) -> None:
             if row.found.way is way and row.found in found:
                 _show_row(result, row)
     for finding in told.recovered:
-        for line in finding_lines("recovered from a run that was killed", finding):
+        for line in finding_lines("recovered from an earlier run", finding):
             say(line)
     say()
     count = len(told.rows)

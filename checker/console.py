@@ -175,7 +175,7 @@ def summary_lines(summary: Summary) -> list[str]:
     for number, finding in enumerate(summary.findings, 1):
         lines += finding_lines(f"finding {number}", finding)
     for finding in summary.recovered:
-        lines += finding_lines("recovered from a run that was killed", finding)
+        lines += finding_lines("recovered from an earlier run", finding)
     return lines
 
 

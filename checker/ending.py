@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import attrs
@@ -37,8 +38,6 @@ from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from checker.journal import Journal
     from model.trace import Json
     from reports.values import Finding, Summary
@@ -71,12 +70,24 @@ def told(error: Exception) -> str:
         return "out of memory"
     if isinstance(error, EXPECTED):
         text = str(error)
+    elif isinstance(error, OSError):
+        text = _refused(error)
     else:
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
         kind = type(error).__name__
         text = f"internal error: {kind}: {error} ({TRACEBACK}=1 shows where)"
     return " ".join(text.split())
+
+
+def _refused(error: OSError) -> str:
+    """What the system does not do for us: nothing that we could have done better."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "the current directory is gone"
+    why = error.strerror or str(error)
+    return f"{why}: {error.filename}" if error.filename else why
 
 
 @contextmanager
@@ -95,13 +106,13 @@ def noting(run: Run) -> Iterator[None]:
 
 
 def recovered(journal: Journal) -> list[Finding]:
-    """The findings of runs that were killed before they could tell of them, told in a line each."""
+    """The findings of runs that could not tell of them (they were killed), with a line on each run."""
     findings = []
     for left in journal.recover():
         count = "1 finding" if len(left.cases) == 1 else f"{len(left.cases)} findings"
         torn = f"; {left.torn} torn lines" if left.torn else ""
         run = left.found_by or "an unknown run"
-        tell(f"reopencheck: recovered {count} of a run that was killed: {run}{torn}")
+        tell(f"reopencheck: recovered {count} that an earlier run could not tell of: {run}{torn}")
         findings += [case.finding(str(path)) for path, case in left.cases]
     return findings
 

@@ -12,6 +12,7 @@ as well, and asked for after every example.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -57,6 +58,8 @@ class Interrupts:
         """Note signals for as long as a process takes to end; a longer life gets them back."""
         self._raises = False
         self._over = time.monotonic()
+        # The interpreter takes its handlers down before its last breath.
+        atexit.register(_ignore)
 
     def hold(self) -> None:
         """From now on, note signals only."""
@@ -80,6 +83,11 @@ class Interrupts:
         """Raise KeyboardInterrupt if there was one, whoever dropped it."""
         if self.asked is not None:
             raise KeyboardInterrupt
+
+
+def _ignore() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 _listening: list[Interrupts] = []
