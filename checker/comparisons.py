@@ -173,8 +173,7 @@ def compare(
         if as_json
         else _show(result, told, exhaustive=exhaustive)
     )
-    if telling.told:
-        telling.attempt(journal.told)
+    journal.end(told=telling.told)
     telling.end(_status(result, told, exhaustive=exhaustive))
 
 

@@ -38,6 +38,7 @@ from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
     from checker.journal import Journal
     from model.trace import Json
     from reports.values import Finding, Summary
@@ -106,7 +107,7 @@ def noting(run: Run) -> Iterator[None]:
 
 
 def recovered(journal: Journal) -> list[Finding]:
-    """The findings of runs that could not tell of them (they were killed), with a line on each run."""
+    """The findings of runs that could not tell of them, with a line on each such run."""
     findings = []
     for left in journal.recover():
         count = "1 finding" if len(left.cases) == 1 else f"{len(left.cases)} findings"
@@ -165,11 +166,11 @@ def finish(
     report: Path | None,
     as_json: bool,
     lines: Callable[[Summary], Sequence[str]],
-    delivered: Callable[[], object],
+    journal: Journal | None = None,
 ) -> NoReturn:
     """Report a run in every way that was asked for, and exit with its status.
 
-    ``delivered`` is called once somebody may have read it: on standard output, or in ``report``.
+    The ``journal`` goes once somebody may have read of it: on standard output, or in ``report``.
     """
     telling = Telling(summary.trouble)
     if report is not None:
@@ -188,8 +189,8 @@ def finish(
         say(verdict(summary, trouble=bool(telling.troubles)))
 
     telling.attempt(show)
-    if telling.told:
-        telling.attempt(delivered)
+    if journal is not None:
+        journal.end(told=telling.told)
     telling.end(
         status(
             failed=summary.failed,

@@ -82,15 +82,15 @@ class Journal:
                 found.append(left)
         return tuple(found)
 
-    def told(self) -> None:
-        """Somebody has read what was found: the journal is of no use any more."""
+    def end(self, *, told: bool) -> None:
+        """The run is over; if somebody was ``told`` of it, the journal is of no use any more."""
         if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
+            if told:
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._path = None
         with contextlib.suppress(OSError):
-            self._folder.rmdir()  # unless another run has a journal there
+            self._folder.rmdir()  # unless there is a journal
 
     def _begin(self) -> None:
         for _ in range(_TRIES):

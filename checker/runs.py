@@ -86,7 +86,7 @@ class _Told:
             report=self.options.report,
             as_json=self.options.as_json,
             lines=summary_lines,
-            delivered=self.journal.told,
+            journal=self.journal,
         )
 
 
