@@ -9,28 +9,32 @@ is not allowed to reach a real program (:mod:`targets.containment`).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import inspect
 import json
+import math
 import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
 
 from checker.errors import CaseError
+from checker.limits import MOST_BYTES, check_document
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 from targets.containment import Amount, Length, Pattern, check_trace
 from targets.errors import ContainmentError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
-
-_MOST_BYTES = 64 * 1024 * 1024
 
 
 class ImageEntry(
@@ -104,6 +108,15 @@ class Case(
     difference: DifferenceEntry | None = None
     stderr: list[str] = []
     provenance: dict[str, str] = {}
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """How long it is: commands, images, and bytes of both."""
+        document = [
+            [step.command for step in self.steps],
+            [msgspec.to_builtins(image) for image in self.images],
+        ]
+        return len(self.steps), len(self.images), len(json.dumps(document))
 
     def trace(self) -> Trace:
         """The images and commands, ready to be replayed."""
@@ -191,7 +204,7 @@ def from_finding(finding: Finding, provenance: dict[str, str] | None = None) -> 
 
 def file_name(kind: FindingKind, dialect: str, signature: str) -> str:
     """The name of a case's file: the same for the same signature, so it is written once."""
-    digest = hashlib.sha256(signature.encode()).hexdigest()[:10]
+    digest = hashlib.sha256(signature.encode(errors="surrogatepass")).hexdigest()[:10]
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", dialect).strip("-")[:60]
     return f"{plain}-{kind}-{digest}.json"
 
@@ -200,12 +213,19 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
 
 
+def _finite(word: str) -> float:
+    value = float(word)
+    if not math.isfinite(value):
+        raise ValueError(f"{word[:40]} is too large a number")
+    return value
+
+
 def decode(data: bytes) -> Case:
     """A case from its bytes; :class:`CaseError` says in one line why it is none."""
     try:
         # The decoder of the standard library: commands may hold what QMP lets pass and
         # others refuse, integers of any size and lone surrogates.
-        head = json.loads(data, parse_constant=_no_constant)
+        head = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise CaseError("not JSON: nested too deeply") from None
     except ValueError as error:
@@ -217,6 +237,7 @@ def decode(data: bytes) -> Case:
         raise CaseError(
             f"case format {json.dumps(version)} is not supported; this release reads {VERSION}"
         )
+    check_document(head)
     try:
         case = msgspec.convert(head, Case)
     except msgspec.ValidationError as error:
@@ -234,11 +255,11 @@ def load(path: Path) -> Case:
     """Read and validate a case file; :class:`CaseError` names the file."""
     try:
         with path.open("rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
+            data = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise CaseError(f"cannot read {path}: {error.strerror or error}") from None
-    if len(data) > _MOST_BYTES:
-        raise CaseError(f"{path}: larger than {_MOST_BYTES >> 20} MiB, which no case is")
+    if len(data) > MOST_BYTES:
+        raise CaseError(f"{path}: larger than {MOST_BYTES >> 20} MiB, which no case is")
     try:
         return decode(data)
     except CaseError as error:
@@ -255,32 +276,81 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     :class:`CaseError` says in one line why it cannot be (a full disk, no permission).
     """
-    partial: Path | None = None
+    write_all({path: data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write files so that all of them are there, whole, or none; makes their directories.
+
+    They get their names in the given order, when the last byte of the last one is on the disk.
+    :class:`CaseError` as for :func:`write_atomically`.
+    """
+    partials: dict[Path, Path] = {}
+    # mkstemp makes files that only their owner reads; results are for others too.
+    umask = os.umask(0)
+    os.umask(umask)
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files that only their owner reads; results are for others too.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+            partials[path] = Path(name)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partials[path].chmod(0o666 & ~umask)
+        for path in files:
+            partials[path].replace(path)
+            del partials[path]
     except OSError as error:
-        if partial is not None:
+        raise CaseError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        for partial in partials.values():
             with contextlib.suppress(OSError):
                 partial.unlink()
-        raise CaseError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def write(case: Case, directory: Path) -> Path:
-    """Write a case into ``directory`` under :func:`file_name`, and return its path."""
+    """Write a case into ``directory`` under :func:`file_name`, and return its path.
+
+    A shorter case of the same signature that is there already is left alone.
+    """
+    return keep(case, directory)[0]
+
+
+def keep(case: Case, directory: Path) -> tuple[Path, Case]:
+    """Write a case as :func:`write` does; its path, and the case that stands there now.
+
+    Cases only ever get shorter, whoever else writes into the directory meanwhile.
+    """
     path = directory / file_name(case.kind, case.dialect, case.signature)
-    write_atomically(path, encode(case))
-    return path
+    with _alone(directory):
+        there = _there(path)
+        if there is not None and there.signature == case.signature and there.size < case.size:
+            return path, there
+        write_atomically(path, encode(case))
+    return path, case
+
+
+def _there(path: Path) -> Case | None:
+    """The valid case that a file holds, None if it holds none."""
+    try:
+        return load(path)
+    except CaseError:
+        return None
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other runs from writing into a directory at the same time, where it can be locked."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def load_known(directory: Path) -> dict[str, list[str]]:

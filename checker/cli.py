@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command line.
 
-Exit status: 0 everything held, 1 a property or a comparison failed, 2 wrong use or a
-missing part, 130 interrupted. The commands stand in :mod:`checker.runs` and
-:mod:`checker.questions`.
+Exit status: 0 everything held, 1 a property or a comparison failed, 2 wrong use, a
+missing part or trouble on the way, 3 a comparison that builds do not bear out, 4 something was
+outside the spec, 130 interrupted, 141 nobody reads the results. The commands stand in
+:mod:`checker.runs`, :mod:`checker.comparisons` and :mod:`checker.questions`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-import click
+from checker.interrupts import hold, listening
 
-from checker import comparisons, questions, runs
-from checker.errors import CheckerError
-from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
-from targets.errors import TargetError
+# From here on: whoever interrupts while the modules are loaded sees no traceback either.
+with listening(to_the_end=True) as _loading:
+    hold()
+    import click
 
-TRACEBACK = "REOPENCHECK_TRACEBACK"
-"""The environment variable that shows where an unexpected error comes from."""
+    from checker import comparisons, questions, runs
+    from checker.ending import EXPECTED, TRACEBACK, told
+    from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,8 +55,27 @@ def _fail(line: str) -> int:
 def main() -> NoReturn:
     """Run the command line; nothing but a line and a status ever reaches the user."""
     sys.unraisablehook = _say_nothing_of_interrupts
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(_main())
+    _open_all()
+    with listening(to_the_end=True):
+        status = _main()
+        hold()
+    sys.exit(status)
+
+
+def _open_all() -> None:
+    """See that the three standard streams are there: what is opened next would take their place.
+
+    What is written to one that was closed fails, as it should.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if descriptor else os.O_WRONLY)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # to the end
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # to the end
 
 
 def _say_nothing_of_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
@@ -66,39 +85,61 @@ def _say_nothing_of_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def _main() -> int:
+    status = _carried_out()
+    # A closed pipe or a full disk shows here at the latest, not when the interpreter ends.
+    trouble = _flushed(sys.stdout)
+    if isinstance(trouble, BrokenPipeError):
+        status = status or PIPE_CLOSED
+    elif trouble is not None and status == HELD:
+        status = _fail(f"cannot write the result: {trouble.strerror or trouble}")
+    _flushed(sys.stderr)
+    return status
+
+
+def _flushed(stream: TextIO) -> OSError | None:
+    """Write what is buffered; where that fails, it must not be tried again at exit."""
     try:
-        try:
-            # Not cli.main(): that one answers a closed pipe with status 1, which is taken.
-            with cli.make_context("reopencheck", sys.argv[1:]) as context:
-                cli.invoke(context)
-        finally:
-            # A closed pipe shows here at the latest, not when the interpreter ends.
-            sys.stdout.flush()
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
+
+
+def _carried_out() -> int:
+    try:
+        _loading.check()
+        # Not cli.main(): that one answers a closed pipe with status 1, which is taken.
+        with cli.make_context("reopencheck", sys.argv[1:]) as context:
+            cli.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
-        return WRONG
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "reopencheck"
-        return _fail(f"{error.format_message()} (see {path} --help)")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else HELD
     except click.ClickException as error:
-        return _fail(error.format_message())
-    except (CheckerError, TargetError, NoSuchDialectError, ImageError) as error:
-        return _fail(str(error))
+        return _misused(error)
     except (click.Abort, KeyboardInterrupt):
         tell("reopencheck: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads on. What is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
-        if os.environ.get(TRACEBACK):
+        if os.environ.get(TRACEBACK) and not isinstance(error, EXPECTED):
             raise
-        kind = type(error).__name__
-        return _fail(f"internal error: {kind}: {error} ({TRACEBACK}=1 shows where)")
+        return _fail(told(error))
     return HELD
+
+
+def _misused(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        with contextlib.suppress(OSError):
+            click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return WRONG
+    line = error.format_message()
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "reopencheck"
+        line += f" (see {path} --help)"
+    return _fail(line)
 
 
 if __name__ == "__main__":

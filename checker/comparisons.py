@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import textwrap
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
@@ -13,11 +12,11 @@ import attrs
 import click
 
 from checker.case import from_finding, write
+from checker.console import finding_lines
+from checker.ending import Ended, Telling, noting, recovered, status
+from checker.journal import Journal
 from checker.options import (
     DEFAULT_DIALECT,
-    FAILED,
-    HELD,
-    INTERRUPTED,
     UNCONFIRMED,
     any_seed,
     budget_option,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from checker.parties import Party
     from model.dialect import Dialect
     from model.trace import Json, Observation, Trace
+    from reports.values import Finding
 
 _AT_A_TIME = 40
 """Examples that are written for one side before it is the other's turn."""
@@ -59,6 +59,15 @@ class _Row:
     found: Distinction
     case: str
     confirmation: Confirmation
+
+
+@attrs.define
+class _Told:
+    """What a comparison has to tell: its rows, notes on them, and what killed runs have left."""
+
+    rows: list[_Row]
+    notes: list[str]
+    recovered: list[Finding]
 
 
 @click.command()
@@ -100,6 +109,7 @@ def compare(
     Status 0: nothing was found in the time (20 s, or --budget); 1: they differ; 3: they differ, and
     a build does not do what its dialect says.
     """
+    from checker.confirming import Confirmation  # noqa: PLC0415
     from checker.distinguish import SMALL, run_compare  # noqa: PLC0415  # Hypothesis: 0.3 s
     from checker.exhaustive import Scope  # noqa: PLC0415
     from checker.parties import find_party  # noqa: PLC0415
@@ -108,27 +118,33 @@ def compare(
         raise click.UsageError("--images and --depth are for --exhaustive")
     check_directory(cases)
     chosen = any_seed() if seed is None else seed
-    with ExitStack() as stack:
+    with ExitStack() as opening:
         parties = []
         for name in (first, second):
             parties.append(find_party(name))
-            stack.callback(parties[-1].close)
+            opening.callback(parties[-1].close)
         one, other = _told_apart(parties[0], parties[1], (first, second))
-        for party in (one, other):
-            tell_note(party)
         if exhaustive and (one.real or other.real):
             raise click.UsageError("--exhaustive compares dialects only")
-        invocation = f"reopencheck compare {first!r} {second!r}"
-        scope = SMALL
-        if exhaustive:
-            scope = Scope(images or _IMAGES, depth or _DEPTH)
-            invocation += f" --exhaustive --images {scope.images} --depth {scope.depth}"
-        else:
-            invocation += f" --steps {steps} --seed {chosen}"
-        keeper = _Keeper(one, other, chosen, invocation, cases)
-        dialects = (one.dialect, other.dialect)
-        if budget is None:
-            budget = _FOR_EVER if exhaustive else _BUDGET
+        opened = opening.pop_all()
+    for party in (one, other):
+        tell_note(party)
+    invocation = f"reopencheck compare {first!r} {second!r}"
+    scope = SMALL
+    if exhaustive:
+        scope = Scope(images or _IMAGES, depth or _DEPTH)
+        invocation += f" --exhaustive --images {scope.images} --depth {scope.depth}"
+    else:
+        invocation += f" --steps {steps} --seed {chosen}"
+    journal = Journal(cases, invocation)
+    left = recovered(journal)
+    keeper = _Keeper(one, other, chosen, invocation, cases, journal)
+    dialects = (one.dialect, other.dialect)
+    if budget is None:
+        budget = _FOR_EVER if exhaustive else _BUDGET
+    told = _Told([], [], left)
+    ended = Ended()
+    with noting(ended), opened, noting(ended):
         result = run_compare(
             one,
             other,
@@ -139,22 +155,40 @@ def compare(
             keep=keeper.keep,
             progress=(lambda explored: tell(f"  {_scope(explored)}")) if exhaustive else None,
         )
-        rows, notes = _confirmed(result, one, other, keeper, confirms=confirms)
-    if as_json:
-        document(_document(result, rows, notes))
-    else:
-        _show(result, rows, notes, exhaustive=exhaustive)
-    _end(result, rows, exhaustive=exhaustive)
+        told.rows += (
+            _Row(each, keeper.files.get(each.signature, ""), Confirmation())
+            for _way, group in result.rows()
+            for each in group
+        )
+        if confirms and not result.interrupted and not result.trouble:
+            _confirm(told, one, other)
+    result = attrs.evolve(
+        result,
+        interrupted=result.interrupted or ended.interrupted,
+        trouble=result.trouble or ended.trouble,
+    )
+    telling = Telling(result.trouble)
+    telling.attempt(
+        lambda: document(_document(result, told))
+        if as_json
+        else _show(result, told, exhaustive=exhaustive)
+    )
+    journal.end(told=telling.told)
+    telling.end(_status(result, told, exhaustive=exhaustive))
 
 
-def _end(result: Comparison, rows: tuple[_Row, ...], *, exhaustive: bool) -> NoReturn:
-    if result.interrupted:
-        sys.exit(INTERRUPTED)
-    if any(row.confirmation.problems for row in rows):
-        sys.exit(UNCONFIRMED)
+def _status(result: Comparison, told: _Told, *, exhaustive: bool) -> int:
     # What was not wholly tried is no proof.
     whole = not exhaustive or (result.explored is not None and result.explored.whole)
-    sys.exit(FAILED if rows or not whole else HELD)
+    differ = bool(told.rows or told.recovered)
+    # An end before its time is told as such; one in its time without the whole scope is a failure.
+    if any(row.confirmation.problems for row in told.rows) and not result.interrupted:
+        return UNCONFIRMED
+    return status(
+        failed=differ or not (whole or result.trouble),
+        interrupted=result.interrupted,
+        trouble=bool(result.trouble),
+    )
 
 
 def tell_note(party: Party) -> None:
@@ -177,12 +211,19 @@ class _Keeper:
     """Writes a case for what is found, at once and again when there is a shorter one."""
 
     def __init__(
-        self, first: Party, second: Party, seed: int, invocation: str, directory: Path
+        self,
+        first: Party,
+        second: Party,
+        seed: int,
+        invocation: str,
+        directory: Path,
+        journal: Journal,
     ) -> None:
         self._parties = first, second
         self._seed = seed
         self._provenance = {"found-by": invocation, "compared": f"{first.name} | {second.name}"}
         self._directory = directory
+        self._journal = journal
         self.files: dict[str, str] = {}
 
     def keep(self, found: Distinction) -> None:
@@ -190,6 +231,7 @@ class _Keeper:
         from checker.distinguish import as_finding  # noqa: PLC0415
 
         case = from_finding(as_finding(found, *self._parties, self._seed), self._provenance)
+        self._journal.add(case)
         self.files[found.signature] = str(write(case, self._directory))
         tell(f"  {_commands(found.length)}: {found.title}")
 
@@ -213,52 +255,57 @@ def _generators(
         left = None if left is None else left - count
 
 
-def _confirmed(
-    result: Comparison, one: Party, other: Party, keeper: _Keeper, *, confirms: bool
-) -> tuple[tuple[_Row, ...], list[str]]:
-    """The rows of the table, each replayed on real builds, and notes on those that are missing."""
-    from checker.confirming import Confirmation, builds_of, confirm  # noqa: PLC0415
+def _confirm(told: _Told, one: Party, other: Party) -> None:
+    """Replay each row on real builds; notes on those that are missing."""
+    from checker.confirming import builds_of, confirm  # noqa: PLC0415
 
-    found = [each for _way, group in result.rows() for each in group]
-    if not confirms or not found or result.interrupted:
-        rows = (_Row(each, keeper.files[each.signature], Confirmation()) for each in found)
-        return tuple(rows), []
-    with builds_of(one, other) as (builds, notes):
-        rows = (_Row(each, keeper.files[each.signature], confirm(each, builds)) for each in found)
-        return tuple(rows), notes
+    if told.rows:
+        with builds_of(one, other) as (builds, notes):
+            told.notes += notes
+            for number, row in enumerate(told.rows):
+                told.rows[number] = attrs.evolve(row, confirmation=confirm(row.found, builds))
 
 
-def _show(
-    result: Comparison, rows: tuple[_Row, ...], notes: list[str], *, exhaustive: bool
-) -> None:
+def _show(result: Comparison, told: _Told, *, exhaustive: bool) -> None:
     say(
         f"compare {result.first} {result.second}: "
         + ("" if exhaustive else f"seed {result.seed}, {result.examples} examples, ")
         + f"{result.seconds:.0f} s"
     )
-    if result.explored is not None:
-        say(f"  {_scope(result.explored)}")
-    if result.wobbles:
-        say(f"  {result.wobbles} differences were not shown again by new processes")
-    for note in notes:
-        say(f"  {note}")
+    for line in _remarks(result, told):
+        say(f"  {line}")
     for way, found in result.rows():
         say()
         say(way.told(result.first, result.second))
-        for row in rows:
+        for row in told.rows:
             if row.found.way is way and row.found in found:
                 _show_row(result, row)
+    for finding in told.recovered:
+        for line in finding_lines("recovered from an earlier run", finding):
+            say(line)
     say()
-    count = len(rows)
+    count = len(told.rows)
     if count:
         say("1 difference" if count == 1 else f"{count} differences")
     elif exhaustive and result.explored is not None and result.explored.whole:
         say(f"{result.first} and {result.second} agree in this scope")
     else:
         say("no difference")
-    unconfirmed = sum(bool(row.confirmation.problems) for row in rows)
+    unconfirmed = sum(bool(row.confirmation.problems) for row in told.rows)
     if unconfirmed:
         say(f"{unconfirmed} not confirmed: there the spec is not what QEMU does")
+
+
+def _remarks(result: Comparison, told: _Told) -> Iterator[str]:
+    """What is to be said of the search before what it found."""
+    if result.explored is not None:
+        yield _scope(result.explored)
+    if result.wobbles:
+        yield f"{result.wobbles} differences were not shown again by new processes"
+    yield from told.notes
+    if result.interrupted or result.trouble:
+        why = "interrupted" if result.interrupted else "ended early"
+        yield f"{why}: this is what was found so far"
 
 
 def _show_row(result: Comparison, row: _Row) -> None:
@@ -289,7 +336,7 @@ def _scope(explored: Explored) -> str:
     return f"{whole} over {_images(explored)} was tried{beyond} ({tried})"
 
 
-def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> Json:
+def _document(result: Comparison, told: _Told) -> Json:
     return {
         "first": result.first,
         "second": result.second,
@@ -297,9 +344,10 @@ def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> J
         "examples": result.examples,
         "seconds": round(result.seconds, 3),
         "interrupted": result.interrupted,
+        "trouble": result.trouble,
         "explored": None if result.explored is None else result.explored.as_json(),
         "wobbles": result.wobbles,
-        "notes": notes,
+        "notes": told.notes,
         "differences": [
             {
                 "way": row.found.way.told(result.first, result.second),
@@ -312,8 +360,9 @@ def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> J
                 "confirmation": row.confirmation.as_json(),
                 "case": row.case,
             }
-            for row in rows
+            for row in told.rows
         ],
+        "recovered": [finding.as_json() for finding in told.recovered],
     }
 
 

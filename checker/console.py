@@ -2,15 +2,19 @@
 """What a person sees of a run: a moving line on a terminal, plain lines elsewhere.
 
 Progress goes to standard error, results to standard output, so that a pipe gets
-results only.
+results only. Progress that cannot be written is no reason to end a run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from reports.limits import MOST_TITLE
+from reports.shown import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -75,14 +79,16 @@ class MovingLine:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):
+            self._progress.stop()
 
     def __call__(self, tally: Tally, /) -> None:
         """Show where the run is."""
         now = time.monotonic()
         if now >= self._next and self._task is not None:
             self._next = now + _MOVE_EVERY
-            self._progress.update(self._task, completed=tally.examples, told=_told(tally))
+            with contextlib.suppress(OSError):
+                self._progress.update(self._task, completed=tally.examples, told=_told(tally))
 
 
 class PlainLines:
@@ -110,7 +116,8 @@ class PlainLines:
         if now >= self._next:
             self._next = now + _PLAIN_EVERY
             line = f"{tally.examples}/{self._examples} examples, {_told(tally)}"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            with contextlib.suppress(OSError):
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def shows(console: Console, examples: int) -> Shows:
@@ -127,7 +134,10 @@ def _share(part: int, whole: int) -> str:
 def summary_lines(summary: Summary) -> list[str]:
     """A run's result as lines of plain text."""
     against = f" against {summary.target}" if summary.target else ""
-    ended = " (interrupted: this is what was found so far)" if summary.interrupted else ""
+    ended = ""
+    if summary.interrupted or summary.trouble:
+        why = "interrupted" if summary.interrupted else "ended early"
+        ended = f" ({why}: this is what was found so far)"
     accepted = _share(summary.accepted, summary.commands)
     refused = _share(summary.refused, summary.commands)
     reached = f"{summary.rules_reached} of {summary.rules_total} reached"
@@ -148,6 +158,11 @@ def summary_lines(summary: Summary) -> list[str]:
         )
     else:
         lines.append(f"  violations  {summary.violations}")
+    if summary.outside:
+        lines.append(f"  outside     {summary.outside} examples left the spec: see the docs")
+    if summary.disturbed:
+        told = "were disturbed from outside again and again, and could not be judged"
+        lines.append(f"  disturbed   {summary.disturbed} examples {told}")
     lines += [f"  known issue {issue}: seen {count} times" for issue, count in summary.known_issues]
     lines += [f"  note: {note}" for note in summary.notes]
     for name, missing in (
@@ -158,7 +173,9 @@ def summary_lines(summary: Summary) -> list[str]:
         if missing:
             lines.append(f"  {name}: {', '.join(missing)}")
     for number, finding in enumerate(summary.findings, 1):
-        lines += finding_lines(number, finding)
+        lines += finding_lines(f"finding {number}", finding)
+    for finding in summary.recovered:
+        lines += finding_lines("recovered from an earlier run", finding)
     return lines
 
 
@@ -174,11 +191,11 @@ def _users_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def finding_lines(number: int, finding: Finding) -> list[str]:
+def finding_lines(name: str, finding: Finding) -> list[str]:
     """A finding as two lines: what it is, and where its case stands."""
     times = "once" if finding.occurrences == 1 else f"{finding.occurrences} times"
     told = f"{finding.kind}, seen {times}, {len(finding.steps)} commands"
-    lines = [f"  finding {number} ({told}): {finding.title}"]
+    lines = [f"  {name} ({told}): {shown(finding.title, MOST_TITLE)}"]
     if finding.case_file is not None:
         lines.append(f"    case: {finding.case_file}")
     return lines

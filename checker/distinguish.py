@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from checker.diff import REDUCE_SECONDS, StopRun
 from checker.differing import Distinction, Way, differences, without
+from checker.ending import Ended, noting
 from checker.exhaustive import Exploration, Explored, Scope
 from checker.interrupts import listening
 from checker.judge import as_json
@@ -46,7 +48,8 @@ class Comparison:
     """What a search found: the distinctions, shortest first within each way.
 
     ``explored`` says what was tried without leaving anything out, if anything was, and ``wobbles``
-    counts the differences that a new process did not show again.
+    counts the differences that a new process did not show again. ``trouble`` says in one line what
+    ended the search early, if anything did.
     """
 
     first: str
@@ -58,6 +61,7 @@ class Comparison:
     explored: Explored | None = None
     wobbles: int = 0
     interrupted: bool = False
+    trouble: str = ""
 
     def rows(self) -> Iterator[tuple[Way, tuple[Distinction, ...]]]:
         """The ways in which the two differ, with what was found of each."""
@@ -156,15 +160,22 @@ class Search:
         if self._real and not self._again(found):
             self.wobbles += 1
             return
+        # At once: what ends the run during the reduction must not lose it.
+        self._hold(found, known)
         now = time.monotonic()
         until = max(end, now + _LEAST_SECONDS)
         small = self._reduced(found, min(until, now + REDUCE_SECONDS) if self._real else until)
         if self._real and small is not found and not self._again(small):
             small = found
+        if small is not found:
+            self._hold(small, known)
+
+    def _hold(self, found: Distinction, known: Distinction | None) -> None:
+        """Remember the shortest of its kind, and hand it on to be kept."""
         if known is not None:
-            small = attrs.evolve(small, occurrences=known.occurrences + 1)
-        self._found[signature] = small
-        self._keep(small)
+            found = attrs.evolve(found, occurrences=known.occurrences + 1)
+        self._found[found.signature] = found
+        self._keep(found)
 
     def _ask(self, trace: Trace, *, fresh: bool = False) -> tuple[Distinction, ...]:
         one, other = self._parties
@@ -211,31 +222,41 @@ def run_compare(
 
     Two models are compared on all of a small ``scope`` before. ``keep`` is told of each distinction
     as soon as it is reduced, and ``progress`` after each depth of the scope. An interrupt (Ctrl-C)
-    ends the search early with what was found so far.
+    or an error ends the search early with what was found so far.
     """
     begin = time.monotonic()
     end = begin + budget
     search = Search(first, second, keep)
+    ended = Ended()
     explored: Explored | None = None
-    if scope is not None and not first.real and not second.real:
-        dialects = first.dialect, second.dialect
-        exploration = Exploration(*dialects, scope, lambda trace: search.take_last(trace, end))
-        explored = exploration.run(end, progress)
-    interrupted = explored is not None and explored.interrupted
+    failure: Exception | None = None
+
+    def stopping(take: Callable[[Trace, float], None], trace: Trace) -> None:
+        nonlocal failure
+        try:
+            take(trace, end)
+        except Exception as error:
+            # The engine would take an error for a failing example, the exploration for the spec's.
+            failure = error
+            raise StopRun from error
 
     def sink(example: Example) -> None:
         interrupts.check()
-        search.take(example.trace, end)
+        stopping(search.take, example.trace)
         if time.monotonic() > end:
             raise StopRun
 
-    with listening() as interrupts:
-        try:
-            with contextlib.suppress(StopRun):
-                for generate in generators if not interrupted else ():
-                    generate(sink)
-        except KeyboardInterrupt:
-            interrupted = True
+    with noting(ended), listening() as interrupts:
+        with contextlib.suppress(StopRun):
+            if scope is not None and not first.real and not second.real:
+                dialects = first.dialect, second.dialect
+                exploration = Exploration(*dialects, scope, partial(stopping, search.take_last))
+                explored = exploration.explored
+                exploration.run(end, progress)
+            for generate in generators if explored is None or not explored.interrupted else ():
+                generate(sink)
+        if failure is not None:
+            raise failure
     return Comparison(
         first.name,
         second.name,
@@ -245,5 +266,6 @@ def run_compare(
         search.distinctions(),
         explored,
         search.wobbles,
-        interrupted,
+        ended.interrupted or (explored is not None and explored.interrupted),
+        ended.trouble,
     )

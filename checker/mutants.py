@@ -61,13 +61,17 @@ class Mutant:
 
 @attrs.frozen
 class MutantRun:
-    """All mutants of a run, in the order in which they were tried."""
+    """All mutants of a run, in the order in which they were tried.
+
+    ``trouble`` says what ended it before all were, if anything did.
+    """
 
     release: str
     dialect: str
     seed: int
     mutants: tuple[Mutant, ...]
     interrupted: bool = False
+    trouble: str = ""
 
     @property
     def survivors(self) -> tuple[str, ...]:
@@ -84,6 +88,7 @@ class MutantRun:
             "mutants_caught": len(self.mutants) - len(self.survivors),
             "survivors": list(self.survivors),
             "interrupted": self.interrupted,
+            "trouble": self.trouble,
             "mutants": [m.as_json() for m in self.mutants],
         }
 

@@ -7,46 +7,99 @@ output is one JSON document.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import attrs
 import click
 
+from checker.errors import OutputError
 from checker.output import check_directory
 from checker.tally import Amount
+from reports.shown import shown
 
 if TYPE_CHECKING:
     from model.trace import Json
 
-HELD, FAILED, WRONG, UNCONFIRMED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+HELD, FAILED, WRONG, UNCONFIRMED, OUTSIDE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 4, 130, 141
 """Exit statuses; the last two are what a shell reports for SIGINT and SIGPIPE."""
 
 DEFAULT_DIALECT = "qemu-7.2"
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[smh]?)")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SEEDS = 2**32
+_MOST_BITS = 10_000
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def say(line: str = "") -> None:
-    """Print a line of the result."""
-    click.echo(line.encode("utf-8", "backslashreplace").decode())
+    """Print a line of the result; see :func:`put`."""
+    put(shown(line))
+
+
+def put(text: str) -> None:
+    """Print a text of our own as it is.
+
+    Raises :class:`OutputError` where standard output takes none, and BrokenPipeError where nobody
+    reads it any more.
+    """
+    try:
+        click.echo(_encodable(text, sys.stdout))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write the result: {error.strerror or error}") from None
 
 
 def tell(line: str) -> None:
-    """Print a line that is no part of the result."""
-    click.echo(line.encode("utf-8", "backslashreplace").decode(), err=True)
+    """Print a line that is no part of the result; one that nobody can read is no loss."""
+    with contextlib.suppress(OSError):
+        click.echo(_encodable(shown(line), sys.stderr), err=True)
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def document(value: Json) -> None:
-    """Print the result for machines."""
-    say(json.dumps(value, indent=1))
+    """Print the result for machines, in one piece; see :func:`put`."""
+    put(as_text(value))
+
+
+def as_text(value: Json) -> str:
+    """A document as JSON, whatever numbers it holds.
+
+    Raises :class:`OutputError` where it is nested too deeply.
+    """
+    try:
+        try:
+            return json.dumps(value, indent=1, allow_nan=False)
+        except ValueError:
+            return json.dumps(_numbered(value), indent=1)
+    except RecursionError:
+        raise OutputError("cannot write the result: it is nested too deeply") from None
+
+
+def _numbered(value: Json) -> Json:
+    """A value with texts for the numbers that JSON or Python's writer of it does not have."""
+    if isinstance(value, dict):
+        return {key: _numbered(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_numbered(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return hex(value)
+    return value
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checker.case import file_name, write_atomically
+from checker.case import file_name, write_all
 from checker.errors import CaseError, OutputError
 from reports import junit, markdown, script
 
@@ -33,23 +33,31 @@ def check_directory(path: Path) -> None:
 def write_report(summary: Summary, directory: Path) -> tuple[Path, ...]:
     """Write ``summary.md``, ``junit.xml`` and ``*.sh`` for each finding; returns their paths.
 
-    Raises :class:`OutputError` when they cannot be written.
+    All of them, or none where one cannot be written; the summary last, so that what it names is
+    there. Raises :class:`OutputError` then, and where a script could not be made, after the others.
     """
     files: dict[Path, bytes] = {}
     scripts: dict[str, str] = {}
-    for finding in summary.findings:
+    problems: list[str] = []
+    for finding in (*summary.findings, *summary.recovered):
         if finding.kind == "property":
             continue  # the model broke its own law: there is no daemon to show it on
         name = file_name(finding.kind, finding.dialect, finding.signature)
         name = f"{name.removesuffix('.json')}.sh"
+        try:
+            text = script.render(finding, name)
+        except Exception as error:  # noqa: BLE001  # one finding must not take the report with it
+            problems.append(f"no script {name}: {type(error).__name__}: {error}")
+            continue
         scripts[finding.signature] = name
-        files[directory / name] = script.render(finding, name).encode(errors="replace")
+        files[directory / name] = text.encode(errors="replace")
+    files[directory / "junit.xml"] = junit.render(summary)
     page = markdown.render(summary, scripts)
     files[directory / "summary.md"] = page.encode(errors="replace")
-    files[directory / "junit.xml"] = junit.render(summary)
-    for path, data in files.items():
-        try:
-            write_atomically(path, data)
-        except CaseError as error:
-            raise OutputError(str(error)) from None
+    try:
+        write_all(files)
+    except CaseError as error:
+        raise OutputError(f"there is no report: {error}") from None
+    if problems:
+        raise OutputError("; ".join(problems))
     return tuple(files)

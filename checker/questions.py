@@ -23,11 +23,14 @@ from checker.options import (
     WRONG,
     document,
     json_option,
+    put,
     say,
 )
 from model.dialects import find_dialect
 from model.rules import all_rules
+from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
+from reports.shown import shown
 from targets import debian
 from targets.binaries import DAEMON, EMULATOR
 from targets.debian import find_build
@@ -84,13 +87,13 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
 
 def _show_replay(result: Replayed) -> None:
     for number, step in enumerate(result.steps):
-        say(f"{number + 1}  {json.dumps(step.command)}")
-        say(f"   expected  {reply_line(step.expected)}")
-        say(f"   got       {reply_line(step.got)}")
+        say(shown(f"{number + 1}  {json.dumps(step.command)}", MOST_VALUE))
+        say(shown(f"   expected  {reply_line(step.expected)}", MOST_VALUE))
+        say(shown(f"   got       {reply_line(step.got)}", MOST_VALUE))
         if result.mismatch is not None and result.mismatch.step == number:
             say(f"   DIFFERS at {result.mismatch.path}:")
-            say(f"   expected  {json.dumps(told(result.mismatch.expected))}")
-            say(f"   got       {json.dumps(told(result.mismatch.got))}")
+            say(shown(f"   expected  {json.dumps(told(result.mismatch.expected))}", MOST_VALUE))
+            say(shown(f"   got       {json.dumps(told(result.mismatch.got))}", MOST_VALUE))
     if result.death is not None:
         death = result.death
         say(f"the daemon died at step {death.step + 1}: {death.kind} {death.signal or ''}".rstrip())
@@ -183,7 +186,7 @@ def import_schema(binary: str, output: Path | None) -> None:
     except schema_import.SchemaImportError as error:
         raise CheckerError(f"cannot import the schema of {build.text}: {error}") from None
     if output is None:
-        click.echo(text, nl=False)
+        put(text.rstrip("\n"))
     else:
         write_atomically(output, text.encode())
         say(f"{output}: schema of {build.text}")

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 
 import attrs
 
+from checker.interrupts import check as check_interrupts
 from checker.settling import is_wait
 from model.commands.driving import DRIVING, WRITE
 from model.images import ImageError
 from model.trace import ImageSpec, Json, Trace
+from targets.errors import TargetError
 
 T = TypeVar("T")
 
@@ -58,7 +60,12 @@ class _Search:
         self._asked: set[str] = {repr(trace)}
 
     def better(self, candidate: Trace) -> bool:
-        """Ask about a candidate with its waits put right, and keep it if the predicate holds."""
+        """Ask about a candidate with its waits put right, and keep it if the predicate holds.
+
+        One that cannot be carried out (an image that cannot be made, a daemon that does not start
+        so) does not show the same. If nothing can be carried out any more, the caller finds out.
+        """
+        check_interrupts()
         try:
             candidate = self._settle(candidate)
         except ImageError:
@@ -70,9 +77,12 @@ class _Search:
             raise _Spent
         self._asked.add(key)
         self.replays += 1
-        if self._predicate(candidate):
-            self.best = candidate
-            return True
+        try:
+            if self._predicate(candidate):
+                self.best = candidate
+                return True
+        except (ImageError, TargetError):
+            pass
         return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
@@ -14,11 +14,10 @@ from rich.console import Console
 
 from checker import doctor as doctoring
 from checker.console import Shows, shows, summary_lines
+from checker.ending import Ended, Telling, finish, noting, recovered, status
+from checker.journal import Journal
 from checker.options import (
     DEFAULT_DIALECT,
-    FAILED,
-    HELD,
-    INTERRUPTED,
     RunOptions,
     any_seed,
     chosen_options,
@@ -30,7 +29,6 @@ from checker.options import (
     steps_option,
     tell,
 )
-from checker.output import write_report
 from checker.tally import Amount, Tally
 from model.dialects import find_dialect
 from targets.debian import find_build
@@ -40,49 +38,61 @@ if TYPE_CHECKING:
 
     from checker.diff import Generator, Sides
     from model.dialect import Dialect
-    from reports.values import RunKind, Summary
+    from reports.values import RunKind
     from targets.binaries import Build
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _end(summary: Summary, options: RunOptions) -> NoReturn:
-    """Report a run in every way that was asked for, and exit with its status."""
-    written = () if options.report is None else write_report(summary, options.report)
-    if options.as_json:
-        document(summary.as_json())
-    else:
-        for line in summary_lines(summary):
-            say(line)
-        if written:
-            say(f"  report: {options.report}")
-        say("held" if not summary.failed else "FAILED")
-    if summary.interrupted:
-        sys.exit(INTERRUPTED)
-    sys.exit(FAILED if summary.failed else HELD)
 
 
 def _invocation() -> str:
     return " ".join(["reopencheck", *sys.argv[1:]])
 
 
-def _tally(
-    kind: RunKind, dialect: Dialect, options: RunOptions, build: Build | None = None
-) -> Tally:
-    return Tally(
-        kind,
-        dialect,
-        seed=options.seed,
-        release=build.version if build else "",
-        target=build.text if build else "",
-        cases=options.cases,
-        provenance=f"{_invocation()} (seed {options.seed})",
-    )
+@attrs.frozen
+class _Told:
+    """A run that is told after the body, however that ends; then the process exits."""
+
+    options: RunOptions
+    tally: Tally
+    journal: Journal
+
+    @classmethod
+    def of(
+        cls, kind: RunKind, dialect: Dialect, options: RunOptions, build: Build | None = None
+    ) -> _Told:
+        """A run that is about to begin, with what killed ones have left in its directory."""
+        provenance = f"{_invocation()} (seed {options.seed})"
+        journal = Journal(options.cases, provenance)
+        tally = Tally(
+            kind,
+            dialect,
+            seed=options.seed,
+            release=build.version if build else "",
+            target=build.text if build else "",
+            cases=options.cases,
+            journal=journal,
+            provenance=provenance,
+        )
+        tally.recovered += recovered(journal)
+        return cls(options, tally, journal)
+
+    @contextmanager
+    def after(self) -> Iterator[Tally]:
+        """Carry out the body, note how it ends, and tell."""
+        with noting(self.tally):
+            yield self.tally
+        finish(
+            self.tally.summary(),
+            report=self.options.report,
+            as_json=self.options.as_json,
+            lines=summary_lines,
+            journal=self.journal,
+        )
 
 
 @click.command()
 @run_options(examples=500)
-def check(**values: Any) -> NoReturn:
+def check(**values: Any) -> None:
     """Check the model alone: its invariants after every command that the machine writes."""
     from checker.check import run_check  # noqa: PLC0415  # Hypothesis costs 0.3 s to import
     from checker.generate import checked  # noqa: PLC0415
@@ -90,18 +100,17 @@ def check(**values: Any) -> NoReturn:
 
     options = chosen_options(values)
     dialect = find_dialect(options.dialect or DEFAULT_DIALECT)
-    tally = _tally("check", dialect, options)
     law, witnesses = law_for(dialect), Witnesses(dialect)
-    tally.witnesses = witnesses.counts
-    with shows(Console(stderr=True), options.examples) as progress:
-        summary = run_check(
+    run = _Told.of("check", dialect, options)
+    with run.after() as tally, shows(Console(stderr=True), options.examples) as progress:
+        tally.witnesses = witnesses.counts
+        run_check(
             tally,
             checked(dialect, options.amount(), law, witnesses),
             law,
             budget=options.budget,
             progress=progress,
         )
-    _end(summary, options)
 
 
 def choose_dialect(name: str | None, build: Build) -> tuple[Dialect, list[str]]:
@@ -130,26 +139,25 @@ def _reduce_option(replays: int) -> Callable[[F], F]:
 @qemu_option
 @_reduce_option(200)
 @run_options(examples=500)
-def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
+def diff(qemu: str, reduce_replays: int, **values: Any) -> None:
     """Compare the model with a real storage daemon, command by command."""
     from checker.diff import DiffOptions, run_diff  # noqa: PLC0415
 
     with _on_daemon("diff", qemu, values) as run:
         how = DiffOptions(reduce_replays=reduce_replays, budget=run.options.budget)
-        summary = run_diff(run.tally, run.examples, run.sides, how, run.progress)
-    _end(summary, run.options)
+        run_diff(run.tally, run.examples, run.sides, how, run.progress)
 
 
 @click.command()
 @qemu_option
 @_reduce_option(50)
 @run_options(examples=500)
-def repeat(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
+def repeat(qemu: str, reduce_replays: int, **values: Any) -> None:
     """Run the same traces twice on a storage daemon, and compare it with itself."""
     from checker.repeat import run_repeat  # noqa: PLC0415
 
     with _on_daemon("repeat", qemu, values) as run:
-        summary = run_repeat(
+        run_repeat(
             run.tally,
             run.examples,
             run.sides,
@@ -157,7 +165,6 @@ def repeat(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
             budget=run.options.budget,
             progress=run.progress,
         )
-    _end(summary, run.options)
 
 
 @attrs.frozen
@@ -173,19 +180,27 @@ class _Run:
 
 @contextmanager
 def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Run]:
-    """Open both sides for the time of a run."""
+    """Open both sides for the time of a run, which is told afterwards; then the process exits.
+
+    What keeps a run from its beginning is raised.
+    """
     from checker.generate import examples  # noqa: PLC0415
     from checker.sides import open_sides  # noqa: PLC0415
 
     build = find_build(qemu)
     options = chosen_options(values)
     dialect, notes = choose_dialect(options.dialect, build)
-    tally = _tally(kind, dialect, options, build)
-    tally.notes += notes
+    run = _Told.of(kind, dialect, options, build)
+    with ExitStack() as opening:
+        sides = opening.enter_context(open_sides(build, dialect))
+        opened = opening.pop_all()
     with (
-        open_sides(build, dialect) as sides,
+        run.after() as tally,
+        opened,
         shows(Console(stderr=True), options.examples) as progress,
+        noting(tally),
     ):
+        tally.notes += notes
         yield _Run(options, tally, examples(dialect, options.amount()), sides, progress)
 
 
@@ -209,7 +224,7 @@ def mutants(
 ) -> NoReturn:
     """Drop one rule of the model after the other; each must be told from the real daemon."""
     from checker.generate import examples as make  # noqa: PLC0415
-    from checker.mutants import Mutant, choose_rules, run_mutants  # noqa: PLC0415
+    from checker.mutants import Mutant, MutantRun, choose_rules, run_mutants  # noqa: PLC0415
     from checker.sides import open_sides, with_oracle  # noqa: PLC0415
 
     build = find_build(qemu)
@@ -217,14 +232,21 @@ def mutants(
     rules = choose_rules(whole, wanted)
     chosen = any_seed() if seed is None else seed
 
+    found: list[Mutant] = []
+
     def told(mutant: Mutant) -> None:
+        found.append(mutant)
         if mutant.caught is None:
             line = f"SURVIVED  {mutant.rule}: {mutant.examples} examples, {mutant.seconds:.1f} s"
         else:
             line = f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
         (tell if as_json else say)(line)
 
-    with open_sides(build, whole) as sides:
+    ended = Ended()
+    with ExitStack() as opening:
+        sides = opening.enter_context(open_sides(build, whole))
+        opened = opening.pop_all()
+    with noting(ended), opened, noting(ended):
         run = run_mutants(
             whole,
             rules,
@@ -234,11 +256,23 @@ def mutants(
             release=build.version,
             progress=told,
         )
-    if as_json:
-        document(run.as_json())
-    else:
-        caught = len(run.mutants) - len(run.survivors)
-        say(f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}")
-    if run.interrupted:
-        sys.exit(INTERRUPTED)
-    sys.exit(FAILED if run.survivors else HELD)
+        ended.interrupted = run.interrupted
+    run = MutantRun(
+        build.version,
+        whole.name,
+        chosen,
+        tuple(found),
+        interrupted=ended.interrupted,
+        trouble=ended.trouble,
+    )
+    telling = Telling(run.trouble)
+    caught = len(run.mutants) - len(run.survivors)
+    line = f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}"
+    telling.attempt(lambda: document(run.as_json()) if as_json else say(line))
+    telling.end(
+        status(
+            failed=bool(run.survivors),
+            interrupted=run.interrupted,
+            trouble=bool(run.trouble),
+        )
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.case import from_finding, write
+from checker.case import from_finding, keep
 from model.commands.driving import READ
 from model.trace import REOPENS
 from reports.values import Finding, RuleUse, RunKind, Summary
@@ -17,6 +17,7 @@ from reports.values import Finding, RuleUse, RunKind, Summary
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from checker.journal import Journal
     from checker.judge import Example, Expectation
     from model.dialect import Dialect
 
@@ -45,6 +46,27 @@ class Amount:
     seed: int
 
 
+class Notes(list[str]):
+    """Remarks on a run, the first hundred of them: a run of a week may make any number."""
+
+    MOST = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = 0
+
+    def append(self, note: str, /) -> None:
+        """Take a note."""
+        if len(self) < self.MOST:
+            super().append(note)
+        else:
+            self._more += 1
+
+    def told(self) -> list[str]:
+        """The notes, and how many more there were."""
+        return [*self, f"and {self._more} more notes"] if self._more else list(self)
+
+
 class Tally:
     """The counts of one run so far. Used from one thread at a time."""
 
@@ -57,6 +79,7 @@ class Tally:
         release: str = "",
         target: str = "",
         cases: Path | None = None,
+        journal: Journal | None = None,
         provenance: str = "",
     ) -> None:
         self.command = command
@@ -66,11 +89,15 @@ class Tally:
         self.target = target
         self.examples = self.commands = self.accepted = self.refused = 0
         self.divergences = self.known = self.crashes = self.unconfirmed = self.violations = 0
+        self.outside = self.disturbed = 0
         self.reopened_with_job = self.read_data = 0
         self.interrupted = False
-        self.notes: list[str] = []
+        self.trouble = ""
+        self.recovered: list[Finding] = []
+        self.notes = Notes()
         self.witnesses: dict[str, int] = {}
         self._cases = cases
+        self._journal = journal
         self._provenance = provenance
         self._findings: dict[str, Finding] = {}
         self._rule_accepted: Counter[str] = Counter()
@@ -110,21 +137,30 @@ class Tally:
         self._findings[signature] = attrs.evolve(found, occurrences=found.occurrences + 1)
 
     def keep(self, finding: Finding, note: str = "") -> None:
-        """Write a finding as a case file at once, then remember it.
+        """Remember a finding, then put it into the journal and write its case file, at once.
 
-        Called again with the same signature it replaces both: the reduced form.
+        Called again with the same signature it replaces both: the reduced form. Where the
+        directory has a shorter case of it from before, that is what is told.
         """
-        occurrences = 1
-        if finding.signature in self._findings:
-            occurrences = self._findings[finding.signature].occurrences
-        case_file = None
-        if self._cases is not None:
-            provenance = {"found-by": self._provenance} if self._provenance else {}
-            if note:
-                provenance["note"] = note
-            case_file = str(write(from_finding(finding, provenance), self._cases))
+        known = self._findings.get(finding.signature)
+        occurrences = 1 if known is None else known.occurrences
         self._findings[finding.signature] = attrs.evolve(
-            finding, case_file=case_file, occurrences=occurrences
+            finding,
+            case_file=None if known is None else known.case_file,
+            occurrences=occurrences,
+        )
+        if self._cases is None:
+            return
+        provenance = {"found-by": self._provenance} if self._provenance else {}
+        if note:
+            provenance["note"] = note
+        case = from_finding(finding, provenance)
+        if self._journal is not None:
+            self._journal.add(case)
+        path, kept = keep(case, self._cases)
+        shortest = finding if kept is case else kept.finding()
+        self._findings[finding.signature] = attrs.evolve(
+            shortest, case_file=str(path), occurrences=occurrences
         )
 
     def summary(self) -> Summary:
@@ -146,6 +182,10 @@ class Tally:
             violations=self.violations,
             seconds=time.monotonic() - self._start,
             interrupted=self.interrupted,
+            trouble=self.trouble,
+            outside=self.outside,
+            disturbed=self.disturbed,
+            recovered=tuple(r for r in self.recovered if r.signature not in self._findings),
             rules=tuple(
                 RuleUse(
                     rule.id,
@@ -158,7 +198,7 @@ class Tally:
                 for rule in self.dialect.rules()
             ),
             findings=tuple(self._findings.values()),
-            notes=tuple(self.notes),
+            notes=tuple(self.notes.told()),
             witnesses=tuple(self.witnesses.items()),
             known_issues=tuple(sorted(self._known_issues.items())),
             job_states=tuple((state, self._job_states[state]) for state in JOB_STATES),

@@ -37,7 +37,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").replace(b"\0", b"\xc0\x80")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def bucket(key: str) -> int:
     """The bucket, 0 to 511, in which a QDict keeps ``key``."""
     raw = _bytes(key)
@@ -47,7 +47,7 @@ def bucket(key: str) -> int:
     return ((1103515243 * (value & _WORD) + 12345) & _WORD) % BUCKETS
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _ordered(keys: tuple[str, ...]) -> tuple[str, ...]:
     # Reversed, since sorting keeps the order within a bucket, and that is newest first.
     return tuple(sorted(keys[::-1], key=bucket))  # noqa: C415

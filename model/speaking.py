@@ -49,7 +49,10 @@ def translated(trace: Trace, schema: Schema) -> Trace:
         objects: dict[str, Command] = {}
         rest: list[Command] = []
         for command in commands:
-            if _is_plain(command):
+            # A daemon that is to make an object twice does not start.
+            if command.get("execute") == OBJECT:
+                objects.setdefault(str(command["arguments"].get("id")), command)
+            elif _is_plain(command):
                 made = {"execute": OBJECT, "arguments": command["arguments"]}
                 objects.setdefault(command["arguments"]["id"], made)
             else:

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
+from reports.limits import MOST_STEPS, MOST_TITLE, MOST_VALUE
+from reports.shown import shown
+
 if TYPE_CHECKING:
     from reports.values import Finding, Summary
 
-# What XML 1.0 cannot hold at all, escaped or not.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(summary: Summary) -> bytes:
@@ -33,7 +33,11 @@ def render(summary: Summary) -> bytes:
         count = summary.divergences + summary.crashes + summary.violations
         whole.result = [Failure(f"{count} of {summary.examples} examples did not hold")]
     suite.add_testcase(whole)
-    for finding in summary.findings:
+    if summary.trouble:
+        ended = TestCase("the run ended early", f"reopencheck.{summary.command}")
+        ended.result = [Error(_clean(summary.trouble), "trouble")]
+        suite.add_testcase(ended)
+    for finding in (*summary.findings, *summary.recovered):
         suite.add_testcase(_case(summary, finding))
     document = JUnitXml("reopencheck")
     document.add_testsuite(suite)
@@ -45,13 +49,16 @@ def _case(summary: Summary, finding: Finding) -> TestCase:
     case = TestCase(_clean(finding.signature), f"reopencheck.{summary.command}.findings")
     died = finding.kind in {"crash", "hang", "exit"}
     result = (Error if died else Failure)(_clean(finding.title), finding.kind)
-    lines = [json.dumps(step.command) for step in finding.steps]
+    left_out = max(0, len(finding.steps) - MOST_STEPS)
+    lines = [f"({left_out} steps before these)"] if left_out else []
+    lines += [json.dumps(step.command) for step in finding.steps[left_out:]]
     if finding.case_file is not None:
         lines.append(f"case: {finding.case_file}")
-    result.text = _clean("\n".join(lines))
+    result.text = "\n".join(shown(line, MOST_VALUE) for line in lines)
     case.result = [result]
     return case
 
 
 def _clean(text: str) -> str:
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Text in one line; what XML cannot hold at all is escaped in it."""
+    return shown(text, MOST_TITLE)

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
+
+from reports.limits import MOST_DRAWN, MOST_TITLE
+from reports.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from model.trace import Json, Observation
 
 _LETTER = {"consistent-read": "r", "write": "w", "write-unchanged": "u", "resize": "s"}
+_SPECIAL = re.compile('[#"<>`%]')
+_NAMED = {'"': "quot", "<": "lt", ">": "gt"}
 _NOTHING = 'flowchart TD\n    empty["no nodes"]\n'
 
 
@@ -81,18 +87,27 @@ def of_observation(observation: Observation | None) -> str:
     """Draw what a target showed, with permissions; text saying so where it showed nothing."""
     if observation is None or observation.graph is None:
         return 'flowchart TD\n    unknown["not observed"]\n'
-    boxes = [_vertex(vertex, observation) for vertex in observation.graph.get("nodes", ())]
+    boxes = [_vertex(vertex, observation) for vertex in dicts(observation.graph.get("nodes"))]
     arrows = [
         Arrow(
             str(edge.get("parent")),
             str(edge.get("name", "")),
             str(edge.get("child")),
-            tuple(edge.get("perm", ())),
-            tuple(edge.get("shared-perm", ())),
+            _texts(edge.get("perm")),
+            _texts(edge.get("shared-perm")),
         )
-        for edge in observation.graph.get("edges", ())
+        for edge in dicts(observation.graph.get("edges"))
     ]
     return draw(boxes, arrows)
+
+
+def dicts(value: Json) -> list[dict[str, Json]]:
+    """The objects in a list, whatever a target has sent instead."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: Json) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _vertex(vertex: dict[str, Json], observation: Observation) -> Box:
@@ -100,13 +115,13 @@ def _vertex(vertex: dict[str, Json], observation: Observation) -> Box:
     kind, key = str(vertex.get("type", "")), str(vertex.get("id"))
     name = str(vertex.get("name") or kind)
     if kind == "block-job":
-        for job in observation.jobs or ():
+        for job in dicts(observation.jobs):
             if job.get("device") == name:
                 return Box(key, name, f"{job.get('type')} job, {job.get('status')}", "job")
         return Box(key, name, kind, "job")
     if kind == "block-backend":
         return Box(key, name, "" if name == kind else kind, "backend")
-    for node in observation.nodes or ():
+    for node in dicts(observation.nodes):
         if node.get("node-name") == name:
             return _node(key, name, str(node.get("drv", "")), read_only=bool(node.get("ro")))
     return Box(key, name, kind)
@@ -116,7 +131,11 @@ def draw(boxes: Iterable[Box], arrows: Iterable[Arrow]) -> str:
     """Mermaid text; permissions as letters: r(ead) w(rite) u (write-unchanged) s (resize)."""
     identifiers: dict[str, str] = {}
     lines = ["flowchart TD"]
+    more = 0
     for box in boxes:
+        if len(identifiers) == MOST_DRAWN and box.key not in identifiers:
+            more += 1
+            continue
         identifier = identifiers.setdefault(box.key, f"n{len(identifiers)}")
         told = escape(box.name)
         if box.told:
@@ -136,6 +155,8 @@ def draw(boxes: Iterable[Box], arrows: Iterable[Arrow]) -> str:
         if arrow.perm is not None and arrow.shared is not None:
             told += f"<br/>{letters(arrow.perm)} / {letters(arrow.shared)}"
         lines.append(f'    {parent} -->|"{told}"| {child}')
+    if more:
+        lines.append(f'    more["{more} more"]')
     return "\n".join(lines) + "\n"
 
 
@@ -143,16 +164,11 @@ def letters(permissions: Iterable[str]) -> str:
     """Permissions as letters in a fixed order, ``-`` for none."""
     given = set(permissions)
     told = "".join(letter for name, letter in _LETTER.items() if name in given)
-    told += "".join(f"[{name}]" for name in sorted(given - set(_LETTER)))
+    told += "".join(f"[{escape(name)}]" for name in sorted(given - set(_LETTER)))
     return told or "-"
 
 
 def escape(text: str) -> str:
-    """Text that Mermaid takes literally within quotes."""
-    return (
-        text.replace("#", "#35;")
-        .replace('"', "#quot;")
-        .replace("<", "#lt;")
-        .replace(">", "#gt;")
-        .replace("\n", " ")
-    )
+    """Text that Mermaid takes literally within quotes: no markup, no directive."""
+    text = shown(" ".join(text.split("\n")), MOST_TITLE)
+    return _SPECIAL.sub(lambda found: f"#{_NAMED.get(found[0], ord(found[0]))};", text)

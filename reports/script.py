@@ -17,10 +17,12 @@ import shlex
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from model.commands.driving import DRIVING, READ, WAIT
+from model.commands.driving import DRIVING, OBJECT, READ, WAIT
 from model.dialect import NoSuchDialectError
 from model.dialects import find_dialect
 from model.programs import STORAGE_DAEMON, Program
+from reports.limits import MOST_TITLE, MOST_VALUE
+from reports.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from model.trace import ImageSpec, Observation
     from reports.values import Finding, Step
 
+_DRIVEN = DRIVING.keys() - {OBJECT}
+"""What the script does itself: a daemon has its objects from the start."""
 _QUERIES = (
     '{"execute": "query-named-block-nodes", "arguments": {"flat": true}, "id": "nodes"}',
     '{"execute": "x-debug-query-block-graph", "id": "graph"}',
@@ -40,7 +44,7 @@ _HEAD = """\
 # QSD and QEMU_IMG choose them: QSD=/path/to/{binary} sh {name}
 QSD=${{QSD:-{binary}}}
 ARGUMENTS='{arguments}'
-QEMU_IMG=${{QEMU_IMG:-qemu-img}}
+{objects}QEMU_IMG=${{QEMU_IMG:-qemu-img}}
 QEMU_IO=${{QEMU_IO:-qemu-io}}
 daemon=
 scratch=$(mktemp -d "${{TMPDIR:-/tmp}}/reopencheck.XXXXXX") || exit 2
@@ -52,7 +56,7 @@ cd "$scratch" || exit 2
 
 _RUN = """\
 
-$QSD $ARGUMENTS <requests >replies 2>errors
+$QSD $ARGUMENTS "$@" <requests >replies 2>errors
 status=$?
 """
 
@@ -60,12 +64,17 @@ _SHOW = """
 # show STEP: what came of a step: the reply with its id, or what the script itself has seen
 show() {
     if [ -f "$1.shown" ]; then
-        while IFS= read -r line; do printf '  got       %s\\n' "$line"; done <"$1.shown"
+        LC_ALL=C tr -c ' -~\\n' '?' <"$1.shown" | while IFS= read -r line; do
+            printf '  got       %s\\n' "$line"
+        done
         return
     fi
     while IFS= read -r line; do
         case $line in
-        *'"id": "'"$1"'"'*) printf '  got       %s\\n' "$line"; return ;;
+        *'"id": "'"$1"'"'*)
+            printf '  got       %s\\n' "$line" | LC_ALL=C tr -c ' -~\\n' '?'
+            return
+            ;;
         esac
     done <replies
     printf '  got       (no reply)\\n'
@@ -75,12 +84,14 @@ show() {
 
 _TAIL = """\
 echo "the daemon ended with status $status"
-while IFS= read -r line; do printf '  stderr    %s\\n' "$line"; done <errors
+LC_ALL=C tr -c ' -~\\n' '?' <errors | while IFS= read -r line; do
+    printf '  stderr    %s\\n' "$line"
+done
 """
 
 _HANG = """\
 
-$QSD $ARGUMENTS <requests >replies 2>errors &
+$QSD $ARGUMENTS "$@" <requests >replies 2>errors &
 daemon=$!
 (sleep 10; kill -9 "$daemon") >/dev/null 2>&1 &
 watch=$!
@@ -95,18 +106,22 @@ def render(finding: Finding, name: str = "this-script") -> str:
     """The text of the script; it exits 0 whatever the daemon answered, 2 if it could not run."""
     program = _program(finding)
     head = {"title": _comment(finding.title), "name": _comment(name), "binary": program.binary}
-    parts = [_HEAD.format(**head, arguments=" ".join(program.arguments("stdio")))]
+    arguments = " ".join(program.arguments("stdio"))
+    parts = [_HEAD.format(**head, arguments=arguments, objects=_objects(finding.steps))]
     for image in finding.images:
         parts.append(f"{_create(image)} || exit 2\n")
         parts += [f"{line} || exit 2\n" for line in _fill(image)]
-    driven = any(step.command.get("execute") in DRIVING for step in finding.steps)
+    driven = any(step.command.get("execute") in _DRIVEN for step in finding.steps)
     parts += _driven(finding.steps) if driven else _at_once(finding)
     parts.append(_SHOW)
     for number, step in enumerate(finding.steps, 1):
         parts.append(_say(f"{number}  {json.dumps(step.command)}"))
         if step.expected is not None:
             parts.append(_say(f"  expected  {json.dumps(step.expected.reply)}"))
-        parts.append(f"show step-{number}\n")
+        if step.command.get("execute") == OBJECT:
+            parts.append(_say("  got       (the daemon was started with it)"))
+        else:
+            parts.append(f"show step-{number}\n")
     if finding.difference is not None and not finding.difference.path.startswith("reply"):
         difference = finding.difference
         parts.append(_say(f"the difference is at {difference.path}:"))
@@ -127,12 +142,27 @@ def _program(finding: Finding) -> Program:
         return STORAGE_DAEMON
 
 
+def _objects(steps: Iterable[Step]) -> str:
+    """Shell that gives the daemon its objects as further arguments."""
+    words: list[str] = []
+    for step in steps:
+        if step.command.get("execute") == OBJECT:
+            members = dict(step.command["arguments"])
+            kind = members.pop("qom-type")
+            told = [f"{name}={value}" for name, value in members.items()]
+            words += ["--object", ",".join(each.replace(",", ",,") for each in (str(kind), *told))]
+    if not words:
+        return "set --\n"
+    return f"set -- {shlex.join(words)}\n"
+
+
 def _at_once(finding: Finding) -> Iterable[str]:
     """Give the daemon all commands in one file."""
     yield "\ncat >requests <<'END_OF_REQUESTS'\n"
     yield '{"execute": "qmp_capabilities"}\n'
     for number, step in enumerate(finding.steps, 1):
-        yield json.dumps({**step.command, "id": f"step-{number}"}) + "\n"
+        if step.command.get("execute") != OBJECT:
+            yield json.dumps({**step.command, "id": f"step-{number}"}) + "\n"
     yield from (f"{query}\n" for query in _QUERIES)
     yield '{"execute": "quit"}\nEND_OF_REQUESTS\n'
     yield _HANG if finding.kind == "hang" else _RUN
@@ -145,7 +175,9 @@ def _driven(steps: Iterable[Step]) -> Iterable[str]:
     socket = ""
     for number, step in enumerate(steps, 1):
         execute = step.command.get("execute")
-        if execute in DRIVING:
+        if execute == OBJECT:
+            continue
+        if execute in _DRIVEN:
             yield _drive(f"step-{number}", step, socket)
             continue
         yield _tell(json.dumps({**step.command, "id": f"step-{number}"}))
@@ -228,8 +260,9 @@ def _fill(image: ImageSpec) -> Iterable[str]:
 
 
 def _say(text: str) -> str:
-    return f"printf '%s\\n' {shlex.quote(text)}\n"
+    return f"printf '%s\\n' {shlex.quote(shown(text, MOST_VALUE))}\n"
 
 
 def _comment(text: str) -> str:
-    return " ".join(text.split())
+    """A text that stays within the line of a comment."""
+    return shown(" ".join(text.split()), MOST_TITLE)

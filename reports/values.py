@@ -110,6 +110,9 @@ class Summary:
     are the cases in which a law says something, with how often each came up. ``job_states``
     counts how often a job came to each state, ``reopened_with_job`` the traces in which a node
     was reopened while a job was alive, ``read_data`` those in which a guest's data was compared.
+    ``outside`` counts the traces that left the spec, ``disturbed`` those that could not be judged
+    since something else than the daemon itself ended it. ``trouble`` says in one line what ended
+    the run early, and ``recovered`` are findings of earlier runs that were killed.
     """
 
     command: RunKind
@@ -127,6 +130,10 @@ class Summary:
     violations: int = 0
     seconds: float = 0.0
     interrupted: bool = False
+    trouble: str = ""
+    outside: int = 0
+    disturbed: int = 0
+    recovered: tuple[Finding, ...] = ()
     rules: tuple[RuleUse, ...] = ()
     findings: tuple[Finding, ...] = ()
     target: str = ""
@@ -140,7 +147,9 @@ class Summary:
     @property
     def failed(self) -> bool:
         """Whether something did not hold."""
-        return bool(self.divergences or self.crashes or self.violations)
+        return bool(
+            self.divergences or self.crashes or self.violations or self.findings or self.recovered
+        )
 
     @property
     def commands_per_second(self) -> float:
@@ -227,6 +236,10 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "commands_per_second": round(self.commands_per_second, 1),
             "interrupted": self.interrupted,
+            "trouble": self.trouble,
+            "outside": self.outside,
+            "disturbed": self.disturbed,
             "findings": [finding.as_json() for finding in self.findings],
+            "recovered": [finding.as_json() for finding in self.recovered],
             "notes": list(self.notes),
         }

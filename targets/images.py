@@ -34,7 +34,7 @@ MAX_SIZE = 1 << 50
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _CREATE_WITHIN = 60.0
 _MOST_IN_A_BYTE = 255
-_MOST_TEMPLATES = 5000
+_MOST_TEMPLATES = 400
 _CLUSTER = 65536
 _BLOCK = 4096
 
@@ -98,13 +98,14 @@ class ImageStore:
     def _template(self, image: ImageSpec, made: dict[str, ImageSpec]) -> _Template:
         kind = _kind(image, made)
         with self._lock:
-            template = self._templates.get(kind)
+            template = self._templates.pop(kind, None)
         if template is None:
             template = self._write_data(kind) if image.data else self._make(image)
-            with self._lock:
-                if len(self._templates) >= _MOST_TEMPLATES:
-                    self._templates.clear()
-                self._templates[kind] = template
+        with self._lock:
+            # Those that were used last: images with data of their own rarely come again.
+            while len(self._templates) >= _MOST_TEMPLATES:
+                del self._templates[next(iter(self._templates))]
+            self._templates[kind] = template
         return template
 
     def _write_data(self, kind: _Kind) -> _Template:

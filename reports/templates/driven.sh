@@ -3,7 +3,7 @@
 # one after the other, by these.
 mkfifo requests && : >replies || exit 2
 trap '' PIPE
-$QSD $ARGUMENTS <requests >replies 2>errors &
+$QSD $ARGUMENTS "$@" <requests >replies 2>errors &
 daemon=$!
 exec 3>requests
 lost=

@@ -14,7 +14,7 @@ import pytest
 
 from model.trace import ImageSpec
 from reports import script
-from reports.values import Difference
+from reports.values import Difference, Step
 from tests.reports.samples import FINDING
 
 if TYPE_CHECKING:
@@ -126,3 +126,22 @@ def test_the_words_of_an_image_are_words_for_the_shell() -> None:
     assert len(written) == 2
     for line in written:
         assert {"raw; touch c", "a; b"} <= set(shlex.split(line))
+
+
+def test_objects_are_there_from_the_start(run: Run) -> None:
+    """A trace of a release that makes no objects later: the daemon is started with them."""
+    made = {"execute": "reopencheck-object", "arguments": {"qom-type": "iothread", "id": "io0"}}
+    limits = {"qom-type": "throttle-group", "id": "a,b", "x-iops-total": 5}
+    other = {"execute": "reopencheck-object", "arguments": limits}
+    steps = (Step(made, FINDING.steps[0].expected), Step(other), *FINDING.steps)
+    difference = attrs.evolve(FINDING.difference or Difference(0, "", 1, 2), step=3)
+    text = script.render(attrs.evolve(FINDING, steps=steps, difference=difference))
+    words = "--object iothread,id=io0 --object throttle-group,id=a,,b,x-iops-total=5"
+    assert f"\nset -- {words}\n" in text
+    done = run(text)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("got       (the daemon was started with it)\n") == 2
+    waits = {"execute": "reopencheck-wait", "arguments": {"id": "j", "status": "null"}}
+    driven = script.render(attrs.evolve(FINDING, steps=(Step(made), Step(waits)), difference=None))
+    assert '"$@" <requests' in driven
+    assert "reopencheck-object" not in driven.split("the nodes and the graph")[0].split("tell ")[1]
