@@ -66,6 +66,7 @@ class Tally:
         self.target = target
         self.examples = self.commands = self.accepted = self.refused = 0
         self.divergences = self.known = self.crashes = self.unconfirmed = self.violations = 0
+        self.outside = self.disturbed = 0
         self.reopened_with_job = self.read_data = 0
         self.interrupted = False
         self.notes: list[str] = []

@@ -43,7 +43,7 @@ def render(summary: Summary) -> bytes:
 
 def _case(summary: Summary, finding: Finding) -> TestCase:
     case = TestCase(_clean(finding.signature), f"reopencheck.{summary.command}.findings")
-    died = finding.kind in {"crash", "hang", "exit"}
+    died = finding.kind in {"crash", "hang", "exit", "protocol"}
     result = (Error if died else Failure)(_clean(finding.title), finding.kind)
     lines = [json.dumps(step.command) for step in finding.steps]
     if finding.case_file is not None:
