@@ -18,6 +18,7 @@ from checker.options import (
     FAILED,
     HELD,
     INTERRUPTED,
+    OUTSIDE,
     UNCONFIRMED,
     any_seed,
     budget_option,
@@ -98,7 +99,8 @@ def compare(
 
     A and B are dialects (qemu-7.2) or builds: a release (10.0), a name, a path or a command line.
     Status 0: nothing was found in the time (20 s, or --budget); 1: they differ; 3: they differ, and
-    a build does not do what its dialect says.
+    a build does not do what its dialect says; 4: nothing was found, but some sequences left the
+    spec.
     """
     from checker.distinguish import SMALL, run_compare  # noqa: PLC0415  # Hypothesis: 0.3 s
     from checker.exhaustive import Scope  # noqa: PLC0415
@@ -154,7 +156,9 @@ def _end(result: Comparison, rows: tuple[_Row, ...], *, exhaustive: bool) -> NoR
         sys.exit(UNCONFIRMED)
     # What was not wholly tried is no proof.
     whole = not exhaustive or (result.explored is not None and result.explored.whole)
-    sys.exit(FAILED if rows or not whole else HELD)
+    if rows or not whole:
+        sys.exit(FAILED)
+    sys.exit(OUTSIDE if result.outside else HELD)
 
 
 def tell_note(party: Party) -> None:
@@ -238,9 +242,7 @@ def _show(
     )
     if result.explored is not None:
         say(f"  {_scope(result.explored)}")
-    if result.wobbles:
-        say(f"  {result.wobbles} differences were not shown again by new processes")
-    for note in notes:
+    for note in (*result.left_out(), *notes):
         say(f"  {note}")
     for way, found in result.rows():
         say()
@@ -299,6 +301,8 @@ def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> J
         "interrupted": result.interrupted,
         "explored": None if result.explored is None else result.explored.as_json(),
         "wobbles": result.wobbles,
+        "outside": result.outside,
+        "disturbed": result.disturbed,
         "notes": notes,
         "differences": [
             {
@@ -330,6 +334,7 @@ def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
     """
     from checker.giving import Trial, trials  # noqa: PLC0415
     from checker.parties import Model, find_party  # noqa: PLC0415
+    from checker.verdicts import shown_by, undisturbed  # noqa: PLC0415
     from targets import schema_import  # noqa: PLC0415
     from targets.pool import Target  # noqa: PLC0415
 
@@ -341,7 +346,7 @@ def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
         else:
             types = schema_import.import_schema(side.build.argv)["types"]
             target = stack.enter_context(Target(side.build))
-            show = lambda trace: target.run(trace).observations  # noqa: E731
+            show = shown_by(undisturbed(target.run), undisturbed(target.confirm))
         unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]
         if unknown:
             raise click.UsageError(f"{side.name} has no driver {unknown[0]!r}")

@@ -23,7 +23,7 @@ from checker.tally import Amount
 if TYPE_CHECKING:
     from model.trace import Json
 
-HELD, FAILED, WRONG, UNCONFIRMED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+HELD, FAILED, WRONG, UNCONFIRMED, OUTSIDE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 4, 130, 141
 """Exit statuses; the last two are what a shell reports for SIGINT and SIGPIPE."""
 
 DEFAULT_DIALECT = "qemu-7.2"

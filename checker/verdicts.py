@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 from checker.errors import CheckerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from checker.judge import Replayer
-    from model.trace import Trace
+    from model.trace import Observation, Trace
     from targets.replay import Replay
 
 T = TypeVar("T")
@@ -73,3 +73,13 @@ def undisturbed(replayer: Replayer, tries: int = TRIES) -> Replayer:
         raise DisturbedError(f"the daemon was disturbed {tries} times in a row: {why}")
 
     return run
+
+
+def shown_by(run: Replayer, confirm: Replayer) -> Callable[[Trace], Sequence[Observation]]:
+    """What a target shows of a trace; where it dies, what it shows on a fresh process."""
+
+    def show(trace: Trace) -> Sequence[Observation]:
+        replay = run(trace)
+        return (replay if replay.death is None else confirm(trace)).observations
+
+    return show
