@@ -212,7 +212,7 @@ _KINDS: dict[str, FindingKind] = {
 
 
 def _death(trace: Trace, death: Death) -> Verdict:
-    words = next((line for line in reversed(death.stderr) if line.strip()), "")
+    words = death.last_words
     if death.kind == "protocol":
         how = death.detail
     elif death.signal is not None:

@@ -233,8 +233,7 @@ class Daemon:
             death = attrs.evolve(lost, kind="protocol", detail=str(error))
         else:
             return
-        last = next((line for line in reversed(death.stderr) if line.strip()), "")
-        said = said or last or death.detail or death.kind
+        said = said or death.last_words or death.detail or death.kind
         raise StartError(f"{self.build.argv[-1]} does not start: {said}", death)
 
     def _next(self) -> Message:

@@ -60,6 +60,21 @@ class Death:
         """Whether it says nothing about the daemon."""
         return self.kind == "disturbed"
 
+    def is_like(self, other: Death) -> bool:
+        """Whether another death is of the same kind, with the same last words or at the same step.
+
+        A job may die a command earlier or later, and then it is the words that tell.
+        """
+        words = self.last_words
+        told = bool(words) and words == other.last_words
+        same = (self.kind, self.signal, self.status) == (other.kind, other.signal, other.status)
+        return same and (told or self.step == other.step)
+
+    @property
+    def last_words(self) -> str:
+        """The last line that the daemon wrote, empty if there is none."""
+        return next((line for line in reversed(self.stderr) if line.strip()), "")
+
 
 def ended(step: int, returncode: int, stderr: tuple[str, ...]) -> Death:
     """The death of a process that ended with ``returncode`` (negative: by that signal)."""

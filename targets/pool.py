@@ -36,8 +36,14 @@ if TYPE_CHECKING:
 
 Token = TypeVar("Token")
 
-_STARTS = 3
+_STARTS = 5
 """How often a daemon is started before its not coming up counts."""
+
+_DEATHS = 3
+"""How many deaths that are not alike are taken for an answer."""
+
+_SURE = frozenset({"hang", "protocol", "disturbed"})
+"""Deaths that nobody brings about from outside without our seeing it: a second one is enough."""
 
 _QUIET = 0.5
 """Seconds without an answered command after which the oldest daemon is waited for alone."""
@@ -267,15 +273,35 @@ class Target:
         """Return what a trace shows on a fresh process.
 
         A process that dies is asked again, with one command at a time: replies that a dying
-        process did not get rid of then no longer blur which command it was. If that one lives, the
-        trace is run a third time as it was at first, and the last run has the last word: a death
-        that is returned is one that came twice. A disturbed run is returned as it is.
+        process did not get rid of then no longer blur which command it was. A death that is
+        returned is one that came twice in the same way, the last time included. A disturbed run is
+        returned as it is, and one that dies otherwise each time is disturbed.
         """
-        first = self._afresh(trace, observe=observe)
-        if first.death is None or first.death.disturbed:
-            return first
-        exact = self._afresh(trace, observe=observe, lockstep=True)
-        return self._afresh(trace, observe=observe) if exact.death is None else exact
+        replay = self._afresh(trace, observe=observe)
+        if replay.death is None or replay.death.disturbed:
+            return replay
+        lockstep = self._afresh(trace, observe=observe, lockstep=True)
+        if lockstep.death is None:
+            # Perhaps it only dies when it is asked for all at once.
+            return self._same_again(trace, replay.death, observe=observe, lockstep=False)
+        if lockstep.death.kind in _SURE:
+            return lockstep
+        return self._same_again(trace, lockstep.death, observe=observe, lockstep=True)
+
+    def _same_again(self, trace: Trace, death: Death, *, observe: bool, lockstep: bool) -> Replay:
+        """Run a trace until it lives, or dies as it did before."""
+        known = [death]
+        while True:
+            replay = self._afresh(trace, observe=observe, lockstep=lockstep)
+            last = replay.death
+            if last is None or last.disturbed or any(last.is_like(each) for each in known):
+                return replay
+            if len(known) == _DEATHS:
+                detail = "it died in another way each time"
+                return attrs.evolve(
+                    replay, death=attrs.evolve(last, kind="disturbed", detail=detail)
+                )
+            known.append(last)
 
     def _afresh(self, trace: Trace, *, observe: bool, lockstep: bool = False) -> Replay:
         self._discard()
