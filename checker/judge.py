@@ -270,7 +270,7 @@ def _in_form(seen: Observation | None) -> Observation | None:
         for part in ("nodes", "jobs", "exports")
         if not is_objects(getattr(seen, part) or [])
     }
-    if not is_graph(seen.graph or {}):
+    if seen.graph is not None and not is_graph(seen.graph):
         odd["graph"] = None
     return attrs.evolve(seen, **odd) if odd else seen
 

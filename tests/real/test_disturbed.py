@@ -8,8 +8,7 @@ import os
 import random
 import signal
 import threading
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -25,6 +24,8 @@ from targets.pool import Target
 from targets.replay import Replay
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reports.values import Summary
     from targets.binaries import Build
 
@@ -65,7 +66,7 @@ class Killer:
         monkeypatch.setattr(Daemon, "close", closing)
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Killer:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
