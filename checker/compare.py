@@ -211,7 +211,8 @@ def is_graph(answer: Json) -> bool:
     """Whether a value has the form of an answer to ``x-debug-query-block-graph``."""
     if not isinstance(answer, dict):
         return False
-    nodes, edges = answer.get("nodes"), answer.get("edges")
+    nodes: Json = answer.get("nodes")
+    edges: Json = answer.get("edges")
     if not is_objects(nodes) or not is_objects(edges):
         return False
     numbers = [
