@@ -97,7 +97,7 @@ class Case(
     """A failure as a document. ``provenance`` is free text by topic, such as the command line."""
 
     format: Literal[1] = msgspec.field(name="reopencheck-case")
-    kind: Literal["divergence", "crash", "hang", "exit", "property"]
+    kind: Literal["divergence", "crash", "hang", "exit", "protocol", "property"]
     signature: str
     title: str
     dialect: str

@@ -160,14 +160,20 @@ def _compare_members(
     return None
 
 
+def is_objects(value: Json) -> bool:
+    """Whether a value is a list of objects, as the answers to our queries are."""
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+
+
 def _compare_named(
-    what: str,
-    member: str,
-    expected: Sequence[dict[str, Json]],
-    got: Sequence[dict[str, Json]],
-    names: Renaming,
+    what: str, member: str, expected: Json, got: Json, names: Renaming
 ) -> Mismatch | None:
-    """Compare two lists of things that have a name: nodes, jobs, exports; newest first."""
+    """Compare two lists of things that have a name: nodes, jobs, exports; newest first.
+
+    An answer of any other form is a difference, too.
+    """
+    if not is_objects(expected) or not is_objects(got):
+        return _compare(expected, got, what, names)
     left = [str(each.get(member)) for each in expected]
     right = [str(each.get(member)) for each in got]
     if len(left) != len(right):
@@ -181,9 +187,7 @@ def _compare_named(
     return None
 
 
-def _compare_nodes(
-    expected: Sequence[dict[str, Json]], got: Sequence[dict[str, Json]], names: Renaming
-) -> Mismatch | None:
+def _compare_nodes(expected: Json, got: Json, names: Renaming) -> Mismatch | None:
     """Compare two answers of ``query-named-block-nodes``."""
     return _compare_named("nodes", "node-name", expected, got, names)
 
@@ -201,6 +205,27 @@ class Graph:
 
     vertices: tuple[tuple[str, str], ...]
     edges: tuple[Edge, ...]
+
+
+def is_graph(answer: Json) -> bool:
+    """Whether a value has the form of an answer to ``x-debug-query-block-graph``."""
+    if not isinstance(answer, dict):
+        return False
+    nodes: Json = answer.get("nodes")
+    edges: Json = answer.get("edges")
+    if not is_objects(nodes) or not is_objects(edges):
+        return False
+    numbers = [
+        *(node.get("id") for node in nodes),
+        *(edge.get(end) for edge in edges for end in ("parent", "child")),
+    ]
+    words = (edge.get(member, []) for edge in edges for member in ("perm", "shared-perm"))
+    return all(isinstance(number, _NUMBERS) for number in numbers) and all(
+        isinstance(each, list) and all(isinstance(word, str) for word in each) for each in words
+    )
+
+
+_NUMBERS = (int, float, str, type(None))
 
 
 def read_graph(answer: dict[str, Json]) -> Graph:
@@ -224,9 +249,9 @@ def read_graph(answer: dict[str, Json]) -> Graph:
     return Graph(tuple(vertices), tuple(edges))
 
 
-def _compare_graphs(
-    expected: dict[str, Json], got: dict[str, Json], names: Renaming
-) -> Mismatch | None:
+def _compare_graphs(expected: Json, got: Json, names: Renaming) -> Mismatch | None:
+    if not is_graph(expected) or not is_graph(got):
+        return _compare(expected, got, "graph", names)
     left, right = read_graph(expected), read_graph(got)
     if len(left.vertices) != len(right.vertices) or not all(
         e[0] == g[0] and names.equal(e[1], g[1])
@@ -278,18 +303,24 @@ _BACK = {"running": "paused", "ready": "standby"}
 Event = dict[str, Json]
 
 
+def _data(event: Event) -> dict[str, Json]:
+    data = event.get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def _subject(event: Event) -> str:
     """What an event is about: the name of a job or an export, otherwise just the kind of event."""
-    data = event.get("data", {})
+    data = _data(event)
     return str(data.get("device") or data.get("id") or event.get("event"))
 
 
 def _status(event: Event) -> str | None:
-    return event["data"].get("status") if event.get("event") == "JOB_STATUS_CHANGE" else None
+    status = _data(event).get("status") if event.get("event") == "JOB_STATUS_CHANGE" else None
+    return status if isinstance(status, str) else None
 
 
 def _node(event: Event) -> object:
-    data = event["data"]
+    data = _data(event)
     return data.get("node-name", data.get("reference"))
 
 
@@ -298,7 +329,7 @@ def _told(events: Sequence[Event], number: int) -> object:
     if number >= len(events):
         return ABSENT
     event = events[number]
-    data = event.get("data", {})
+    data = _data(event)
     words = [f"{key}={data[key]}" for key in sorted(data) if key not in {"id", "device"}]
     return " ".join([str(event.get("event")), *words])
 

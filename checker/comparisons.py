@@ -107,7 +107,8 @@ def compare(
 
     A and B are dialects (qemu-7.2) or builds: a release (10.0), a name, a path or a command line.
     Status 0: nothing was found in the time (20 s, or --budget); 1: they differ; 3: they differ, and
-    a build does not do what its dialect says.
+    a build does not do what its dialect says; 4: nothing was found, but some sequences left the
+    spec.
     """
     from checker.confirming import Confirmation  # noqa: PLC0415
     from checker.distinguish import SMALL, run_compare  # noqa: PLC0415  # Hypothesis: 0.3 s
@@ -187,7 +188,8 @@ def _status(result: Comparison, told: _Told, *, exhaustive: bool) -> int:
     return status(
         failed=differ or not (whole or result.trouble),
         interrupted=result.interrupted,
-        trouble=bool(result.trouble),
+        trouble=bool(result.trouble or result.disturbed),
+        outside=bool(result.outside),
     )
 
 
@@ -300,8 +302,7 @@ def _remarks(result: Comparison, told: _Told) -> Iterator[str]:
     """What is to be said of the search before what it found."""
     if result.explored is not None:
         yield _scope(result.explored)
-    if result.wobbles:
-        yield f"{result.wobbles} differences were not shown again by new processes"
+    yield from result.left_out()
     yield from told.notes
     if result.interrupted or result.trouble:
         why = "interrupted" if result.interrupted else "ended early"
@@ -347,6 +348,8 @@ def _document(result: Comparison, told: _Told) -> Json:
         "trouble": result.trouble,
         "explored": None if result.explored is None else result.explored.as_json(),
         "wobbles": result.wobbles,
+        "outside": result.outside,
+        "disturbed": result.disturbed,
         "notes": told.notes,
         "differences": [
             {
@@ -379,6 +382,7 @@ def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
     """
     from checker.giving import Trial, trials  # noqa: PLC0415
     from checker.parties import Model, find_party  # noqa: PLC0415
+    from checker.verdicts import shown_by, undisturbed  # noqa: PLC0415
     from targets import schema_import  # noqa: PLC0415
     from targets.pool import Target  # noqa: PLC0415
 
@@ -390,7 +394,7 @@ def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
         else:
             types = schema_import.import_schema(side.build.argv)["types"]
             target = stack.enter_context(Target(side.build))
-            show = lambda trace: target.run(trace).observations  # noqa: E731
+            show = shown_by(undisturbed(target.run), undisturbed(target.confirm))
         unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]
         if unknown:
             raise click.UsageError(f"{side.name} has no driver {unknown[0]!r}")

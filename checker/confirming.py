@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.judge import Example, judge
+from checker.judge import Example, judge, left_at
 from checker.oracle import oracle
 from checker.parties import Daemon, Model, written_for
+from checker.verdicts import DisturbedError
 from targets.binaries import find_qemu_img, find_qemu_io
 from targets.debian import find_build
 from targets.errors import TargetError
@@ -88,8 +89,15 @@ def confirm(found: Distinction, builds: tuple[tuple[Model, Daemon], ...]) -> Con
         written = written_for(found.trace, model.dialect)
         example = Example(written, oracle(model.dialect)(written))
         hazard = example.hazard_before(len(written.commands))
-        verdict = judge(example, daemon.replay(written))
-        if verdict is None and hazard is None:
+        try:
+            replay = daemon.replay(written)
+        except DisturbedError as error:
+            silent.append(f"{daemon.name} is not asked: {error}")
+            continue
+        verdict = judge(example, replay)
+        if verdict is None and left_at(example, replay) is not None:
+            silent.append(f"{daemon.name} is not asked what {model.name} does not know")
+        elif verdict is None and hazard is None:
             on.append((daemon.name, model.name))
         elif verdict is None:
             silent.append(f"{daemon.name} does not show {hazard} in so few commands")

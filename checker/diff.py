@@ -16,10 +16,20 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from checker.interrupts import listening
-from checker.judge import Example, Oracle, Replayer, Verdict, finding, judge
+from checker.judge import (
+    Example,
+    Oracle,
+    Replayer,
+    Verdict,
+    finding,
+    judge,
+    judge_answers,
+    left_at,
+)
 from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no_law
 from checker.reduce import reduce_trace
 from checker.settling import settled, through
+from checker.verdicts import RUNS, DisturbedError, seen_again, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -97,11 +107,21 @@ class DiffOptions:
     excuse: Callable[[Trace], bool] = _no_excuse
 
 
-def _same(first: Verdict, second: Verdict) -> bool:
-    """Whether a confirmation shows what was seen: the same difference, or a death again."""
-    if first.kind == "divergence" or second.kind == "divergence":
-        return first.signature == second.signature
-    return True
+@attrs.frozen
+class Seen:
+    """What one run showed that was not expected."""
+
+    verdict: Verdict
+    replay: Replay
+
+
+def _same(first: Seen, second: Seen) -> bool:
+    """Whether two runs show the same: the same difference, or a death again.
+
+    Replies that a dying daemon did not get rid of blur which command it died of, and how.
+    """
+    deaths = [each.verdict.kind != "divergence" for each in (first, second)]
+    return all(deaths) or first.verdict.signature == second.verdict.signature
 
 
 def nothing(_tally: Tally) -> None:
@@ -122,6 +142,7 @@ class _Comparison:
         self._sides = sides
         self._options = options
         self._progress = progress
+        self._replay, self._confirm = undisturbed(sides.replay), undisturbed(sides.confirm)
         self.done = False
         self.end = None if options.budget is None else time.monotonic() + options.budget
 
@@ -142,36 +163,84 @@ class _Comparison:
 
     def _take(self, example: Example, replay: Replay) -> None:
         """Compare one example with its replay."""
-        self._tally.count(example)
-        broke = len(example.expectations) < len(example.trace.commands)
-        if broke and not self._options.excuse(example.trace):
-            self._spec_failed(example.trace)
+        if self._breaks(example):
             self.done = self._options.stop_at_first
             if self.done:
                 return
+        within = example.within()
+        self._tally.count(within)
+        try:
+            if replay.death is not None and replay.death.disturbed:
+                replay = self._confirm(within.trace)
+            self._tally.outside += left_at(example, replay) is not None
+            self._judge(within, replay)
+        except DisturbedError as error:
+            self._tally.disturbed += 1
+            self._tally.notes.append(f"not judged: {error}")
+
+    def _breaks(self, example: Example) -> bool:
+        """Whether the model raised an exception at the last command; keeps it as a finding."""
+        broke = len(example.expectations) < len(example.trace.commands)
+        if not broke or self._options.excuse(example.trace):
+            return False
+        self._spec_failed(example.trace)
+        return True
+
+    def _judge(self, example: Example, replay: Replay) -> None:
+        """Keep what a replay shows that was not expected, if a fresh process shows it, too."""
+        seen = self._shown(example, replay)
+        if not seen and self._cut_short(example, replay):
+            # What it would have shown is seen by another run.
+            seen = self._shown(example, self._confirm(example.trace))
+        new = [each for each in seen if not self._seen_before(example, each)]
+        if not new:
+            return
+
+        def again() -> tuple[Seen, ...]:
+            return self._shown(example, self._confirm(example.trace))
+
+        sure = seen_again(new, again, _same)
+        for each in sure:
+            # A confirmation goes command by command and may know better which one it was.
+            if not self._seen_before(example, each):
+                self._keep(example, each)
+        if not sure:
+            self._tally.unconfirmed += 1
+            self._tally.notes.append(
+                f"seen once, but not on a fresh process: {new[0].verdict.title}"
+            )
+
+    def _cut_short(self, example: Example, replay: Replay) -> bool:
+        """Whether a daemon died of what the judge says nothing of, and nobody foresaw."""
+        death = replay.death
+        if death is None or death.kind != "crash" or example.means(death):
+            return False
+        return example.hazard_before(death.step) is None
+
+    def _shown(self, example: Example, replay: Replay) -> tuple[Seen, ...]:
+        """What a replay shows that was not expected: a death, a difference before it, or either."""
         verdict = self._options.judge(example, replay)
         if verdict is None:
-            return
-        if self._seen_before(example, verdict):
-            return
-        again = self._sides.confirm(example.trace)
-        second = self._options.judge(example, again)
-        if second is None or not _same(verdict, second):
-            self._tally.unconfirmed += 1
-            self._tally.notes.append(f"seen once, but not on a fresh process: {verdict.title}")
-            return
-        # Replies that a dying daemon did not get rid of blur which command it died of;
-        # the confirmation goes command by command and knows.
-        if second.step != verdict.step and self._seen_before(example, second):
-            return
-        self._count(second)
-        self._tally.keep(self._finding(example, again, second))
+            return ()
+        found = [Seen(verdict, replay)]
+        if verdict.kind != "divergence":
+            before = judge_answers(example, replay)
+            if before is not None and example.hazard_before(before.step) is None:
+                found.append(Seen(before, replay))
+        return tuple(found)
+
+    def _keep(self, example: Example, seen: Seen) -> None:
+        """Count what is sure, write it down, and make it smaller."""
+        self._count(seen.verdict)
+        self._tally.keep(self._finding(example, seen.replay, seen.verdict))
         self.done = self._options.stop_at_first
         if self._options.reduce_replays > 0:
-            self._reduce(example, second)
+            with contextlib.suppress(DisturbedError):
+                self._reduce(example, seen.verdict)
 
-    def _seen_before(self, example: Example, verdict: Verdict) -> bool:
-        """Count a verdict that is a known issue, or a finding already."""
+    def _seen_before(self, example: Example, seen: Seen) -> bool:
+        """Count what is a known issue, or a finding already."""
+        verdict = seen.verdict
         issue = example.hazard_before(verdict.step)
         if issue is not None:
             self._tally.count_known(issue)
@@ -211,37 +280,47 @@ class _Comparison:
         end = now + REDUCE_SECONDS
         if self.end is not None:
             end = min(end, max(self.end, now + _LEAST_SECONDS))
-        died = verdict.kind != "divergence"
-        replay = self._sides.confirm if died else self._sides.replay
-
-        def same(trace: Trace) -> bool:
-            try:
-                candidate = Example(trace, self._sides.oracle(trace))
-            except Exception:  # noqa: BLE001  # the model breaks at it: another finding
-                return False
-            found = self._options.judge(candidate, replay(trace))
-            return (
-                found is not None
-                and found.signature == verdict.signature
-                and candidate.hazard_before(found.step) is None
-            )
-
         commands = example.trace.commands
         start = attrs.evolve(example.trace, commands=commands[: through(commands, verdict.step)])
         reduction = reduce_trace(
             start,
-            same,
+            lambda trace: self._still(trace, verdict),
             self._options.reduce_replays,
             lambda: time.monotonic() > end,
             lambda changed: settled(changed, self._tally.dialect),
         )
         small = Example(reduction.trace, self._sides.oracle(reduction.trace))
-        final = self._sides.confirm(small.trace)
-        last = self._options.judge(small, final)
-        # A reduced trace that a fresh process does not confirm is worth less than the whole one.
-        if last is not None and last.signature == verdict.signature:
-            note = f"reduced from {len(start.commands)} commands in {reduction.replays} replays"
-            self._tally.keep(self._finding(small, final, last), note)
+        # A reduced trace that no fresh process confirms is worth less than the whole one.
+        for _ in range(RUNS):
+            found = self._sought(small, self._confirm(small.trace), verdict)
+            if found is not None:
+                note = f"reduced from {len(start.commands)} commands in {reduction.replays} replays"
+                self._tally.keep(self._finding(small, found.replay, found.verdict), note)
+                return
+
+    def _still(self, trace: Trace, verdict: Verdict) -> bool:
+        """Whether a smaller trace shows the same, and no known issue explains it."""
+        try:
+            candidate = Example(trace, self._sides.oracle(trace))
+        except Exception:  # noqa: BLE001  # the model breaks at it: another finding
+            return False
+        died = verdict.kind != "divergence"
+        try:
+            seen = (self._confirm if died else self._replay)(trace)
+            found = self._sought(candidate, seen, verdict)
+            if found is None and not died and seen.death is not None:
+                # It may have been ended by somebody else before it could show it.
+                found = self._sought(candidate, self._confirm(trace), verdict)
+        except DisturbedError:
+            return False
+        return found is not None and candidate.hazard_before(found.verdict.step) is None
+
+    def _sought(self, example: Example, replay: Replay, verdict: Verdict) -> Seen | None:
+        """What a replay shows that is the same as before, if it does."""
+        for seen in self._shown(example, replay):
+            if seen.verdict.signature == verdict.signature:
+                return seen
+        return None
 
 
 def run_diff(
@@ -262,7 +341,8 @@ def run_diff(
         nonlocal failure
         interrupts.check()
         try:
-            comparison.take_all(sides.pool.submit(example.trace, example))
+            within = example.within()
+            comparison.take_all(sides.pool.submit(within.trace, example))
         except Exception as error:
             # The engine would take an error for a failing example and try it again.
             failure = error

@@ -104,10 +104,13 @@ def differences(
 
     What follows a defect that both of them have is no difference: neither says what comes then. A
     defect that one of the models knows and the other does not is one, unless it has to be ``seen``.
+    Where one of them leaves the spec, they are compared no further.
     """
     beside = Beside()
     rules = {rule.id: rule.text for rule in all_rules()}
     for number, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a.unmodelled or b.unmodelled:
+            return
         if a.hazards or b.hazards:
             if a.hazards != b.hazards and not seen:
                 yield _defect(trace, number, a, b)

@@ -24,6 +24,7 @@ from checker.judge import as_json
 from checker.parties import plain, written_for
 from checker.reduce import reduce_trace
 from checker.settling import through
+from checker.verdicts import DisturbedError, seen_again
 from reports.values import Difference, Finding, Step
 from targets.errors import TargetError
 
@@ -48,8 +49,9 @@ class Comparison:
     """What a search found: the distinctions, shortest first within each way.
 
     ``explored`` says what was tried without leaving anything out, if anything was, and ``wobbles``
-    counts the differences that a new process did not show again. ``trouble`` says in one line what
-    ended the search early, if anything did.
+    counts the differences that a new process did not show again. ``outside`` counts the traces that
+    left the spec of one of them, and ``disturbed`` those that could not be judged. ``trouble`` says
+    in one line what ended the search early, if anything did.
     """
 
     first: str
@@ -60,6 +62,8 @@ class Comparison:
     distinctions: tuple[Distinction, ...]
     explored: Explored | None = None
     wobbles: int = 0
+    outside: int = 0
+    disturbed: int = 0
     interrupted: bool = False
     trouble: str = ""
 
@@ -69,6 +73,15 @@ class Comparison:
             found = tuple(each for each in self.distinctions if each.way is way)
             if found:
                 yield way, found
+
+    def left_out(self) -> Iterator[str]:
+        """In words, a line each, of what no row tells."""
+        if self.wobbles:
+            yield f"{self.wobbles} differences were not shown again by new processes"
+        if self.outside:
+            yield f"{self.outside} sequences left the spec, and were compared up to there"
+        if self.disturbed:
+            yield f"{self.disturbed} sequences were not judged: a daemon was disturbed each time"
 
     def shown_shortest(self, found: Distinction) -> bool:
         """Whether all shorter sequences of the scope were tried: none of them shows the same."""
@@ -123,6 +136,14 @@ def _only(shown: Observation, found: Distinction, *, last: bool) -> Observation:
     return attrs.evolve(shown, **nothing) if parts else shown
 
 
+@attrs.frozen
+class Shown:
+    """In what two parties differ on a trace, and whether it ``left`` the spec of one of them."""
+
+    distinctions: tuple[Distinction, ...] = ()
+    left: bool = False
+
+
 class Search:
     """Takes traces, keeps the shortest that was found for each way of being different."""
 
@@ -133,40 +154,61 @@ class Search:
         self._real = first.real or second.real
         self._found: dict[str, Distinction] = {}
         self.examples = 0
-        self.wobbles = 0
+        self.wobbles = self.outside = self.disturbed = 0
 
     def take(self, trace: Trace, end: float) -> None:
         """Look at one trace; what it shows for the first time is reduced, until ``end``."""
         self.examples += 1
-        for found in self._ask(plain(trace, *(party.dialect for party in self._parties))):
-            self._offer(found, end)
+        self._look(plain(trace, *(party.dialect for party in self._parties)), end)
 
     def take_last(self, trace: Trace, end: float) -> None:
         """Look at what a plain trace shows at its last command."""
-        for found in self._ask(trace):
-            if found.length == len(trace.commands):
-                self._offer(found, end)
+        self._look(trace, end, last=True)
+
+    def _look(self, trace: Trace, end: float, *, last: bool = False) -> None:
+        try:
+            shown = self._ask(trace)
+            self.outside += shown.left
+            for found in shown.distinctions:
+                if not last or found.length == len(trace.commands):
+                    self._offer(found, trace, end)
+        except DisturbedError:
+            self.disturbed += 1
 
     def distinctions(self) -> tuple[Distinction, ...]:
         """What was found, shortest first."""
         return tuple(sorted(self._found.values(), key=lambda each: each.size))
 
-    def _offer(self, found: Distinction, end: float) -> None:
-        signature = found.signature
-        known = self._found.get(signature)
-        if known is not None and known.size <= found.size:
-            self._found[signature] = attrs.evolve(known, occurrences=known.occurrences + 1)
+    def _offer(self, found: Distinction, trace: Trace, end: float) -> None:
+        if self._is_known(found):
+            known = self._found[found.signature]
+            more = attrs.evolve(known, occurrences=known.occurrences + 1)
+            self._found[found.signature] = more
             return
-        if self._real and not self._again(found):
+        # A process that somebody ends in mid-trace hides what the rest would show.
+        died = found.mismatch.path == "process"
+        sure = self._again(found, trace if died else found.trace) if self._real else (found,)
+        if not sure:
             self.wobbles += 1
-            return
+        for each in sure:
+            self._keep_small(each, end)
+
+    def _is_known(self, found: Distinction) -> bool:
+        """Whether something is known of the same kind that is as short."""
+        known = self._found.get(found.signature)
+        return known is not None and known.size <= found.size
+
+    def _keep_small(self, found: Distinction, end: float) -> None:
+        """Keep what is sure, then make it as short as can be."""
+        known = self._found.get(found.signature)
         # At once: what ends the run during the reduction must not lose it.
         self._hold(found, known)
         now = time.monotonic()
         until = max(end, now + _LEAST_SECONDS)
         small = self._reduced(found, min(until, now + REDUCE_SECONDS) if self._real else until)
-        if self._real and small is not found and not self._again(small):
-            small = found
+        if self._real and small is not found:
+            shown = self._again(small, small.trace)
+            small = small if any(each.signature == small.signature for each in shown) else found
         if small is not found:
             self._hold(small, known)
 
@@ -177,27 +219,37 @@ class Search:
         self._found[found.signature] = found
         self._keep(found)
 
-    def _ask(self, trace: Trace, *, fresh: bool = False) -> tuple[Distinction, ...]:
+    def _ask(self, trace: Trace, *, fresh: bool = False) -> Shown:
         one, other = self._parties
         try:
             answers = one.ask(trace, fresh=fresh), other.ask(trace, fresh=fresh)
-        except TargetError:
+        except (TargetError, DisturbedError):
             raise
         except Exception:  # noqa: BLE001  # the model breaks at it: that is what check looks for
-            return ()
-        return tuple(differences(trace, *answers, seen=self._seen))
+            return Shown()
+        left = any(answer.unmodelled for side in answers for answer in side)
+        return Shown(tuple(differences(trace, *answers, seen=self._seen)), left)
 
-    def _again(self, found: Distinction) -> bool:
-        """Whether new processes show the same."""
-        seen = self._ask(found.trace, fresh=True)
-        return any(each.signature == found.signature for each in seen)
+    def _again(self, found: Distinction, trace: Trace) -> tuple[Distinction, ...]:
+        """What new processes show again: the same, or if not that, what else they show."""
+
+        def again() -> tuple[Distinction, ...]:
+            shown = self._ask(trace, fresh=True).distinctions
+            same = tuple(each for each in shown if each.signature == found.signature)
+            return same or tuple(each for each in shown if not self._is_known(each))
+
+        return seen_again((found,), again, lambda old, new: old.signature == new.signature)
 
     def _reduced(self, found: Distinction, end: float) -> Distinction:
         best = found
 
         def same(candidate: Trace) -> bool:
             nonlocal best
-            for seen in self._ask(candidate):
+            try:
+                shown = self._ask(candidate).distinctions
+            except DisturbedError:
+                return False
+            for seen in shown:
                 if seen.signature == found.signature:
                     best = seen
                     return True
@@ -266,6 +318,8 @@ def run_compare(
         search.distinctions(),
         explored,
         search.wobbles,
+        search.outside + (explored.outside if explored is not None else 0),
+        search.disturbed,
         ended.interrupted or (explored is not None and explored.interrupted),
         ended.trouble,
     )

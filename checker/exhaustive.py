@@ -57,7 +57,8 @@ class Explored:
     All sequences of up to ``complete`` commands were tried. ``states`` counts the pairs of states
     that were met, ``transitions`` the commands that were tried in them. ``exhausted`` says that no
     longer sequence leads to another state. ``broken`` counts the commands that the spec broke at,
-    as it may where a dialect was made to lack a rule.
+    as it may where a dialect was made to lack a rule, and ``outside`` those that left the spec, on
+    one side or on both: they are not compared.
     """
 
     scope: Scope
@@ -67,6 +68,7 @@ class Explored:
     seconds: float = 0.0
     exhausted: bool = False
     broken: int = 0
+    outside: int = 0
     interrupted: bool = False
 
     @property
@@ -89,6 +91,7 @@ class Explored:
             "seconds": round(self.seconds, 3),
             "exhausted": self.exhausted,
             "broken": self.broken,
+            "outside": self.outside,
         }
 
 
@@ -211,6 +214,10 @@ class Exploration:
         a = b = step(pair.first, command, self._first)
         if pair.first is not pair.second or not self._alike or self._asks(a):
             b = step(pair.second, spoken(command, self._second.schema), self._second)
+        if a.unmodelled or b.unmodelled:
+            self.explored.outside += 1
+            return None
+        if a is not b:
             if a.hazards != b.hazards or a.ended != b.ended:
                 self._tell(pair, command, f"{command['execute']} {a.hazards} {b.hazards}")
                 return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from checker.compare import is_objects
 from model.trace import Trace
 from strategies.openable import (
     CHILD,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _GENERIC = ("read-only", "auto-read-only", "discard", "detect-zeroes", "force-share", "cache")
 _DIED = "the daemon died"
+_NO_NODES = "the daemon does not say which nodes there are"
 
 
 @attrs.frozen
@@ -145,6 +147,8 @@ class _Asked:
         if text is not None:
             return Outcome(text), trace
         before, after = seen[-2].nodes or [], seen[-1].nodes or []
+        if not is_objects(before) or not is_objects(after):
+            return Outcome(_NO_NODES), trace
         return Outcome("", tuple(sorted(changes(before, after)))), trace
 
 
@@ -210,8 +214,8 @@ def _command(name: str, **arguments: Json) -> Command:
 
 def changes(before: Sequence[dict[str, Json]], after: Sequence[dict[str, Json]]) -> Iterator[str]:
     """What is shown otherwise than before, node by node."""
-    new = {node["node-name"]: node for node in after}
-    old = {node["node-name"]: node for node in before}
+    new = {str(node.get("node-name")): node for node in after}
+    old = {str(node.get("node-name")): node for node in before}
     for name in [*old, *(each for each in new if each not in old)]:
         known = name if name in {NODE, CHILD} or not name.startswith("#") else "(unnamed)"
         if name not in new or name not in old:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from checker.compare import ABSENT, StepMismatch, compare_trace
-from checker.settling import through
+from checker.compare import ABSENT, StepMismatch, compare_trace, is_graph, is_objects
+from checker.settling import cause, through
 from checker.signature import of_death, of_divergence, told_command
+from model.rules import NOT_MODELLED
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
@@ -55,6 +56,35 @@ class Example:
                 return number
         return None
 
+    @property
+    def outside(self) -> int | None:
+        """The first step at which the trace leaves the spec, if it does.
+
+        Where that is a wait, it is the command whose jobs are waited for.
+        """
+        for number, expectation in enumerate(self.expectations):
+            if expectation.unmodelled:
+                return cause(self.trace.commands, number)
+        return None
+
+    def within(self) -> Example:
+        """The example up to where it leaves the spec: nobody knows what comes from there on."""
+        outside = self.outside
+        return self if outside is None else self.until(outside)
+
+    def until(self, step: int) -> Example:
+        """The example up to before a step."""
+        trace = attrs.evolve(self.trace, commands=self.trace.commands[:step])
+        return Example(trace, self.expectations[:step])
+
+    def means(self, death: Death) -> bool:
+        """Whether the daemon ended itself as expected.
+
+        Replies that were on their way then are lost, so that it may look like an earlier step.
+        """
+        end = self.end
+        return end is not None and death.kind == "exit" and death.step <= end
+
     def hazard_before(self, step: int) -> str | None:
         """The first defect of the release that the trace met up to and with ``step``.
 
@@ -94,22 +124,50 @@ class Verdict:
     stderr: tuple[str, ...] = ()
 
 
+def left_at(example: Example, replay: Replay) -> int | None:
+    """The first step that is outside the spec: the model says so, or a target cannot do it."""
+    steps = [] if example.outside is None else [example.outside]
+    commands = example.trace.commands
+    steps += [
+        cause(commands, number)
+        for number, seen in enumerate(replay.observations)
+        if is_outside(seen)
+    ]
+    return min(steps, default=None)
+
+
+def is_outside(observation: Observation | None) -> bool:
+    """Whether an answer is in our own voice: it is nothing that QEMU says."""
+    error = None if observation is None else observation.reply.get("error")
+    return isinstance(error, dict) and error.get("class") == NOT_MODELLED
+
+
 def judge(example: Example, replay: Replay) -> Verdict | None:
-    """None when the replay is what the model expects; a death outweighs any difference."""
-    end = example.end
-    if replay.death is not None and not _meant(replay.death, end):
-        return _death(example.trace, replay.death)
-    if replay.death is None and end is not None:
-        return Verdict(
-            "divergence",
-            f"{told_command(example.trace, end)} | process | ended | goes on",
-            f"{told_command(example.trace, end)}: expected the daemon to end itself",
-            end,
-            "process",
-            "ended",
-            "goes on",
-        )
-    expected = [e.observation for e in example.expectations[:end]]
+    """None when the replay is what the model expects; a death outweighs any difference.
+
+    From where the trace leaves the spec, nothing is judged, and a death that was made from outside
+    says nothing about the daemon.
+    """
+    outside = left_at(example, replay)
+    if outside is not None:
+        example = example.until(outside)
+        death = replay.death
+        if death is not None and death.step >= outside:
+            death = None
+        replay = attrs.evolve(replay, observations=replay.observations[:outside], death=death)
+    if replay.death is not None and not replay.death.disturbed:
+        if not example.means(replay.death):
+            return _death(example.trace, replay.death)
+    elif replay.death is None and (end := example.end) is not None:
+        return _goes_on(example.trace, end)
+    return judge_answers(example, replay)
+
+
+def judge_answers(example: Example, replay: Replay) -> Verdict | None:
+    """The first difference in what was answered, whatever became of the daemon then."""
+    outside = left_at(example, replay)
+    ends = [step for step in (example.end, outside) if step is not None]
+    expected = [e.observation for e in example.expectations[: min(ends, default=None)]]
     mismatch = compare_trace(expected, replay.observations)
     if mismatch is None:
         return None
@@ -132,29 +190,44 @@ def judge(example: Example, replay: Replay) -> Verdict | None:
     )
 
 
-def _meant(death: Death, end: int | None) -> bool:
-    """Whether the daemon ended itself as expected.
+def _goes_on(trace: Trace, end: int) -> Verdict:
+    command = told_command(trace, end)
+    return Verdict(
+        "divergence",
+        f"{command} | process | ended | goes on",
+        f"{command}: expected the daemon to end itself",
+        end,
+        "process",
+        "ended",
+        "goes on",
+    )
 
-    Replies that were on their way then are lost, so that it may look like an earlier step.
-    """
-    return end is not None and death.kind == "exit" and death.step <= end
+
+_KINDS: dict[str, FindingKind] = {
+    "crash": "crash",
+    "exit": "exit",
+    "hang": "hang",
+    "protocol": "protocol",
+}
 
 
 def _death(trace: Trace, death: Death) -> Verdict:
-    words = next((line for line in reversed(death.stderr) if line.strip()), "")
-    if death.signal is not None:
-        cause = death.signal
+    words = death.last_words
+    if death.kind == "protocol":
+        how = death.detail
+    elif death.signal is not None:
+        how = death.signal
     elif death.status is not None:
-        cause = f"status {death.status}"
+        how = f"status {death.status}"
     else:
-        cause = "no reply in time"
+        how = "no reply in time"
     step = min(death.step, max(0, len(trace.commands) - 1))
     command = told_command(trace, step)
     said = f": {words}" if words else ""
     return Verdict(
-        death.kind,
-        of_death(trace, death.step, death.kind, cause, words),
-        f"{command}: the daemon's {death.kind} ({cause}){said}",
+        _KINDS[death.kind],
+        of_death(trace, death.step, death.kind, how.partition(":")[0], words),
+        f"{command}: the daemon's {death.kind} ({how}){said}",
         step,
         stderr=tuple(death.stderr),
     )
@@ -188,6 +261,20 @@ def as_json(value: object) -> Json:
     return value
 
 
+def _in_form(seen: Observation | None) -> Observation | None:
+    """What a case can hold: answers of another form than QEMU's are told in the difference only."""
+    if seen is None:
+        return None
+    odd: dict[str, Any] = {
+        part: None
+        for part in ("nodes", "jobs", "exports")
+        if not is_objects(getattr(seen, part) or [])
+    }
+    if seen.graph is not None and not is_graph(seen.graph):
+        odd["graph"] = None
+    return attrs.evolve(seen, **odd) if odd else seen
+
+
 def finding(
     example: Example,
     replay: Replay,
@@ -208,7 +295,7 @@ def finding(
         expected = None
         if number < len(example.expectations):  # not where the model itself broke
             expected = example.expectations[number].observation
-        steps.append(Step(command, expected, got))
+        steps.append(Step(command, _in_form(expected), _in_form(got)))
     difference = None
     if verdict.kind == "divergence":
         difference = Difference(

@@ -97,7 +97,8 @@ def choose_rules(dialect: Dialect, wanted: Sequence[str]) -> tuple[Rule, ...]:
     """The rules to drop: all that a client can reach, or those named (``reopen.*``: a family)."""
     rules = dialect.rules()
     if not wanted:
-        return tuple(r for r in rules if not r.unreachable and r.kind != "hazard")
+        decides = (r for r in rules if r.kind not in {"hazard", "outside"})
+        return tuple(r for r in decides if not r.unreachable)
     chosen: dict[str, Rule] = {}
     for name in wanted:
         if name.endswith("*"):
@@ -123,6 +124,9 @@ def _judge_against(whole: Oracle) -> Callable[[Example, Replay], Verdict | None]
         if verdict is None:
             return None
         original = Example(example.trace, whole(example.trace))
+        outside = original.outside
+        if outside is not None and outside <= verdict.step:
+            return None
         if original.hazard_before(verdict.step) is not None:
             return None
         right = judge(original, seen)

@@ -16,8 +16,10 @@ import attrs
 from checker import doctor as doctoring
 from checker.compare import Renaming, compare_step
 from checker.errors import CheckerError
+from checker.judge import is_outside
 from checker.oracle import expect
 from checker.settling import is_wait, settled, through
+from checker.verdicts import undisturbed
 from model.dialect import WITHOUT, NoSuchDialectError
 from model.dialects import DIALECTS, find_dialect
 from model.speaking import spoken, translated
@@ -49,7 +51,8 @@ class Answer:
 
     ``rule`` is what decided (the rule that refused, or "accepted"), ``accepted`` the rules that had
     a say in it, and ``hazards`` are the defects that the model knows there. ``death`` says how the
-    party ended itself, or died; there are no answers after that.
+    party ended itself, or died; there are no answers after that. ``unmodelled`` names what is
+    outside the spec there: then it says nothing.
     """
 
     observation: Observation
@@ -57,6 +60,7 @@ class Answer:
     accepted: frozenset[str] = frozenset()
     hazards: frozenset[str] = frozenset()
     death: str = ""
+    unmodelled: frozenset[str] = frozenset()
 
 
 class Party(Protocol):
@@ -168,7 +172,7 @@ class Model:
 
 def _by_model(each: Expectation) -> Answer:
     death = "exit" if each.ended else ""
-    return Answer(each.observation, each.rule, each.accepted, each.hazards, death)
+    return Answer(each.observation, each.rule, each.accepted, each.hazards, death, each.unmodelled)
 
 
 class Daemon:
@@ -185,6 +189,8 @@ class Daemon:
         self.name = name or build.version
         self.dialect, self.note = doctoring.dialect_for(build)
         self._target = Target(build, timeout=_TIMEOUT)
+        self._run = undisturbed(self._target.run)
+        self._confirm = undisturbed(self._target.confirm)
 
     def __enter__(self) -> Self:
         return self
@@ -201,13 +207,15 @@ class Daemon:
         """What the daemon says, up to its death.
 
         What the dialect knows as a defect is not tried: it may take any time to show, and leave
-        anything behind. There the last answer is the model's.
+        anything behind. Neither is what the dialect does not know: nobody can say what to wait
+        for then. There the last answer is the model's.
         """
         expected = expect(said(trace, self.dialect), self.dialect)
-        bad = next((n for n, each in enumerate(expected) if each.hazards), len(expected))
+        stops = (n for n, each in enumerate(expected) if each.hazards or each.unmodelled)
+        bad = next(stops, len(expected))
         sound = attrs.evolve(trace, commands=trace.commands[:bad])
         written = written_for(sound, self.dialect)
-        replay = (self._target.confirm if fresh else self._target.run)(written)
+        replay = (self._confirm if fresh else self._run)(written)
         answers = [
             self._answer(shown, model)
             for shown, model in zip(folded(written, replay.observations), expected, strict=False)
@@ -222,7 +230,7 @@ class Daemon:
 
     def replay(self, written: Trace) -> Replay:
         """What a new process does with a trace that has its waits."""
-        return self._target.confirm(written)
+        return self._confirm(written)
 
     def close(self) -> None:
         """End the daemon."""
@@ -230,6 +238,8 @@ class Daemon:
 
     def _answer(self, shown: Observation, model: Expectation) -> Answer:
         """An answer with the rules of the model, if that says the same to the client."""
+        if is_outside(shown):
+            return Answer(shown, model.rule, unmodelled=frozenset({"what can be driven"}))
         names = Renaming()
         reply = Observation(shown.reply, None, None)
         if compare_step(Observation(model.observation.reply, None, None), reply, names) is None:

@@ -20,6 +20,7 @@ from checker.options import (
     DEFAULT_DIALECT,
     FAILED,
     HELD,
+    OUTSIDE,
     WRONG,
     document,
     json_option,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from model.trace import Json
 
 
+_STATUSES = {"agrees": HELD, "differs": FAILED, "disturbed": WRONG, "outside the spec": OUTSIDE}
+
+
 def _known_directory() -> Path:
     """Where known issues stand: beside the packages in a checkout, else below the current one."""
     beside = Path(__file__).resolve().parent.parent / "cases" / "known"
@@ -56,9 +60,11 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
     """Replay a case on the model, or on a real daemon with --qemu.
 
     Status 0: every step is answered as the case expects (a case of kind "property": the
-    model breaks no law); 1: it is not.
+    model breaks no law); 1: it is not; 2: the daemon was ended or stopped by somebody each time;
+    4: the case leaves the spec, and up to there every step is answered as it expects.
     """
-    from checker.replay import by_model, check_case, compare_case  # noqa: PLC0415
+    from checker.replay import by_model, check_case, compare_case, disturbed  # noqa: PLC0415
+    from checker.verdicts import DisturbedError, undisturbed  # noqa: PLC0415
 
     if qemu is not None and dialect is not None:
         raise click.UsageError("--qemu and --dialect exclude each other")
@@ -68,8 +74,12 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
 
         build = find_build(qemu)
         with Target(build) as target:
-            seen = target.confirm(case.trace())
-        result = compare_case(case, build.text, seen.observations, seen.death)
+            try:
+                seen = undisturbed(target.confirm)(case.trace())
+            except DisturbedError as error:
+                result = disturbed(case, build.text, str(error))
+            else:
+                result = compare_case(case, build.text, seen.observations, seen.death)
     else:
         chosen = find_dialect(dialect or case.dialect)
         if case.kind == "property":
@@ -82,7 +92,7 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
         document(result.as_json())
     else:
         _show_replay(result)
-    sys.exit(HELD if result.agrees else FAILED)
+    sys.exit(_STATUSES[result.verdict])
 
 
 def _show_replay(result: Replayed) -> None:
@@ -102,7 +112,12 @@ def _show_replay(result: Replayed) -> None:
     if result.violation is not None:
         broken = result.violation
         say(f"step {broken.step + 1} breaks {broken.law}: {broken.text}")
-    say(f"{'agrees' if result.agrees else 'DIFFERS'}: {result.side}")
+    if result.verdict == "outside the spec" and result.outside is not None:
+        say(f"step {result.outside + 1} is outside the spec: {result.subject}")
+    if result.verdict == "disturbed":
+        say(result.disturbed)
+    verdict = "DIFFERS" if result.verdict == "differs" else result.verdict
+    say(f"{verdict}: {result.side}")
 
 
 @click.command()

@@ -17,10 +17,11 @@ import attrs
 from checker.compare import compare_trace
 from checker.diff import REDUCE_SECONDS, StopRun, nothing
 from checker.interrupts import listening
-from checker.judge import Example, Expectation, Verdict, finding, title
+from checker.judge import Example, Expectation, Verdict, finding, left_at, title
 from checker.reduce import reduce_trace
 from checker.settling import is_wait, settled, through
 from checker.signature import of_wobble, told_command
+from checker.verdicts import DisturbedError, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,13 +84,28 @@ def wobble(trace: Trace, first: Replay, second: Replay) -> Wobble | None:
 
 
 def _sound(example: Example) -> Example:
-    """An example without what the model broke at: nobody knows what to wait for there."""
+    """An example up to what the model broke at or does not know: nobody knows what to wait for."""
     commands = example.trace.commands
     count = len(example.expectations)
     while 0 < count < len(commands) and is_wait(commands[count]):
         count -= 1
-    trace = attrs.evolve(example.trace, commands=commands[:count])
-    return Example(trace, example.expectations[:count])
+    return example.until(count).within()
+
+
+def _until_left(example: Example, replays: tuple[Replay, Replay]) -> tuple[Replay, Replay]:
+    """Two replays up to where one of them shows something that is outside the spec."""
+    ends = [end for each in replays if (end := left_at(example, each)) is not None]
+    if not ends:
+        return replays
+    first, second = (
+        attrs.evolve(
+            each,
+            observations=each.observations[: min(ends)],
+            death=None if each.death is None or each.death.step >= min(ends) else each.death,
+        )
+        for each in replays
+    )
+    return first, second
 
 
 class _Repetition:
@@ -99,6 +115,7 @@ class _Repetition:
         self._tally = tally
         self._sides = sides
         self._reduce_replays = reduce_replays
+        self._replay, self._confirm = undisturbed(sides.replay), undisturbed(sides.confirm)
         self._first: Replay | None = None
 
     def take_all(
@@ -111,8 +128,21 @@ class _Repetition:
                 continue
             first, self._first = self._first, None
             self._tally.count(result.token)
-            self._compare(result.token, first, result.replay)
+            try:
+                replays = (
+                    self._settle(result.token, first),
+                    self._settle(result.token, result.replay),
+                )
+                self._compare(result.token, *_until_left(result.token, replays))
+            except DisturbedError as error:
+                self._tally.disturbed += 1
+                self._tally.notes.append(f"not judged: {error}")
             progress(self._tally)
+
+    def _settle(self, example: Example, replay: Replay) -> Replay:
+        """A replay that was not disturbed."""
+        disturbed = replay.death is not None and replay.death.disturbed
+        return self._confirm(example.trace) if disturbed else replay
 
     def _compare(self, example: Example, first: Replay, second: Replay) -> None:
         found = wobble(example.trace, first, second)
@@ -122,25 +152,40 @@ class _Repetition:
         if issue is not None:
             self._tally.count_known(issue)
             return
-        self._tally.divergences += 1
         if self._tally.has(found.verdict.signature):
+            self._tally.divergences += 1
             self._tally.again(found.verdict.signature)
             return
-        self._tally.keep(self._finding(example.trace, found))
-        again, runs = self._again(example.trace, first)
-        note = f"another {runs} runs differed {again} times from the first"
+        died = found.verdict.path == "process"
+        if not died:
+            self._keep(example, found)
+        again, runs = self._again(example.trace, (first, second))
+        if died:
+            if 0 in again:
+                # All others are like one of the two: the other may have been somebody's doing.
+                self._tally.unconfirmed += 1
+                self._tally.notes.append(f"seen once, but not again: {found.verdict.title}")
+                return
+            self._keep(example, found)
+        note = f"another {runs} runs differed {again[0]} times from the first"
         self._tally.keep(self._finding(example.trace, found), note)
-        if again and self._reduce_replays:
+        if again[0] and self._reduce_replays:
             self._reduce(example.trace, found, note)
 
-    def _again(self, trace: Trace, first: Replay) -> tuple[int, int]:
-        """How many of how many more runs differ from the first."""
+    def _keep(self, example: Example, found: Wobble) -> None:
+        self._tally.divergences += 1
+        self._tally.keep(self._finding(example.trace, found))
+
+    def _again(self, trace: Trace, seen: tuple[Replay, Replay]) -> tuple[tuple[int, int], int]:
+        """How many of how many more runs differ from each of two."""
         end = time.monotonic() + REDUCE_SECONDS
-        differ = runs = 0
+        first = second = runs = 0
         while runs < _MORE and time.monotonic() < end:
             runs += 1
-            differ += wobble(trace, first, self._sides.replay(trace)) is not None
-        return differ, runs
+            more = self._replay(trace)
+            first += wobble(trace, seen[0], more) is not None
+            second += wobble(trace, seen[1], more) is not None
+        return (first, second), runs
 
     def _finding(self, trace: Trace, found: Wobble) -> Finding:
         expected = tuple(Expectation(each) for each in found.first.observations)
@@ -163,15 +208,11 @@ class _Repetition:
                 expectations = self._sides.oracle(candidate)
             except Exception:  # noqa: BLE001  # the model breaks at it: another finding
                 return False
-            first = self._sides.replay(candidate)
-            for _ in range(_TRIES):
-                seen = wobble(candidate, first, self._sides.replay(candidate))
-                if seen is not None and seen.verdict.signature == found.verdict.signature:
-                    if Example(candidate, expectations).hazard_before(seen.verdict.step):
-                        return False
-                    last = seen
-                    return True
-            return False
+            seen = self._wobbling(candidate, found.verdict.signature)
+            if seen is None or Example(candidate, expectations).hazard_before(seen.verdict.step):
+                return False
+            last = seen
+            return True
 
         commands = trace.commands[: through(trace.commands, found.verdict.step)]
         reduction = reduce_trace(
@@ -184,6 +225,18 @@ class _Repetition:
         if last is not found:
             note = f"{note}; reduced from {len(commands)} commands in {reduction.replays} trials"
             self._tally.keep(self._finding(reduction.trace, last), note)
+
+    def _wobbling(self, trace: Trace, signature: str) -> Wobble | None:
+        """How a trace differs from itself in the way that is told, if it does within some runs."""
+        try:
+            first = self._replay(trace)
+            for _ in range(_TRIES):
+                seen = wobble(trace, first, self._replay(trace))
+                if seen is not None and seen.verdict.signature == signature:
+                    return seen
+        except DisturbedError:
+            pass
+        return None
 
 
 def run_repeat(
@@ -207,6 +260,7 @@ def run_repeat(
         nonlocal failure
         interrupts.check()
         whole = _sound(example)
+        tally.outside += example.outside is not None
         try:
             for _ in range(2):
                 repetition.take_all(sides.pool.submit(whole.trace, whole), progress)

@@ -7,15 +7,16 @@ compares it with what the model says now, or with what a real binary shows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 from checker.compare import StepMismatch, compare_trace
 from checker.errors import CaseError
-from checker.judge import as_json
+from checker.judge import as_json, is_outside
 from checker.laws import first_violation
 from checker.oracle import expect
+from checker.settling import cause
 from reports.values import Step
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from targets.daemon import Death
 
 
+ReplayVerdict: TypeAlias = Literal["agrees", "differs", "outside the spec", "disturbed"]
+
+
 @attrs.frozen
 class Replayed:
     """A case beside what a side shows of it now.
@@ -35,6 +39,9 @@ class Replayed:
     ``steps`` hold the case's expectation and the new answer (None after a death);
     ``mismatch`` is the first difference, ``death`` how the daemon ended, if it did, and
     ``violation`` the first law that the model breaks, where the case is about one.
+    ``outside`` is the first step that is outside the spec, if there is one: up to before it the
+    case is compared, and what comes from there on is neither agreed nor different. ``disturbed``
+    says why nothing can be said of a daemon, if that is so.
     """
 
     side: str
@@ -42,11 +49,33 @@ class Replayed:
     mismatch: StepMismatch | None
     death: Death | None = None
     violation: Violation | None = None
+    outside: int | None = None
+    disturbed: str = ""
+
+    @property
+    def verdict(self) -> ReplayVerdict:
+        """What becomes of the case. A difference comes before what is outside the spec."""
+        if self.mismatch is not None or self.death is not None or self.violation is not None:
+            return "differs"
+        if self.disturbed:
+            return "disturbed"
+        return "agrees" if self.outside is None else "outside the spec"
 
     @property
     def agrees(self) -> bool:
         """Whether every step is answered as the case expects, and no law is broken."""
-        return self.mismatch is None and self.death is None and self.violation is None
+        return self.verdict == "agrees"
+
+    @property
+    def subject(self) -> str:
+        """What is outside the spec, in the words of the answer that says so."""
+        if self.outside is None:
+            return ""
+        for step in self.steps[self.outside :]:
+            for seen in (step.got, step.expected):
+                if seen is not None and is_outside(seen):
+                    return str(seen.reply["error"].get("desc", ""))
+        return ""
 
     def as_json(self) -> dict[str, Json]:
         """The result for machines."""
@@ -69,7 +98,10 @@ class Replayed:
             }
         return {
             "side": self.side,
+            "verdict": self.verdict,
             "agrees": self.agrees,
+            "outside": self._outside_as_json(),
+            "disturbed": self.disturbed or None,
             "difference": difference,
             "death": death,
             "violation": None if self.violation is None else attrs.asdict(self.violation),
@@ -82,6 +114,9 @@ class Replayed:
                 for step in self.steps
             ],
         }
+
+    def _outside_as_json(self) -> Json:
+        return None if self.outside is None else {"step": self.outside, "subject": self.subject}
 
 
 def by_model(case: Case, dialect: Dialect) -> tuple[Observation, ...]:
@@ -102,7 +137,8 @@ def check_case(case: Case, dialect: Dialect, law: Law) -> Replayed:
         Step(step.command, step.expected, got[number] if number < len(got) else None)
         for number, step in enumerate(finding.steps)
     )
-    return Replayed(f"the model, {dialect.name}", steps, None, None, violation)
+    outside = left_at(case, steps)
+    return Replayed(f"the model, {dialect.name}", steps, None, None, violation, outside)
 
 
 def by_model_until(trace: Trace, count: int, dialect: Dialect) -> tuple[Observation, ...]:
@@ -128,4 +164,30 @@ def compare_case(
         Step(step.command, step.expected, got[number] if number < len(got) else None)
         for number, step in enumerate(finding.steps)
     )
-    return Replayed(side, steps, compare_trace(expected, got), death)
+    outside = left_at(case, steps)
+    if outside is not None and death is not None and death.step >= outside:
+        death = None
+    mismatch = compare_trace(expected[:outside], got)
+    if death is not None and death.disturbed:
+        return Replayed(side, steps, mismatch, None, None, outside, death.detail or "a signal")
+    return Replayed(side, steps, mismatch, death, None, outside)
+
+
+def disturbed(case: Case, side: str, why: str) -> Replayed:
+    """A case of which nothing can be said, since each try was disturbed from outside."""
+    steps = tuple(Step(step.command, step.expected, None) for step in case.finding().steps)
+    return Replayed(side, steps, None, disturbed=why)
+
+
+def left_at(case: Case, steps: Sequence[Step]) -> int | None:
+    """The first step that is outside the spec: the case says so, or an answer does.
+
+    Where that is a wait, it is the command whose jobs are waited for.
+    """
+    commands = case.trace().commands
+    outside = (
+        cause(commands, number)
+        for number, step in enumerate(steps)
+        if is_outside(step.expected) or is_outside(step.got)
+    )
+    return min(outside, default=None)

@@ -47,7 +47,7 @@ def render(summary: Summary) -> bytes:
 
 def _case(summary: Summary, finding: Finding) -> TestCase:
     case = TestCase(_clean(finding.signature), f"reopencheck.{summary.command}.findings")
-    died = finding.kind in {"crash", "hang", "exit"}
+    died = finding.kind in {"crash", "hang", "exit", "protocol"}
     result = (Error if died else Failure)(_clean(finding.title), finding.kind)
     left_out = max(0, len(finding.steps) - MOST_STEPS)
     lines = [f"({left_out} steps before these)"] if left_out else []

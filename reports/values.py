@@ -14,7 +14,7 @@ import attrs
 if TYPE_CHECKING:
     from model.trace import Command, ImageSpec, Json, Observation
 
-FindingKind: TypeAlias = Literal["divergence", "crash", "hang", "exit", "property"]
+FindingKind: TypeAlias = Literal["divergence", "crash", "hang", "exit", "protocol", "property"]
 """What went wrong: two answers differ, the daemon died in one of three ways, an invariant broke."""
 
 

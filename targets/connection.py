@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import time
+
+from targets.listening import SilenceError, listen
+from targets.messages import MOST_ANSWERS, MOST_LINE, ProtocolError, TooMuchError
+
+__all__ = ["Connection", "ConnectionLostError", "SilenceError"]
 
 _CHUNK = 1 << 18
+_END = b"\r\n"
 
 
 class ConnectionLostError(Exception):
     """The other end closed the connection."""
-
-
-class SilenceError(Exception):
-    """Nothing complete arrived in time."""
 
 
 class Connection:
@@ -31,7 +32,10 @@ class Connection:
         sock.setblocking(False)
         self._sock = sock
         self._outgoing = bytearray()
-        self._incoming = b""
+        self._incoming = bytearray()
+        self._received = 0
+        self.listened = 0.0
+        """Seconds that the last `receive` spent listening."""
 
     def close(self) -> None:
         """Close the socket; whatever was not sent or read is lost."""
@@ -47,19 +51,21 @@ class Connection:
         self._flush()
 
     def receive(self, timeout: float) -> list[bytes]:
-        """Wait up to `timeout` seconds for complete lines and return them, at least one.
+        """Listen up to `timeout` seconds for complete lines and return them, at least one.
 
         Sends what is still waiting meanwhile. Raises ConnectionLostError when the other end
-        has closed and every line is read, SilenceError when the time is over.
+        has closed and every line is read, SilenceError when the time is over, ProtocolError
+        when a line does not end (`targets.messages.MOST_LINE`), and TooMuchError when there is no
+        end of lines (`MOST_ANSWERS`).
         """
-        poll = select.poll()
-        deadline = time.monotonic() + timeout
+        self.listened = 0.0
         while True:
-            poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise SilenceError
-            poll.poll(remaining * 1000)
+            events = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
+            try:
+                self.listened += listen(self.fileno(), events, timeout - self.listened)
+            except SilenceError:
+                self.listened = timeout
+                raise
             if self._outgoing:
                 self._flush()
             lines = self._read()
@@ -69,7 +75,8 @@ class Connection:
     def available(self) -> list[bytes]:
         """Return the complete lines that have arrived, perhaps none, without waiting.
 
-        Raises ConnectionLostError when the other end has closed and every line is read.
+        Raises ConnectionLostError when the other end has closed and every line is read, and
+        ProtocolError and TooMuchError as `receive` does.
         """
         self._flush()
         return self._read()
@@ -100,12 +107,23 @@ class Connection:
             raise ConnectionLostError from error
         if not data:
             raise ConnectionLostError
-        *lines, self._incoming = (self._incoming + data).split(b"\r\n")
+        self._received += len(data)
+        if self._received > MOST_ANSWERS:
+            raise TooMuchError(f"more than {MOST_ANSWERS >> 20} MiB in answer to one trace")
+        # Whether a line ends is seen from what is new: a long one is not searched again and again.
+        split = bytes(self._incoming[-1:]) + data
+        self._incoming += data
+        if _END not in split:
+            if len(self._incoming) > MOST_LINE:
+                raise ProtocolError(f"a line of more than {MOST_LINE >> 20} MiB")
+            return []
+        *lines, rest = bytes(self._incoming).split(_END)
+        self._incoming = bytearray(rest)
         return lines
 
     def drain(self) -> None:
-        """Throw away what has arrived."""
-        self._incoming = b""
-        with contextlib.suppress(ConnectionLostError):
+        """Throw away the lines that have arrived, and begin to count for another trace."""
+        with contextlib.suppress(ConnectionLostError, ProtocolError, TooMuchError):
             while self._read():
                 pass
+        self._received = 0

@@ -6,23 +6,26 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import attrs
 import msgspec
 
 from targets.connection import Connection, ConnectionLostError, SilenceError
+from targets.deaths import Death, ended, hung, was_held
 from targets.errors import TargetError
+from targets.messages import Message, ProtocolError, TooMuchError, capabilities, greeting, read
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from targets.binaries import Build
+
+__all__ = ["TIMEOUT", "Daemon", "Death", "OwnServer", "StartError"]
 
 TIMEOUT = 10.0
 """Seconds without a reply after which a daemon counts as hung."""
@@ -37,22 +40,12 @@ _TAIL_LINES = 20
 _GUARD = 'read -r _; kill -KILL "$1" 2>/dev/null; rm -rf -- "$2"'
 
 
-@attrs.frozen
-class Death:
-    """How and where a daemon was lost.
+class StartError(TargetError):
+    """A daemon did not come up. ``death`` says how it was lost."""
 
-    ``kind`` is "crash" (ended by ``signal``, a name such as "SIGABRT"), "exit" (ended by
-    itself with ``status``) or "hang" (no reply in time; it was killed). ``step`` is the
-    index of the first command that was not completely answered; the number of commands
-    in the trace if all were and the nodes' removal afterwards was fatal. ``stderr`` holds
-    the last lines that it wrote since the trace began.
-    """
-
-    kind: Literal["crash", "exit", "hang"]
-    step: int
-    signal: str | None = None
-    status: int | None = None
-    stderr: tuple[str, ...] = ()
+    def __init__(self, message: str, death: Death) -> None:
+        super().__init__(message)
+        self.death = death
 
 
 @attrs.define
@@ -68,6 +61,9 @@ class Daemon:
 
     It is a storage daemon or a system emulator: to us, either is a daemon.
     """
+
+    _process: subprocess.Popen[bytes] | None = None
+    _held = False
 
     def __init__(
         self,
@@ -87,7 +83,6 @@ class Daemon:
         self.build = build
         self.greeting: dict[str, object] = {}
         self._guard: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._stderr_mark = 0
         ours, theirs = socket.socketpair()
@@ -129,6 +124,8 @@ class Daemon:
     def mark(self) -> None:
         """Begin a new trace: earlier error output no longer belongs to a death."""
         self._stderr_mark = os.fstat(self._stderr.fileno()).st_size
+        self.was_held()
+        self._held = False
 
     def stderr_tail(self) -> tuple[str, ...]:
         """Return the last lines of error output since `mark`, at most twenty."""
@@ -150,13 +147,16 @@ class Daemon:
         status: int | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(timeout=0 if silent else _EXIT_WITHIN)
+        held = status is None and self.was_held()
         tail = self.stderr_tail()
         self.kill()
-        if status is None:
-            return Death("hang", step, stderr=tail)
-        if status < 0:
-            return Death("crash", step, signal=_signal_name(-status), stderr=tail)
-        return Death("exit", step, status=status, stderr=tail)
+        return hung(step, tail, held=held) if status is None else ended(step, status, tail)
+
+    def was_held(self) -> bool:
+        """Whether somebody has stopped the process since `mark`, even if it goes on by now."""
+        if not self._held and self._process is not None:
+            self._held = was_held(self._process.pid)
+        return self._held
 
     def kill(self) -> None:
         """End the process at once; the scratch directory stays until `close`."""
@@ -215,26 +215,30 @@ class Daemon:
             ) from error
 
     def _negotiate(self, *, out_of_band: bool) -> None:
+        said = ""
         try:
-            self.greeting = self._next()["QMP"]
-            offered = self.greeting.get("capabilities", [])
+            self.greeting = greeting(self._next())
+            offered = self.greeting.get("capabilities")
             wanted = (
                 ["oob"] if out_of_band and isinstance(offered, list) and "oob" in offered else []
             )
             request = {"execute": "qmp_capabilities", "arguments": {"enable": wanted}}
             self.connection.send(msgspec.json.encode(request))
-            answer = self._next()
-        except (ConnectionLostError, SilenceError, KeyError, msgspec.DecodeError) as error:
+            capabilities(self._next())
+        except (ConnectionLostError, SilenceError) as error:
             death = self.autopsy(0, silent=isinstance(error, SilenceError))
-            said = next((line for line in reversed(death.stderr) if line.strip()), death.kind)
-            raise TargetError(f"{self.build.argv[-1]} does not start: {said}") from error
-        if "return" not in answer:
-            raise TargetError(f"{self.build.argv[-1]} refuses the QMP capabilities: {answer}")
+        except (ProtocolError, TooMuchError) as error:
+            lost = self.autopsy(0, silent=True)
+            said = f"it says {error}"
+            death = attrs.evolve(lost, kind="protocol", detail=str(error))
+        else:
+            return
+        said = said or death.last_words or death.detail or death.kind
+        raise StartError(f"{self.build.argv[-1]} does not start: {said}", death)
 
-    def _next(self) -> dict[str, dict[str, object]]:
+    def _next(self) -> Message:
         (line, *_) = self.connection.receive(_START_WITHIN)
-        message: dict[str, dict[str, object]] = msgspec.json.decode(line)
-        return message
+        return read(line)
 
 
 def _scratch(parent: str | os.PathLike[str] | None) -> Path:
@@ -254,10 +258,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_EXIT_WITHIN)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -18,10 +18,12 @@ import attrs
 
 from model.commands.devices import PERIPHERAL
 from model.commands.driving import NOT_REACHED, OBJECT, READ, WAIT, WRITE
-from targets.nbd import Disk, NBDError
+from model.rules import NOT_MODELLED
+from targets.errors import TargetError
+from targets.nbd import MOST_BYTES, Disk, NBDError, connected
 
 if TYPE_CHECKING:
-    from model.trace import Command, Json, Reply
+    from model.trace import Command, Reply
     from targets.daemon import OwnServer
 
 Message: TypeAlias = dict[str, Any]
@@ -41,7 +43,7 @@ _PAUSES = {"job-pause": "id", "block-job-pause": "device"}
 _RESUMES = {"job-resume": "id", "block-job-resume": "device"}
 _GOES_ON = {**_RESUMES, "job-cancel": "id", "block-job-cancel": "device"}
 _MOVES = frozenset({"block-export-add", "device_add", "x-blockdev-set-iothread"})
-_NBD_WITHIN = 5.0
+_NBD_WITHIN = 20.0
 _QUERY_JOBS: Command = {"execute": "query-jobs"}
 STOP_SERVER: Command = {"execute": "nbd-server-stop"}
 
@@ -58,7 +60,8 @@ class Surroundings:
     server that the trace has started, or None. Then ``own`` is the one to use, which goes on
     running if the trace has none (``keep``). ``stuck`` are the jobs that were waited for once to go
     on by themselves, in vain, and of which nothing was heard since. ``failed`` are those that an
-    error has stopped, and that nobody has told to go on.
+    error has stopped, and that nobody has told to go on. ``read`` is how many bytes guests have
+    read in the trace.
     """
 
     statuses: dict[str, str]
@@ -68,6 +71,7 @@ class Surroundings:
     server: str | None = None
     stuck: set[str] = attrs.Factory(set)
     failed: set[str] = attrs.Factory(set)
+    read: list[int] = attrs.Factory(list)
 
 
 def is_own(command: Command) -> bool:
@@ -76,38 +80,49 @@ def is_own(command: Command) -> bool:
 
 
 def objects_of(commands: Iterable[Command]) -> tuple[str, ...]:
-    """The words of a command line that make the objects which a trace has from the start."""
+    """The words of a command line that make the objects which a trace has from the start.
+
+    Raises TargetError where such a command does not say what is to be made.
+    """
     words: list[str] = []
     for command in commands:
         if command.get("execute") == OBJECT:
-            arguments = dict(command["arguments"])
-            kind = arguments.pop("qom-type")
-            words += ["--object", ",".join([kind, *(f"{k}={v}" for k, v in arguments.items())])]
+            arguments = dict(_arguments(command))
+            kind = arguments.pop("qom-type", None)
+            if not isinstance(kind, str) or not isinstance(arguments.get("id"), str):
+                raise TargetError(f"{OBJECT} needs a qom-type and an id, and has {arguments!r:.80}")
+            told = [kind, *(f"{key}={value}" for key, value in arguments.items())]
+            # A comma within a word is written twice.
+            words += ["--object", ",".join(each.replace(",", ",,") for each in told)]
     return tuple(words)
 
 
 def moves_nodes(commands: Iterable[Command]) -> bool:
     """Whether nodes may come to be in the thread of an object."""
     return any(
-        command.get("execute") in _MOVES and "iothread" in (command.get("arguments") or {})
+        command.get("execute") in _MOVES and "iothread" in _arguments(command)
         for command in commands
     )
 
 
 def paused_by(command: Command, paused: frozenset[str]) -> frozenset[str]:
     """The jobs that a client has paused, after one more command that was accepted."""
-    job = _PAUSES.get(str(command.get("execute")))
-    if job is not None:
-        return paused | {command["arguments"][job]}
-    job = _GOES_ON.get(str(command.get("execute")))
-    return paused if job is None else paused - {command["arguments"][job]}
+    name = str(command.get("execute"))
+    arguments = _arguments(command)
+    if name in _PAUSES:
+        return paused | {str(arguments.get(_PAUSES[name]))}
+    return paused - {str(arguments.get(_GOES_ON[name]))} if name in _GOES_ON else paused
+
+
+def _arguments(command: Command) -> dict[str, Any]:
+    """The arguments of a command, none where they are no object."""
+    arguments = command.get("arguments")
+    return arguments if isinstance(arguments, dict) else {}
 
 
 def resumed_by(command: Command) -> str | None:
     """The job that a command tells to go on, if it is accepted."""
-    key = _RESUMES.get(str(command.get("execute")))
-    arguments = command.get("arguments")
-    job = arguments.get(key) if isinstance(arguments, dict) else None
+    job = _arguments(command).get(_RESUMES.get(str(command.get("execute")), ""))
     return job if isinstance(job, str) else None
 
 
@@ -164,12 +179,17 @@ def begin(command: Command, place: Surroundings) -> Work:
     arguments = command.get("arguments", {})
     try:
         return (yield from _OWN[command["execute"]](arguments, place))
-    except (KeyError, TypeError, ValueError) as error:
-        return _refusal(f"{command['execute']} cannot be carried out: {error!r}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return _not_modelled(f"{command['execute']} cannot be carried out: {error!r:.200}")
 
 
 def _refusal(text: str) -> Reply:
     return {"error": {"class": "GenericError", "desc": text}}
+
+
+def _not_modelled(text: str) -> Reply:
+    """What we say in our own voice: it is nothing that QEMU does."""
+    return {"error": {"class": NOT_MODELLED, "desc": f"reopencheck: {text}"}}
 
 
 def _ask(command: Command) -> Generator[Command | None, Message, Reply]:
@@ -241,8 +261,11 @@ def _have_object(_arguments: dict[str, Any], _place: Surroundings) -> Work:
 
 
 def _read(arguments: dict[str, Any], place: Surroundings) -> Work:
-    def use(disk: Disk) -> Json:
-        return disk.runs()
+    def use(disk: Disk) -> Reply:
+        place.read.append(disk.size)
+        if sum(place.read) > MOST_BYTES:
+            return _not_modelled(f"no more than {MOST_BYTES} bytes are read in a trace")
+        return {"return": disk.runs()}
 
     return (yield from _through_export(arguments["node"], place, use, writable=False))
 
@@ -250,15 +273,15 @@ def _read(arguments: dict[str, Any], place: Surroundings) -> Work:
 def _write(arguments: dict[str, Any], place: Surroundings) -> Work:
     offset, length, pattern = (arguments[name] for name in ("offset", "length", "pattern"))
 
-    def use(disk: Disk) -> Json:
+    def use(disk: Disk) -> Reply:
         disk.write(offset, length, pattern)
-        return {}
+        return {"return": {}}
 
     return (yield from _through_export(arguments["node"], place, use, writable=True))
 
 
 def _through_export(
-    node: str, place: Surroundings, use: Callable[[Disk], Json], *, writable: bool
+    node: str, place: Surroundings, use: Callable[[Disk], Reply], *, writable: bool
 ) -> Work:
     """Export a node, use it as a guest does, and take everything back."""
     if place.server is None and not place.own.running:
@@ -275,7 +298,7 @@ def _through_export(
 
 
 def _exported(
-    node: str, place: Surroundings, use: Callable[[Disk], Json], *, writable: bool
+    node: str, place: Surroundings, use: Callable[[Disk], Reply], *, writable: bool
 ) -> Work:
     options = {"type": "nbd", "id": EXPORT, "node-name": node, "name": EXPORT, "writable": writable}
     reply = yield from _ask({"execute": "block-export-add", "arguments": options})
@@ -284,8 +307,8 @@ def _exported(
     with ExitStack() as connection:
         try:
             address = place.server or f"\0{place.own.address}"
-            disk = connection.enter_context(Disk(address, EXPORT, _NBD_WITHIN))
-            reply = {"return": use(disk)}
+            disk = connection.enter_context(Disk(connected(address), EXPORT, _NBD_WITHIN))
+            reply = use(disk)
         except NBDError as error:
             reply = _refusal(str(error))
         # The connection is left to the server to close: a client that goes by itself while the
@@ -303,7 +326,7 @@ def _deleted() -> Generator[Command | None, Message, None]:
     while True:
         if "event" not in message:
             replied, gone = True, gone or "error" in message
-        elif message["event"] == DELETED and message["data"]["id"] == EXPORT:
+        elif message["event"] == DELETED and message.get("data", {}).get("id") == EXPORT:
             gone = True
         if replied and gone:
             return

@@ -7,17 +7,20 @@ Newstyle negotiation with fixed options, simple replies (the NBD protocol, doc/p
 from __future__ import annotations
 
 import re
+import select
 import socket
 import struct
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from targets.listening import SilenceError, listen
+
 if TYPE_CHECKING:
     from types import TracebackType
 
 MOST_BYTES = 1 << 32
-"""The longest disk that is read: longer ones take minutes."""
+"""What the reads of a trace may come to together, in bytes (4 GiB): more take minutes."""
 
 _NEWSTYLE = b"NBDMAGICIHAVEOPT"
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
@@ -29,6 +32,12 @@ _REPLY_TO_OPTION = 0x0003E889045565A9
 _REQUEST, _SIMPLE_REPLY = 0x25609513, 0x67446698
 _READ, _WRITE, _FLUSH = 0, 1, 3
 _CHUNK = 1 << 19
+_ZEROES = bytes(_CHUNK)
+_MOST_TOLD = 1 << 16
+"""Bytes of the longest text that a server may send while it negotiates."""
+_MOST_OPTIONS = 100
+_SIZE_AT = (2, 10)
+_STEP_WITHIN = 5.0
 _BLOCK = 4096
 _RUN = re.compile(rb"([^\0])\1*")
 
@@ -43,20 +52,18 @@ class NBDError(Exception):
 class Disk:
     """An export that a client is connected to. A context manager."""
 
-    def __init__(self, address: str, export: str, timeout: float) -> None:
-        """Connect to the server at a Unix socket (a leading NUL: in the abstract namespace).
+    def __init__(self, sock: socket.socket, export: str, within: float) -> None:
+        """Negotiate over a connected socket, which is closed in the end.
 
-        `timeout` is in seconds for each single step. Raises NBDError.
+        `within` is how many seconds of listening may be spent all in all; no single wait takes
+        longer than five. Raises NBDError.
         """
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.settimeout(timeout)
+        sock.setblocking(False)
+        self._sock = sock
+        self._left = within
         self.size = 0
         try:
-            _connect(self._sock, address)
             self._negotiate(export.encode())
-        except OSError as error:
-            self._sock.close()
-            raise NBDError(f"no NBD connection: {error}") from error
         except BaseException:
             self._sock.close()
             raise
@@ -74,13 +81,13 @@ class Disk:
 
     def runs(self) -> Runs:
         """Read the whole disk and return what is not zero. Raises NBDError."""
-        if self.size > MOST_BYTES:
-            raise NBDError(f"a disk of {self.size} bytes is too long to be read")
         found: Runs = []
         for start in range(0, self.size, _CHUNK):
             length = min(_CHUNK, self.size - start)
             self._request(_READ, start, length)
-            add_runs(found, start, self._receive(length))
+            data = self._receive(length)
+            if data != (_ZEROES if length == _CHUNK else bytes(length)):
+                add_runs(found, start, data)
         return found
 
     def write(self, offset: int, length: int, pattern: int) -> None:
@@ -92,11 +99,11 @@ class Disk:
         self._request(_FLUSH, 0, 0)
 
     def _request(self, kind: int, offset: int, length: int, data: bytes = b"") -> None:
-        head = struct.pack(">IHHQQI", _REQUEST, 0, kind, 0, offset, length)
         try:
-            self._sock.sendall(head + data)
-        except OSError as error:
-            raise NBDError(f"the NBD connection is lost: {error}") from error
+            head = struct.pack(">IHHQQI", _REQUEST, 0, kind, 0, offset, length)
+        except struct.error as error:
+            raise NBDError(f"no place on a disk: {offset}") from error
+        self._send(head + data)
         magic, number, _ = struct.unpack(">IIQ", self._receive(16))
         if magic != _SIMPLE_REPLY:
             raise NBDError("the server sends what is no simple reply")
@@ -107,19 +114,37 @@ class Disk:
         name = struct.pack(">I", len(export)) + export
         choice = struct.pack(">II", _GO, len(name) + 2) + name + struct.pack(">H", 0)
         flags = struct.pack(">I", _FIXED_NEWSTYLE | _NO_ZEROES)
-        self._sock.sendall(flags + b"IHAVEOPT" + choice)
+        self._send(flags + b"IHAVEOPT" + choice)
         if self._receive(18)[:16] != _NEWSTYLE:
             raise NBDError("the server is no newstyle NBD server")
-        kind = 0
-        while kind != _ACK:
+        for _ in range(_MOST_OPTIONS):
             magic, _, kind, length = struct.unpack(">QIII", self._receive(20))
-            data = self._receive(length)
-            if magic != _REPLY_TO_OPTION:
+            if magic != _REPLY_TO_OPTION or length > _MOST_TOLD:
                 raise NBDError("the server sends what is no reply to an option")
+            data = self._receive(length)
             if kind & _REFUSED:
                 raise NBDError(data.decode(errors="replace") or f"NBD refusal {kind}")
-            if kind == _INFO and data[:2] == b"\0\0":
-                (self.size,) = struct.unpack(">Q", data[2:10])
+            if kind == _INFO and data[:2] == b"\0\0" and len(data) >= _SIZE_AT[1]:
+                (self.size,) = struct.unpack(">Q", data[slice(*_SIZE_AT)])
+            if kind == _ACK:
+                return
+        raise NBDError("the server does not come to an end")
+
+    def _wait(self, event: int) -> None:
+        try:
+            self._left -= listen(self._sock.fileno(), event, min(self._left, _STEP_WITHIN))
+        except SilenceError:
+            raise NBDError("the NBD connection is lost: timed out") from None
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view, socket.MSG_NOSIGNAL) :]
+            except BlockingIOError:
+                self._wait(select.POLLOUT)
+            except OSError as error:
+                raise NBDError(f"the NBD connection is lost: {error}") from error
 
     def _receive(self, length: int) -> bytes:
         data = bytearray(length)
@@ -127,6 +152,9 @@ class Disk:
         while view:
             try:
                 count = self._sock.recv_into(view)
+            except BlockingIOError:
+                self._wait(select.POLLIN)
+                continue
             except OSError as error:
                 raise NBDError(f"the NBD connection is lost: {error}") from error
             if not count:
@@ -135,15 +163,26 @@ class Disk:
         return bytes(data)
 
 
-def _connect(sock: socket.socket, address: str) -> None:
-    """Connect to a path of any length, although an address has only 108 bytes."""
-    if address.startswith("\0"):
-        sock.connect(address)
-        return
-    with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
-        link = Path(scratch) / "socket"
-        link.symlink_to(address)
-        sock.connect(str(link))
+def connected(address: str) -> socket.socket:
+    """A socket that is connected to a server at a Unix socket. Raises NBDError.
+
+    `address` is a path of any length, although the system's have only 108 bytes, or (with a
+    leading NUL) a name in the abstract namespace.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(_STEP_WITHIN)
+    try:
+        if address.startswith("\0"):
+            sock.connect(address)
+        else:
+            with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
+                link = Path(scratch) / "socket"
+                link.symlink_to(address)
+                sock.connect(str(link))
+    except OSError as error:
+        sock.close()
+        raise NBDError(f"no NBD connection: {error}") from error
+    return sock
 
 
 def add_runs(found: Runs, start: int, data: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import attrs
 
 from targets.containment import check_trace
-from targets.daemon import TIMEOUT, Daemon, Death
+from targets.daemon import TIMEOUT, Daemon, Death, StartError
 from targets.driving import objects_of
 from targets.errors import TargetError
 from targets.images import ImageStore
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 
 Token = TypeVar("Token")
 
+_STARTS = 5
+"""How often a daemon is started before its not coming up counts."""
+
+_DEATHS = 3
+"""How many deaths that are not alike are taken for an answer."""
+
+_SURE = frozenset({"hang", "protocol", "disturbed"})
+"""Deaths that nobody brings about from outside without our seeing it: a second one is enough."""
+
 _QUIET = 0.5
 """Seconds without an answered command after which the oldest daemon is waited for alone."""
 
@@ -53,6 +62,21 @@ class _Run:
     exchange: Exchange
     sent: tuple[Command, ...] | None
     removal: Exchange | None = None
+
+    def finish(self, daemon: Daemon, timeout: float) -> tuple[Death | None, bool]:
+        """Read all answers; how the daemon died of the trace, if it did, and whether it is clean.
+
+        What disturbs it once everything is answered takes nothing from the answers.
+        """
+        count = len(self.trace.commands)
+        death = self.exchange.finish(timeout)
+        clean: Death | bool = False
+        if death is None:
+            clean = self.nothing_left(daemon, timeout)
+            death = clean if isinstance(clean, Death) else None
+        if death is not None and death.disturbed and death.step >= count:
+            return None, False
+        return death, clean is True
 
     @property
     def done(self) -> bool:
@@ -121,6 +145,7 @@ class Target:
         self._daemon: Daemon | None = None
         self._objects: tuple[str, ...] = ()
         self._running: _Run | None = None
+        self._unstarted: Death | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,31 +160,47 @@ class Target:
 
     @property
     def daemon(self) -> Daemon:
-        """The daemon that the next trace will use; started if there is none."""
+        """The daemon that the next trace will use; started if there is none.
+
+        One that does not come up is tried again, since it may be somebody else's doing. Raises
+        StartError if none does.
+        """
         if self._daemon is not None and not self._daemon.alive:
             self._discard()
-        if self._daemon is None:
-            arguments = (*self._objects, *self._arguments)
-            self._daemon = Daemon(self.build, self._parent, arguments)
+        tries = 0
+        while self._daemon is None:
+            tries += 1
             self.starts += 1
+            try:
+                arguments = (*self._objects, *self._arguments)
+                self._daemon = Daemon(self.build, self._parent, arguments)
+            except StartError as error:
+                if tries == _STARTS or error.death.kind == "hang":
+                    raise
         return self._daemon
 
     def begin(self, trace: Trace, *, observe: bool = True, lockstep: bool = False) -> None:
         """Make a trace's images and send all of its commands; returns before they are done.
 
         `finish` must follow. Raises ContainmentError for a trace that may not reach a real program,
-        and TargetError when an image cannot be made or no daemon starts.
+        and TargetError when an image cannot be made or no daemon starts; one that does not start
+        with the objects that the trace asks for dies of the trace.
         """
-        if self._running is not None:
+        if self._running is not None or self._unstarted is not None:
             raise TargetError("the target still runs another trace")
         check_trace(trace)
         objects = objects_of(trace.commands)
         if objects != self._objects:
             self._discard()
             self._objects = objects
-        daemon = self.daemon
         try:
-            daemon.clear_directory()
+            daemon = self._cleared()
+        except StartError as error:
+            if not objects or error.death.disturbed:
+                raise
+            self._unstarted = error.death
+            return
+        try:
             self._images.create(daemon.directory, trace.images)
             daemon.connection.drain()
             daemon.mark()
@@ -175,6 +216,15 @@ class Target:
             self._discard()
             raise
         self._running = _Run(trace, exchange, sent)
+
+    def _cleared(self) -> Daemon:
+        """The daemon for the next trace, with an empty directory."""
+        try:
+            self.daemon.clear_directory()
+        except OSError:
+            # Somebody has removed it, or made something there that we may not touch.
+            self._discard()
+        return self.daemon
 
     @property
     def answering(self) -> Daemon | None:
@@ -197,28 +247,25 @@ class Target:
 
         Whatever the daemon did is in the result. Raises TargetError only if none was begun.
         """
+        if self._unstarted is not None:
+            death, self._unstarted = self._unstarted, None
+            return Replay((), death)
         if self._running is None or self._daemon is None:
             raise TargetError("the target runs no trace")
         run, self._running = self._running, None
         count = len(run.trace.commands)
         try:
-            death = run.exchange.finish(self._timeout)
-            if death is None:
-                clean = run.nothing_left(self._daemon, self._timeout)
-                if isinstance(clean, Death):
-                    death = clean
-                if clean is not True:
-                    self._discard()
-            else:
+            lost, clean = run.finish(self._daemon, self._timeout)
+            if not clean:
                 self._discard()
         except BaseException:
             # Interrupted half way: the connection holds answers that nobody will ask for.
             self._discard()
             raise
-        if death is not None:
-            death = attrs.evolve(death, step=min(death.step, count))
+        if lost is not None:
+            lost = attrs.evolve(lost, step=min(lost.step, count))
         seen = run.exchange.observations()
-        return Replay(seen[:count], death)
+        return Replay(seen[:count], lost)
 
     def run(self, trace: Trace, *, observe: bool = True, lockstep: bool = False) -> Replay:
         """Return what a trace shows on this target. Raises TargetError as `begin` does."""
@@ -228,19 +275,44 @@ class Target:
     def confirm(self, trace: Trace, *, observe: bool = True) -> Replay:
         """Return what a trace shows on a fresh process.
 
-        If that dies, the trace is run once more with one command at a time: replies that a dying
-        process did not get rid of then no longer blur which command it was.
+        A process that dies is asked again, with one command at a time: replies that a dying
+        process did not get rid of then no longer blur which command it was. A death that is
+        returned is one that came twice in the same way, the last time included. A disturbed run is
+        returned as it is, and one that dies otherwise each time is disturbed.
         """
-        self._discard()
-        replay = self.run(trace, observe=observe)
-        if replay.death is None:
+        replay = self._afresh(trace, observe=observe)
+        if replay.death is None or replay.death.disturbed:
             return replay
-        exact = self.run(trace, observe=observe, lockstep=True)
-        return replay if exact.death is None else exact
+        lockstep = self._afresh(trace, observe=observe, lockstep=True)
+        if lockstep.death is None:
+            # Perhaps it only dies when it is asked for all at once.
+            return self._same_again(trace, replay.death, observe=observe, lockstep=False)
+        if lockstep.death.kind in _SURE:
+            return lockstep
+        return self._same_again(trace, lockstep.death, observe=observe, lockstep=True)
+
+    def _same_again(self, trace: Trace, death: Death, *, observe: bool, lockstep: bool) -> Replay:
+        """Run a trace until it lives, or dies as it did before."""
+        known = [death]
+        while True:
+            replay = self._afresh(trace, observe=observe, lockstep=lockstep)
+            last = replay.death
+            if last is None or last.disturbed or any(last.is_like(each) for each in known):
+                return replay
+            if len(known) == _DEATHS:
+                detail = "it died in another way each time"
+                return attrs.evolve(
+                    replay, death=attrs.evolve(last, kind="disturbed", detail=detail)
+                )
+            known.append(last)
+
+    def _afresh(self, trace: Trace, *, observe: bool, lockstep: bool = False) -> Replay:
+        self._discard()
+        return self.run(trace, observe=observe, lockstep=lockstep)
 
     def close(self) -> None:
         """End the daemon and remove its directory; may be called again."""
-        self._running = None
+        self._running = self._unstarted = None
         self._discard()
 
     def _discard(self) -> None:

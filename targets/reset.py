@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.commands.devices import UNPLUGGED
 from model.commands.driving import DRIVING, WAIT
@@ -216,9 +216,11 @@ def _removals(nodes: Iterable[str], objects: Iterable[str]) -> tuple[Command, ..
 
 
 def _remaining(reply: Reply) -> list[str] | None:
-    """Return the names of the nodes in a query's reply; None if it was refused."""
-    nodes: list[dict[str, Any]] | None = reply.get("return")
-    return None if nodes is None else [str(node["node-name"]) for node in nodes]
+    """Return the names of the nodes in a query's reply; None if it does not tell them."""
+    nodes = reply.get("return")
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        return None
+    return [str(node.get("node-name")) for node in nodes]
 
 
 def _objects_remain(commands: Sequence[Command], replies: Sequence[Reply]) -> bool:

@@ -312,7 +312,9 @@ def guest(server: Server, data: bytes, random: Random, faults: Faults) -> None:
     act: Callable[[Disk], object] = random.choice(
         (Disk.runs, lambda disk: disk.write(0, 512, 1), lambda disk: disk.write(2**63, 1, 255))
     )
-    with faults.watch(data, NBDError), Disk(server.address, "disk", timeout=5.0) as disk:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(server.address)
+    with faults.watch(data, NBDError), Disk(client, "disk", within=5.0) as disk:
         act(disk)
         faults.accepted += 1
 

@@ -120,14 +120,27 @@ def test_two_daemons_at_once_do_not_meet(build: Build, tmp_path: Path) -> None:
         assert replay(other, NOTHING).observations[0].nodes == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
-def test_a_crash_between_traces_is_a_value(daemon: Daemon, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "kind", "told"),
+    [
+        (signal.SIGSEGV, "crash", "SIGSEGV"),
+        (signal.SIGABRT, "crash", "SIGABRT"),
+        (signal.SIGKILL, "disturbed", "SIGKILL"),
+        (signal.SIGTERM, "disturbed", None),
+        (signal.SIGHUP, "disturbed", None),
+        (signal.SIGQUIT, "disturbed", "SIGQUIT"),
+        (signal.SIGXCPU, "disturbed", "SIGXCPU"),
+    ],
+)
+def test_an_end_between_traces_is_a_value(
+    daemon: Daemon, number: signal.Signals, kind: str, told: str | None
+) -> None:
     assert replay(daemon, NOTHING).death is None
     os.kill(daemon.pid, number)
     seen = replay(daemon, NOTHING)
     assert seen.observations == ()
     assert seen.death is not None
-    assert (seen.death.kind, seen.death.step, seen.death.signal) == ("crash", 0, number.name)
+    assert (seen.death.kind, seen.death.step, seen.death.signal) == (kind, 0, told)
     assert not daemon.alive
 
 
@@ -145,11 +158,21 @@ def test_a_daemon_that_leaves_is_quoted(daemon: Daemon) -> None:
     assert death.stderr[-2:] == ("line", "Assertion `\ufffd' failed.")
 
 
-def test_silence_is_a_hang_and_ends_the_process(daemon: Daemon) -> None:
+def test_a_daemon_that_goes_on_after_a_stop_is_asked_again(daemon: Daemon) -> None:
+    daemon.mark()
+    exchange = Exchange(daemon, NOTHING.commands, observed=0)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    os.kill(daemon.pid, signal.SIGCONT)
+    death = exchange.finish()
+    assert death is not None
+    assert (death.kind, death.detail) == ("disturbed", "it was stopped from outside")
+
+
+def test_silence_of_a_daemon_that_somebody_stopped_ends_the_process(daemon: Daemon) -> None:
     os.kill(daemon.pid, signal.SIGSTOP)
     begun = time.monotonic()
     death = replay(daemon, NOTHING, timeout=0.3).death
     assert death is not None
-    assert (death.kind, death.step, death.signal) == ("hang", 0, None)
+    assert (death.kind, death.step, death.signal) == ("disturbed", 0, None)
     assert time.monotonic() - begun < 5
     assert not daemon.alive

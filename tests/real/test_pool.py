@@ -214,9 +214,13 @@ def test_a_death_costs_a_fresh_process_and_nothing_else(target: Target) -> None:
     assert target.starts == 3
 
 
+@pytest.mark.parametrize(
+    ("number", "died"), [(signal.SIGSEGV, True), (signal.SIGKILL, False), (signal.SIGSTOP, False)]
+)
 def test_a_death_while_nodes_are_removed_counts_for_the_end_of_the_trace(
-    build: Build, tmp_path: Path
+    build: Build, tmp_path: Path, number: signal.Signals, *, died: bool
 ) -> None:
+    """Unless it is somebody's doing: that takes nothing from the answers."""
     trace = Trace((), (add("n", driver="null-co"),))
     with Target(build, parent=tmp_path, timeout=0.3) as target:
         pid = target.daemon.pid
@@ -227,11 +231,15 @@ def test_a_death_while_nodes_are_removed_counts_for_the_end_of_the_trace(
             for line in target.daemon.connection.receive(5):
                 exchange._take(line)
         exchange._answered = 1
-        os.kill(pid, signal.SIGSTOP)
+        os.kill(pid, number)
         seen = target.finish()
-    assert seen.death is not None
-    assert (seen.death.kind, seen.death.step) == ("hang", 1)
+        assert target._daemon is None
     assert len(seen.observations) == 1
+    if died:
+        assert seen.death is not None
+        assert (seen.death.kind, seen.death.step) == ("crash", 1)
+    else:
+        assert seen.death is None
 
 
 def test_confirm_uses_a_fresh_process_and_finds_the_exact_step(target: Target) -> None:

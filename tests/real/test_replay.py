@@ -144,7 +144,9 @@ def test_an_exit_in_a_trace_keeps_what_came_before(daemon: Daemon) -> None:
     assert all(each.nodes is None for each in seen.observations[2:])
 
 
-@pytest.mark.parametrize(("number", "kind"), [(signal.SIGSEGV, "crash"), (signal.SIGSTOP, "hang")])
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGSEGV, "crash"), (signal.SIGSTOP, "disturbed")]
+)
 def test_a_loss_in_the_middle_of_a_trace_is_a_value(
     daemon: Daemon, number: signal.Signals, kind: str
 ) -> None:
@@ -248,7 +250,9 @@ def test_a_status_that_does_not_come_is_no_hang(daemon: Daemon, images: ImageSto
     assert exchange.replies()[-1]["return"][0]["status"] == "ready"
 
 
-def test_a_daemon_that_stops_in_a_wait_hangs(daemon: Daemon, images: ImageStore) -> None:
+def test_a_daemon_that_is_stopped_in_a_wait_is_disturbed(
+    daemon: Daemon, images: ImageStore
+) -> None:
     images.create(daemon.directory, CHAIN)
     start = qmp("blockdev-mirror", job_id="j0", device="hd1", target="hd2", sync="full")
     exchange = Exchange(
@@ -259,7 +263,7 @@ def test_a_daemon_that_stops_in_a_wait_hangs(daemon: Daemon, images: ImageStore)
     os.kill(daemon.pid, signal.SIGSTOP)
     death = exchange.finish(0.3)
     assert death is not None
-    assert (death.kind, death.step) == ("hang", 5)
+    assert (death.kind, death.step) == ("disturbed", 5)
 
 
 def test_a_guest_reads_and_writes(daemon: Daemon, images: ImageStore) -> None:
