@@ -229,6 +229,19 @@ def test_reduction_is_not_spoilt(lost: Death) -> None:
     assert [step.command["execute"] for step in finding.steps] == ["b"]
 
 
+def test_a_smaller_trace_that_was_ended_is_asked_for_on_a_fresh_process() -> None:
+    def how(command: dict[str, Any]) -> Any:
+        return refusal("odd") if command["execute"] == "b" else model_answer(command)
+
+    sides = Sides(
+        oracle, FakePool(how), lambda _: Replay((), CRASH), lambda each: answer(each, how)
+    )
+    tally = Tally("diff", QEMU_7_2, seed=1)
+    summary = run_diff(tally, generator([("a", "c", "b", "d")]), sides, DiffOptions())
+    (finding,) = summary.findings
+    assert [step.command["execute"] for step in finding.steps] == ["b"]
+
+
 def test_a_judge_who_sees_no_deaths_is_not_misled_by_one() -> None:
     summary = diff(shows("ok", death=CRASH), ODD, judge=judge_answers)
     assert kinds(summary) == ["divergence"]
@@ -287,6 +300,18 @@ def test_judging_ends_where_the_spec_does() -> None:
     found = judge(example, shows(death=CRASH))
     assert found is not None
     assert found.kind == "crash"
+
+
+def test_an_end_that_was_meant_for_later_is_not_missed() -> None:
+    """Neither after the trace has left the spec, nor where somebody ended the daemon before."""
+    example = unmodelled(trace("a", "b", "c"), 1)
+    last = attrs.evolve(example.expectations[2], ended=True)
+    example = attrs.evolve(example, expectations=(*example.expectations[:2], last))
+    assert judge(example, GOOD) is None
+    assert judge(Example(example.trace, oracle(example.trace)), shows("ok", death=KILLED)) is None
+    found = judge(Example(example.trace, oracle(example.trace)), shows("odd", death=KILLED))
+    assert found is not None
+    assert found.kind == "divergence"
 
 
 def test_what_a_target_cannot_do_is_outside_too() -> None:
