@@ -148,13 +148,16 @@ def _death(trace: Trace, death: Death) -> Verdict:
         cause = f"status {death.status}"
     else:
         cause = "no reply in time"
+    kind = death.kind
+    if kind == "disturbed":
+        kind = "exit" if death.signal is None else "crash"
     step = min(death.step, max(0, len(trace.commands) - 1))
     command = told_command(trace, step)
     said = f": {words}" if words else ""
     return Verdict(
-        death.kind,
-        of_death(trace, death.step, death.kind, cause, words),
-        f"{command}: the daemon's {death.kind} ({cause}){said}",
+        kind,
+        of_death(trace, death.step, kind, cause, words),
+        f"{command}: the daemon's {kind} ({cause}){said}",
         step,
         stderr=tuple(death.stderr),
     )

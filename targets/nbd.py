@@ -6,10 +6,10 @@ Newstyle negotiation with fixed options, simple replies (the NBD protocol, doc/p
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import struct
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 32
 """The longest disk that is read: longer ones take minutes."""
 
+_ADDRESS_BYTES = 108
 _NEWSTYLE = b"NBDMAGICIHAVEOPT"
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
 _GO = 7
@@ -44,7 +45,7 @@ class Disk:
     """An export that a client is connected to. A context manager."""
 
     def __init__(self, address: str, export: str, timeout: float) -> None:
-        """Connect to the server at a Unix socket (a leading NUL: in the abstract namespace).
+        """Connect to the server at a Unix socket.
 
         `timeout` is in seconds for each single step. Raises NBDError.
         """
@@ -137,13 +138,15 @@ class Disk:
 
 def _connect(sock: socket.socket, address: str) -> None:
     """Connect to a path of any length, although an address has only 108 bytes."""
-    if address.startswith("\0"):
+    if len(os.fsencode(address)) < _ADDRESS_BYTES:
         sock.connect(address)
         return
-    with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
-        link = Path(scratch) / "socket"
-        link.symlink_to(address)
-        sock.connect(str(link))
+    path = Path(address)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
 
 
 def add_runs(found: Runs, start: int, data: bytes) -> None:

@@ -114,7 +114,7 @@ class Target:
         self.starts = 0
         """How many processes were started so far."""
         self._parent = parent
-        self._images = images or ImageStore()
+        self._images = images or ImageStore(walls=build.walls)
         self._arguments = arguments
         self._timeout = timeout
         self._daemon: Daemon | None = None
@@ -275,7 +275,7 @@ class Pool(Generic[Token]):
         """Describe a pool of `size` daemons; the other parameters are those of `Target`."""
         if size < 1:
             raise TargetError(f"a pool of {size} daemons cannot run anything")
-        images = ImageStore()
+        images = ImageStore(walls=build.walls)
         self._idle = deque(
             Target(build, parent=parent, images=images, arguments=arguments, timeout=timeout)
             for _ in range(size)

@@ -132,6 +132,7 @@ class Exchange:
         self._work: Work | None = None
         self._asked = 0
         names = {str(command.get("execute")) for command in commands}
+        daemon.may_quit = "quit" in names
         self._has_servers = not names.isdisjoint(_CONCERNS_SERVER)
         self._threads = jobs and moves_nodes(commands[:observed])
         self._make_way()
