@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 import click
 
+from checker import doctor as doctoring
 from checker.case import from_finding, write
 from checker.options import (
     DEFAULT_DIALECT,
@@ -27,6 +28,7 @@ from checker.options import (
     say,
     steps_option,
     tell,
+    trust_option,
 )
 from checker.output import check_directory
 from checker.tally import Amount
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from checker.parties import Party
     from model.dialect import Dialect
     from model.trace import Json, Observation, Trace
+    from targets.walls import Walls
 
 _AT_A_TIME = 40
 """Examples that are written for one side before it is the other's turn."""
@@ -64,6 +67,7 @@ class _Row:
 @click.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
+@trust_option
 @budget_option
 @steps_option
 @click.option("--examples", type=click.IntRange(min=1), metavar="N", help="End after this many.")
@@ -83,6 +87,7 @@ def compare(
     first: str,
     second: str,
     *,
+    walls: Walls,
     budget: float | None,
     steps: int,
     examples: int | None,
@@ -111,11 +116,14 @@ def compare(
     with ExitStack() as stack:
         parties = []
         for name in (first, second):
-            parties.append(find_party(name))
+            parties.append(find_party(name, walls))
             stack.callback(parties[-1].close)
         one, other = _told_apart(parties[0], parties[1], (first, second))
         for party in (one, other):
             tell_note(party)
+        if one.real or other.real or confirms:
+            for note in doctoring.notes_on(walls):
+                tell(f"reopencheck: {note}")
         if exhaustive and (one.real or other.real):
             raise click.UsageError("--exhaustive compares dialects only")
         invocation = f"reopencheck compare {first!r} {second!r}"
@@ -139,7 +147,7 @@ def compare(
             keep=keeper.keep,
             progress=(lambda explored: tell(f"  {_scope(explored)}")) if exhaustive else None,
         )
-        rows, notes = _confirmed(result, one, other, keeper, confirms=confirms)
+        rows, notes = _confirmed(result, one, other, keeper, walls if confirms else None)
     if as_json:
         document(_document(result, rows, notes))
     else:
@@ -214,16 +222,16 @@ def _generators(
 
 
 def _confirmed(
-    result: Comparison, one: Party, other: Party, keeper: _Keeper, *, confirms: bool
+    result: Comparison, one: Party, other: Party, keeper: _Keeper, walls: Walls | None
 ) -> tuple[tuple[_Row, ...], list[str]]:
     """The rows of the table, each replayed on real builds, and notes on those that are missing."""
     from checker.confirming import Confirmation, builds_of, confirm  # noqa: PLC0415
 
     found = [each for _way, group in result.rows() for each in group]
-    if not confirms or not found or result.interrupted:
+    if walls is None or not found or result.interrupted:
         rows = (_Row(each, keeper.files[each.signature], Confirmation()) for each in found)
         return tuple(rows), []
-    with builds_of(one, other) as (builds, notes):
+    with builds_of(one, other, walls=walls) as (builds, notes):
         rows = (_Row(each, keeper.files[each.signature], confirm(each, builds)) for each in found)
         return tuple(rows), notes
 
@@ -320,8 +328,9 @@ def _document(result: Comparison, rows: tuple[_Row, ...], notes: list[str]) -> J
 @click.command()
 @click.argument("party", metavar="[A]", default=DEFAULT_DIALECT)
 @click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this driver.")
+@trust_option
 @json_option
-def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
+def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> None:
     """Try every option of every driver: what becomes of it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
@@ -333,13 +342,13 @@ def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
     from targets import schema_import  # noqa: PLC0415
     from targets.pool import Target  # noqa: PLC0415
 
-    side = find_party(party)
+    side = find_party(party, walls)
     with ExitStack() as stack:
         show: Callable[[Trace], Sequence[Observation]]
         if isinstance(side, Model):
             types, show = side.dialect.schema.types, side.observe
         else:
-            types = schema_import.import_schema(side.build.argv)["types"]
+            types = schema_import.import_schema(side.build.argv, walls=walls)["types"]
             target = stack.enter_context(Target(side.build))
             show = lambda trace: target.run(trace).observations  # noqa: E731
         unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]

@@ -29,6 +29,7 @@ from checker.options import (
     say,
     steps_option,
     tell,
+    trust_option,
 )
 from checker.output import write_report
 from checker.tally import Amount, Tally
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from reports.values import RunKind, Summary
     from targets.binaries import Build
+    from targets.walls import Walls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -128,6 +130,7 @@ def _reduce_option(replays: int) -> Callable[[F], F]:
 
 @click.command()
 @qemu_option
+@trust_option
 @_reduce_option(200)
 @run_options(examples=500)
 def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
@@ -142,6 +145,7 @@ def diff(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
 
 @click.command()
 @qemu_option
+@trust_option
 @_reduce_option(50)
 @run_options(examples=500)
 def repeat(qemu: str, reduce_replays: int, **values: Any) -> NoReturn:
@@ -177,11 +181,12 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
     from checker.generate import examples  # noqa: PLC0415
     from checker.sides import open_sides  # noqa: PLC0415
 
-    build = find_build(qemu)
+    walls: Walls = values.pop("walls")
+    build = find_build(qemu, walls)
     options = chosen_options(values)
     dialect, notes = choose_dialect(options.dialect, build)
     tally = _tally(kind, dialect, options, build)
-    tally.notes += notes
+    tally.notes += [*notes, *doctoring.notes_on(walls)]
     with (
         open_sides(build, dialect) as sides,
         shows(Console(stderr=True), options.examples) as progress,
@@ -191,6 +196,7 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
 
 @click.command()
 @qemu_option
+@trust_option
 @click.option("--dialect", metavar="D", help="The dialect to take rules from.")
 @click.option("--rule", "wanted", multiple=True, metavar="ID", help="Only this rule (reopen.*).")
 @click.option("--examples", type=click.IntRange(min=1), default=500, show_default=True, metavar="N")
@@ -200,6 +206,7 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
 def mutants(
     *,
     qemu: str,
+    walls: Walls,
     dialect: str | None,
     wanted: tuple[str, ...],
     examples: int,
@@ -212,7 +219,9 @@ def mutants(
     from checker.mutants import Mutant, choose_rules, run_mutants  # noqa: PLC0415
     from checker.sides import open_sides, with_oracle  # noqa: PLC0415
 
-    build = find_build(qemu)
+    build = find_build(qemu, walls)
+    for note in doctoring.notes_on(walls):
+        tell(f"reopencheck: {note}")
     whole, _notes = choose_dialect(dialect, build)
     rules = choose_rules(whole, wanted)
     chosen = any_seed() if seed is None else seed

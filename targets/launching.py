@@ -146,7 +146,7 @@ def _infinite(limit: int) -> int:
 
 def runnable(program: str) -> str:
     """Why a program cannot be run, in the system's words; empty if it can."""
-    path = Path(program)
+    path = Path(program if os.sep in program else shutil.which(program) or program)
     if not path.exists():
         return "No such file or directory"
     return "" if os.access(path, os.X_OK) else "Permission denied"
