@@ -21,6 +21,7 @@ from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
 from model.dialect import NoSuchDialectError
 from model.images import ImageError
 from targets.errors import TargetError
+from targets.scratch import sweep
 
 TRACEBACK = "REOPENCHECK_TRACEBACK"
 """The environment variable that shows where an unexpected error comes from."""
@@ -30,6 +31,8 @@ TRACEBACK = "REOPENCHECK_TRACEBACK"
 @click.version_option(package_name="reopencheck")
 def cli() -> None:
     """Check what QEMU's block layer does when a node is reopened, against a model of it."""
+    # What a killed run has left goes with the next start, whatever that is for.
+    sweep()
 
 
 for command in (

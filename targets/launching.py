@@ -13,6 +13,8 @@ by a signal shows as 128 and the signal's number.
 from __future__ import annotations
 
 import os
+import platform
+import re
 import resource
 import shlex
 import shutil
@@ -45,6 +47,10 @@ DESCRIPTORS = 4096
 CPU_SECONDS = 3600
 """Of one process, in all of its life."""
 
+PID_MAX_SINCE, COUNTED_SINCE = (6, 14), (5, 14)
+"""The releases of Linux from which process ids are bounded in each pid namespace, and from which
+processes are counted in each user namespace (though never root's)."""
+
 _PLACES = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 
 _BUILD_ROOT = """
@@ -55,7 +61,7 @@ shift 2
 for file in {files}; do : > "$file" || exit {failed}; done
 printf %s "$mounts" > {root}/.mounts
 {mount} -a -T {root}/.mounts || exit {failed}
-cd {root} && {pivot_root} . . && {umount} -l . && cd "$directory" || exit {failed}
+{bound}cd {root} && {pivot_root} . . && {umount} -l . && cd "$directory" || exit {failed}
 exec "$@"
 """
 
@@ -91,18 +97,22 @@ def behind(
     if "privileges" in up:
         inner = [*_without_privileges(up), *inner]
     if "mount" in up:
-        lines = visible.mounts((*argv, *needed), writable, own_processes="pid" in up)
-        inner = [tool("sh"), "-c", _build_root(), "sh", lines, directory, *inner]
+        seen = (*argv, *needed)
+        lines = visible.mounts(seen, writable, own_processes="pid" in up)
+        script = _build_root(seen, processes if bounds_ids(up) else 0)
+        inner = [tool("sh"), "-c", script, "sh", lines, directory, *inner]
     spaces = [word for name, words in NAMESPACES.items() if name in up for word in words]
     return [tool("unshare"), *spaces, "--", *inner] if spaces else inner
 
 
-def _build_root() -> str:
+def _build_root(argv: Sequence[str], processes: int) -> str:
+    place = f"{visible.ROOT}/proc/sys/kernel/pid_max"
     root = visible.ROOT
-    files = [root + path for path in (*visible.setting_files(), *visible.device_files())]
-    directories = [root + path for path in visible.EMPTY]
+    files = [root + path for path in (*visible.single_files(argv), *visible.device_files())]
+    directories = [root + path for path in visible.EMPTY] + [str(Path(f).parent) for f in files]
     return _BUILD_ROOT.format(
         root=root,
+        bound=f"echo {processes} > {place} || exit {NOT_BUILT}\n" if processes else "",
         failed=NOT_BUILT,
         directories=shlex.join(directories),
         files=shlex.join(files),
@@ -130,7 +140,7 @@ def _limits(up: AbstractSet[str], processes: int) -> str:
         lines.append(f"ulimit -t {_at_most(CPU_SECONDS, resource.RLIMIT_CPU)}")
     if "core" in up:
         lines.append("ulimit -c 0")
-    if "processes" in up:
+    if counts_processes(up):
         count = _at_most(processes, resource.RLIMIT_NPROC)
         lines.append(f"(ulimit -u {count}) 2>/dev/null && ulimit -u {count} || ulimit -p {count}")
     return "".join(f"{line}\n" for line in lines)
@@ -142,6 +152,22 @@ def _at_most(wanted: int, which: int) -> int:
 
 def _infinite(limit: int) -> int:
     return 1 << 62 if limit == resource.RLIM_INFINITY else limit
+
+
+def bounds_ids(up: AbstractSet[str]) -> bool:
+    """Whether processes are bounded by their ids, in a pid namespace that has a /proc."""
+    # Before that release it would be the bound of the whole machine.
+    return {"pid", "mount", "processes"} <= up and linux() >= PID_MAX_SINCE
+
+
+def counts_processes(up: AbstractSet[str]) -> bool:
+    """Whether processes are bounded by their number, in a user namespace."""
+    return {"user", "processes"} <= up and linux() >= COUNTED_SINCE and os.geteuid() != 0
+
+
+def linux() -> tuple[int, ...]:
+    """The release of Linux, as (major, minor)."""
+    return tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
 
 
 def runnable(program: str) -> str:

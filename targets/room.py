@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from targets.binaries import Build
 
 _ATTEMPTS = 3
-_LOOP = 'while IFS= read -r line; do eval "$line"; done'
+# What the shell itself says of a program that crashed is not the program's word.
+_LOOP = 'exec 4>&2 2>/dev/null; while IFS= read -r line; do eval "$line"; done'
 _EXIT_WITHIN = 5.0
 
 
@@ -95,7 +96,7 @@ class Room:
         token = secrets.token_hex(16)
         program = shlex.join([*self._build.argv, *words])
         place = shlex.quote(str(directory))
-        line = f"(cd {place} && exec {program}) </dev/null; printf '\\n{token} %s\\n' $?\n"
+        line = f"(cd {place} && exec {program} 2>&4) </dev/null; printf '\\n{token} %s\\n' $?\n"
         with contextlib.suppress(BrokenPipeError):
             # If the shell is gone, its output ends: how is seen there.
             shell.write(line.encode(errors="surrogateescape"))

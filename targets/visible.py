@@ -64,15 +64,15 @@ def mounts(argv: Sequence[str], writable: Iterable[str], *, own_processes: bool)
     `argv` is what will be run, `writable` are directories, and `own_processes` says whether /proc
     is that of a new pid namespace.
     """
-    shown = [path for path in (*SYSTEM, *SETTINGS) if Path(path).is_dir()]
-    shown += trees(argv)
+    shown = [path for path in (*SYSTEM, *SETTINGS, *trees(argv)) if Path(path).is_dir()]
     lines = [_bind(path) for path in shown]
     if own_processes:
         lines.append(_line("proc", "/proc", "proc", "nosuid,nodev,noexec,X-mount.mkdir"))
     else:
         lines.append(_line("/proc", "/proc", "none", "rbind,nosuid,nodev,noexec,X-mount.mkdir"))
     lines += [
-        _line(path, path, "none", "bind,ro,nosuid,nodev" + _kept(path)) for path in setting_files()
+        _line(path, path, "none", "bind,ro,nosuid,nodev" + _kept(path))
+        for path in single_files(argv)
     ]
     # Not `nodev`: they are what that would forbid.
     lines += [_line(path, path, "none", "bind") for path in device_files()]
@@ -82,9 +82,9 @@ def mounts(argv: Sequence[str], writable: Iterable[str], *, own_processes: bool)
     return "".join(lines)
 
 
-def setting_files() -> tuple[str, ...]:
-    """The files of /etc that are shown and exist here."""
-    return tuple(path for path in SETTINGS if Path(path).is_file())
+def single_files(argv: Sequence[str]) -> tuple[str, ...]:
+    """The files that are shown by themselves, and exist here: of /etc, and of the build's."""
+    return tuple(path for path in (*SETTINGS, *trees(argv)) if Path(path).is_file())
 
 
 def device_files() -> tuple[str, ...]:
@@ -97,7 +97,8 @@ def trees(argv: Sequence[str]) -> tuple[str, ...]:
 
     Of each path among its words, of each path in a script that it runs and of those in the
     environment that say where libraries are: the source tree or the release that it is in, or
-    else the topmost directory below the user's home or another place that is shared.
+    else the topmost directory below the user's home or another place that is shared; a program that
+    lies in such a place itself is shown alone.
     """
     words = [part for word in argv for part in _WORDS.split(word)]
     for name in _PATHS_IN_ENVIRONMENT:
@@ -127,7 +128,7 @@ def _tree(path: Path) -> Path | None:
     line = (directory, *directory.parents)
     if any(str(each) in (*SYSTEM, *_NEVER) for each in line):
         return None
-    top = None
+    top = None if path == directory else path
     for each in line:
         if each in places:
             break

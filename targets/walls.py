@@ -9,8 +9,6 @@ Each stands where the system lets it, and each can be taken down by its name.
 from __future__ import annotations
 
 import os
-import platform
-import re
 import subprocess
 from functools import cache
 from types import MappingProxyType
@@ -27,6 +25,8 @@ from targets.launching import (
     NAMESPACES,
     PROCESSES,
     behind,
+    bounds_ids,
+    counts_processes,
     tool,
 )
 
@@ -41,8 +41,6 @@ EVERYTHING = "all"
 """The name that stands for all walls where they are taken down."""
 
 _WITHIN = 20.0
-_COUNTS_PER_NAMESPACE = (5, 14)
-"""The release of Linux from which the limit of processes is kept for each user namespace."""
 
 
 @attrs.frozen
@@ -120,14 +118,14 @@ def trusting(names: tuple[str, ...]) -> Walls:
 def with_what_they_need(names: AbstractSet[str], *, root: bool | None = None) -> frozenset[str]:
     """Those of some walls that can stand without the others.
 
-    Only root can have namespaces without a user namespace, and processes are counted in one.
+    Only root can have namespaces without a user namespace, and processes are bounded in one.
     """
     kept = set(names)
     root = os.geteuid() == 0 if root is None else root
-    if "user" not in kept:
+    if "user" not in kept and not root:
+        kept -= NAMESPACES.keys()
+    if not bounds_ids(kept) and not counts_processes(kept):
         kept.discard("processes")
-        if not root:
-            kept -= NAMESPACES.keys()
     return frozenset(kept)
 
 
@@ -138,13 +136,12 @@ def probe() -> Mapping[str, Standing]:
     found = dict.fromkeys(NAMES, Standing(stands=True))
     if _trial(frozenset(tried)):
         found |= _one_by_one(tried)
-    if not found["user"].stands:
-        found["processes"] = Standing(stands=False, why="it needs the wall user")
-    elif _linux() < _COUNTS_PER_NAMESPACE:
+    standing = {name for name, each in found.items() if each.stands}
+    if "processes" not in with_what_they_need(standing):
         found["processes"] = Standing(
             stands=False,
-            why=f"Linux {platform.release()} counts all processes of the user together",
-            hint="Linux 5.14 or later",
+            why="processes cannot be counted by themselves here",
+            hint="Linux 6.14 and the walls pid and mount, or Linux 5.14 and not to be root",
         )
     return MappingProxyType(found)
 
@@ -189,7 +186,3 @@ def _hint() -> str:
     if tool("unshare") == "unshare" or tool("setpriv") == "setpriv":
         return "install util-linux (unshare, setpriv, mount)"
     return "allow user namespaces (sysctl, or the container's seccomp profile), or run as root"
-
-
-def _linux() -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
