@@ -2,8 +2,8 @@
 """The command line that starts a program behind walls.
 
 It is made of what every Linux has: ``unshare`` for the namespaces, a shell that puts the new root
-together, ``setpriv`` for the privileges, and a shell that sets the limits and stays as the first
-process of the pid namespace. That one cannot be the program itself: the kernel keeps a first
+together, sets the limits and stays as the first process of the pid namespace, and ``setpriv`` for
+the privileges. That one cannot be the program itself: the kernel keeps a first
 process from dying by most signals, and an abort would look like something else.
 
 The whole ends with the status of the program; where a shell stands in between, one that was ended
@@ -18,6 +18,7 @@ import re
 import resource
 import shlex
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,9 @@ PID_MAX_SINCE, COUNTED_SINCE = (6, 14), (5, 14)
 """The releases of Linux from which process ids are bounded in each pid namespace, and from which
 processes are counted in each user namespace (though never root's)."""
 
+_ELF_HEADER = 52
+"""Bytes at the beginning of every binary."""
+
 _PLACES = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 
 _BUILD_ROOT = """
@@ -61,8 +65,7 @@ shift 2
 for file in {files}; do : > "$file" || exit {failed}; done
 printf %s "$mounts" > {root}/.mounts
 {mount} -a -T {root}/.mounts || exit {failed}
-{bound}cd {root} && {pivot_root} . . && {umount} -l . && cd "$directory" || exit {failed}
-exec "$@"
+{bound}cd {root} && {pivot_root} . . && {umount} -l . {own_proc} && cd "$directory" || exit {failed}
 """
 
 # Its own messages are nobody's business, least of all that the program was "Aborted".
@@ -92,27 +95,29 @@ def behind(
     `directory` is one of those that exist there: a member of `writable`, or "/". What the words
     `needed` name is seen, too. Descriptors from 20 up are passed on.
     """
-    first = _AS_FIRST_PROCESS if "pid" in up else 'exec "$@"\n'
-    inner = [tool("sh"), "-c", _limits(up, processes) + first, "sh", *argv]
+    words, script = list(argv), _limits(up, processes)
+    script += _AS_FIRST_PROCESS if "pid" in up else 'exec "$@"\n'
     if "privileges" in up:
-        inner = [*_without_privileges(up), *inner]
+        words = [*_without_privileges(up), *words]
     if "mount" in up:
         seen = (*argv, *needed)
+        script = _build_root(seen, up, processes) + script
         lines = visible.mounts(seen, writable, own_processes="pid" in up)
-        script = _build_root(seen, processes if bounds_ids(up) else 0)
-        inner = [tool("sh"), "-c", script, "sh", lines, directory, *inner]
+        words = [lines, directory, *words]
+    inner = [tool("sh"), "-c", script, "sh", *words]
     spaces = [word for name, words in NAMESPACES.items() if name in up for word in words]
     return [tool("unshare"), *spaces, "--", *inner] if spaces else inner
 
 
-def _build_root(argv: Sequence[str], processes: int) -> str:
-    place = f"{visible.ROOT}/proc/sys/kernel/pid_max"
+def _build_root(argv: Sequence[str], up: AbstractSet[str], processes: int) -> str:
+    place = f"{visible.ROOT}{visible.PROC}/sys/kernel/pid_max"
     root = visible.ROOT
     files = [root + path for path in (*visible.single_files(argv), *visible.device_files())]
     directories = [root + path for path in visible.EMPTY] + [str(Path(f).parent) for f in files]
     return _BUILD_ROOT.format(
         root=root,
-        bound=f"echo {processes} > {place} || exit {NOT_BUILT}\n" if processes else "",
+        bound=f"echo {processes} > {place} || exit {NOT_BUILT}\n" if bounds_ids(up) else "",
+        own_proc=visible.PROC if "pid" in up else "",
         failed=NOT_BUILT,
         directories=shlex.join(directories),
         files=shlex.join(files),
@@ -175,4 +180,11 @@ def runnable(program: str) -> str:
     path = Path(program if os.sep in program else shutil.which(program) or program)
     if not path.exists():
         return "No such file or directory"
-    return "" if os.access(path, os.X_OK) else "Permission denied"
+    if not os.access(path, os.X_OK):
+        return "Permission denied"
+    # What stands in between would take it for a script otherwise.
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(_ELF_HEADER)
+        if head.startswith(b"\x7fELF") and len(head) < _ELF_HEADER:
+            return "Exec format error"
+    return ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _EXIT_WITHIN = 5.0
 _SHELL_SIGNALS = 128
 _CANNOT_RUN = (126, 127)
+_NOT_EXECUTED = re.compile(r"exec: |failed to execute ")
 _LOWEST_PASSED = 20
 """The shells in between use the descriptors below ten."""
 
@@ -277,7 +279,7 @@ def complain(done: Done, program: str, walls: Walls) -> None:
             f"the walls cannot be put up for {program}: {last_line(done.stderr)} "
             "(--trust takes single ones down; see reopencheck doctor)"
         )
-    if done.end.status in _CANNOT_RUN and "exec: " in done.stderr:
+    if done.end.status in _CANNOT_RUN and _NOT_EXECUTED.search(done.stderr):
         raise TargetError(f"cannot run {program}: {last_line(done.stderr).rpartition(': ')[2]}")
 
 

@@ -40,6 +40,10 @@ EMPTY = tuple(f"/{each}" for each in ("dev/shm", "etc", "run", "tmp", "var/tmp")
 ROOT = "/sys"
 """Where the new root is put together: a directory that every Linux has and no process needs."""
 
+PROC = "/.proc"
+"""Where the new /proc can be written to while the root is put together, and not any more then:
+root may set much of the machine there without any privilege."""
+
 _PATHS_IN_ENVIRONMENT = ("LD_LIBRARY_PATH", "LD_PRELOAD", "QEMU_MODULE_DIR")
 _MARKS = (".unpacked", ".git")
 """What is in the topmost directory of a release that was fetched, and of a source tree."""
@@ -67,9 +71,13 @@ def mounts(argv: Sequence[str], writable: Iterable[str], *, own_processes: bool)
     shown = [path for path in (*SYSTEM, *SETTINGS, *trees(argv)) if Path(path).is_dir()]
     lines = [_bind(path) for path in shown]
     if own_processes:
-        lines.append(_line("proc", "/proc", "proc", "nosuid,nodev,noexec,X-mount.mkdir"))
+        lines.append(_line("proc", PROC, "proc", "nosuid,nodev,noexec,X-mount.mkdir"))
+        lines.append(
+            _line(ROOT + PROC, "/proc", "none", "bind,ro,nosuid,nodev,noexec,X-mount.mkdir")
+        )
     else:
-        lines.append(_line("/proc", "/proc", "none", "rbind,nosuid,nodev,noexec,X-mount.mkdir"))
+        lines.append(_line("/proc", "/proc", "none", "rbind,ro,nosuid,nodev,noexec,X-mount.mkdir"))
+        shown.append("/proc")
     lines += [
         _line(path, path, "none", "bind,ro,nosuid,nodev" + _kept(path))
         for path in single_files(argv)

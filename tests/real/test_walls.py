@@ -125,6 +125,16 @@ def test_mount_shows_no_home_and_no_devices() -> None:
     assert "root" in printed(without("mount"), "/bin/ls", "/").split()
 
 
+@pytest.mark.parametrize("walls", [UP, trusting(("pid",))])
+def test_mount_keeps_the_machine_s_settings(walls: Walls) -> None:
+    # Root owns these, and needs no privilege to change them for the whole machine.
+    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness"):
+        tried = ("/bin/sh", "-c", f"[ -e {path} ] && ! [ -w {path} ] && echo kept")
+        assert printed(walls, *tried) == "kept"
+    assert ".proc" in printed(walls, "/bin/ls", "-a", "/") or "pid" in walls.trusted
+    assert printed(walls, "/bin/sh", "-c", "ls /.proc 2>/dev/null | wc -l") == "0"
+
+
 def test_network_keeps_servers_to_themselves(build: Build, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
