@@ -69,9 +69,8 @@ def main() -> int:
         order = (walled, bare) if number % 2 else (bare, walled)
         found = {build.walls: pace(build, amount) for build in order}
         ratios.append(found[walled.walls] / found[bare.walls])
-        print(
-            f"pair {number + 1}  {found[walled.walls]:6.0f} commands/s behind them, ratio {ratios[-1]:.3f}"
-        )
+        paced = f"{found[walled.walls]:6.0f} commands/s behind them"
+        print(f"pair {number + 1}  {paced}, ratio {ratios[-1]:.3f}", flush=True)
     ratio = statistics.median(ratios)
     print(f"ratio {ratio:.3f}, bar {BAR}: {'met' if ratio >= BAR else 'missed'}")
     return 0 if ratio >= BAR else 1

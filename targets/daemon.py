@@ -30,7 +30,7 @@ TIMEOUT = 10.0
 """Seconds without a reply after which a daemon counts as hung."""
 
 _START_WITHIN = 30.0
-_EXIT_WITHIN = 5.0
+_EXIT_WITHIN = 15.0
 _TAIL_BYTES = 8192
 _TAIL_LINES = 20
 _LOOK_EVERY = 0.25

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,12 +186,12 @@ def test_pid_ends_what_leaves_the_process_group(build: Build, tmp_path: Path) ->
 
     def left_by(walls: Walls) -> list[int]:
         with started(wrapped, walls, tmp_path) as daemon:
-            place = daemon.directory
-            pids = [
-                int(each.name)
-                for each in Path("/proc").iterdir()
-                if each.name.isdecimal() and in_directory(each, place) and says(each) == "sleep"
-            ]
+            pids: list[int] = []
+            for _ in range(1000):
+                pids = sleeping_in(daemon.directory)
+                if pids:
+                    break
+                time.sleep(0.01)
             assert len(pids) == 1
         return [pid for pid in pids if not gone_now(pid)]
 
@@ -201,11 +201,14 @@ def test_pid_ends_what_leaves_the_process_group(build: Build, tmp_path: Path) ->
     assert gone(left)
 
 
-def in_directory(process: Path, place: Path) -> bool:
-    try:
-        return (process / "cwd").samefile(place)
-    except OSError:
-        return False
+def sleeping_in(place: Path) -> list[int]:
+    """The processes that sleep in a directory."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if says(process) == "sleep" and (process / "cwd").samefile(place):
+                found.append(int(process.name))
+    return found
 
 
 def says(process: Path) -> str:

@@ -54,6 +54,14 @@ def test_a_new_scratch_directory_sweeps_first(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_every_command_sweeps_first(tmp_path: Path) -> None:
+    left = left_behind(tmp_path)
+    words = [sys.executable, "-m", "checker.cli", "rules", "--json"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run(words, env=environment, stdout=subprocess.DEVNULL, check=True)
+    assert not left.exists()
+
+
 def test_what_has_an_owner_stays(tmp_path: Path) -> None:
     with Scratch(tmp_path) as scratch:
         assert sweep(tmp_path) == 0
