@@ -90,6 +90,12 @@ class ImageStore:
         self._templates: dict[_Kind, _Template] = {}
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """End what runs for it; it may be used again, and what it has made is kept."""
+        with self._lock:
+            for room in self._rooms.values():
+                room.close()
+
     def create(self, directory: Path, images: Iterable[ImageSpec]) -> None:
         """Write the image files into a directory.
 

@@ -115,6 +115,7 @@ class Target:
         """How many processes were started so far."""
         self._parent = parent
         self._images = images or ImageStore(walls=build.walls)
+        self._shares_images = images is not None
         self._arguments = arguments
         self._timeout = timeout
         self._daemon: Daemon | None = None
@@ -239,6 +240,8 @@ class Target:
         """End the daemon and remove its directory; may be called again."""
         self._running = None
         self._discard()
+        if not self._shares_images:
+            self._images.close()
 
     def _discard(self) -> None:
         if self._daemon is not None:
@@ -275,7 +278,7 @@ class Pool(Generic[Token]):
         """Describe a pool of `size` daemons; the other parameters are those of `Target`."""
         if size < 1:
             raise TargetError(f"a pool of {size} daemons cannot run anything")
-        images = ImageStore(walls=build.walls)
+        self._images = images = ImageStore(walls=build.walls)
         self._idle = deque(
             Target(build, parent=parent, images=images, arguments=arguments, timeout=timeout)
             for _ in range(size)
@@ -327,6 +330,7 @@ class Pool(Generic[Token]):
         for target in self._targets():
             with contextlib.suppress(OSError):
                 target.close()
+        self._images.close()
 
     def _finish_oldest(self) -> None:
         self._wait_for_oldest()

@@ -25,7 +25,7 @@ from targets.daemon import Daemon
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.launching import CPU_SECONDS, DESCRIPTORS, PROCESSES, behind, tool
-from targets.pool import Target
+from targets.pool import Pool, Target
 from targets.process import run
 from targets.replay import replay
 from targets.walls import DISK, NAMES, Walls, trusting
@@ -445,6 +445,24 @@ def test_a_killed_tool_leaves_nothing_after_the_next_start(
         assert not Path(directory).exists()
         assert list(place.iterdir()) == [daemon.directory]
     assert list(place.iterdir()) == []
+
+
+def test_what_made_images_ends_with_the_target(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    trace = Trace((ImageSpec("hd0", "raw", 1024, data=((0, 512, 1),)),), NOTHING.commands)
+    target, pool = Target(build), Pool[None](build, 1)
+    target.run(trace)
+    pool.submit(trace, None)
+    assert [each.replay.death for each in pool.drain()] == [None]
+    assert list(tmp_path.iterdir())
+    target.close()
+    pool.close()
+    assert list(tmp_path.iterdir()) == []
+    target.run(trace)
+    target.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 # Programs that misbehave
