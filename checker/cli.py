@@ -24,12 +24,15 @@ with listening(to_the_end=True) as _loading:
     from checker import comparisons, questions, runs
     from checker.ending import EXPECTED, TRACEBACK, told
     from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
+    from targets.scratch import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="reopencheck")
 def cli() -> None:
     """Check what QEMU's block layer does when a node is reopened, against a model of it."""
+    # What a killed run has left goes with the next start, whatever that is for.
+    sweep()
 
 
 for command in (

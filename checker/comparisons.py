@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 import click
 
+from checker import doctor as doctoring
 from checker.case import from_finding, write
 from checker.console import finding_lines
 from checker.ending import Ended, Telling, noting, recovered, status
@@ -26,6 +27,7 @@ from checker.options import (
     say,
     steps_option,
     tell,
+    trust_option,
 )
 from checker.output import check_directory
 from checker.tally import Amount
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from model.trace import Json, Observation, Trace
     from reports.values import Finding
+    from targets.walls import Walls
 
 _AT_A_TIME = 40
 """Examples that are written for one side before it is the other's turn."""
@@ -73,6 +76,7 @@ class _Told:
 @click.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
+@trust_option
 @budget_option
 @steps_option
 @click.option("--examples", type=click.IntRange(min=1), metavar="N", help="End after this many.")
@@ -92,6 +96,7 @@ def compare(
     first: str,
     second: str,
     *,
+    walls: Walls,
     budget: float | None,
     steps: int,
     examples: int | None,
@@ -122,7 +127,7 @@ def compare(
     with ExitStack() as opening:
         parties = []
         for name in (first, second):
-            parties.append(find_party(name))
+            parties.append(find_party(name, walls))
             opening.callback(parties[-1].close)
         one, other = _told_apart(parties[0], parties[1], (first, second))
         if exhaustive and (one.real or other.real):
@@ -130,6 +135,9 @@ def compare(
         opened = opening.pop_all()
     for party in (one, other):
         tell_note(party)
+    if one.real or other.real or confirms:
+        for note in doctoring.notes_on(walls):
+            tell(f"reopencheck: {note}")
     invocation = f"reopencheck compare {first!r} {second!r}"
     scope = SMALL
     if exhaustive:
@@ -162,7 +170,7 @@ def compare(
             for each in group
         )
         if confirms and not result.interrupted and not result.trouble:
-            _confirm(told, one, other)
+            _confirm(told, one, other, walls)
     result = attrs.evolve(
         result,
         interrupted=result.interrupted or ended.interrupted,
@@ -170,9 +178,11 @@ def compare(
     )
     telling = Telling(result.trouble)
     telling.attempt(
-        lambda: document(_document(result, told))
-        if as_json
-        else _show(result, told, exhaustive=exhaustive)
+        lambda: (
+            document(_document(result, told))
+            if as_json
+            else _show(result, told, exhaustive=exhaustive)
+        )
     )
     journal.end(told=telling.told)
     telling.end(_status(result, told, exhaustive=exhaustive))
@@ -257,12 +267,12 @@ def _generators(
         left = None if left is None else left - count
 
 
-def _confirm(told: _Told, one: Party, other: Party) -> None:
+def _confirm(told: _Told, one: Party, other: Party, walls: Walls) -> None:
     """Replay each row on real builds; notes on those that are missing."""
     from checker.confirming import builds_of, confirm  # noqa: PLC0415
 
     if told.rows:
-        with builds_of(one, other) as (builds, notes):
+        with builds_of(one, other, walls=walls) as (builds, notes):
             told.notes += notes
             for number, row in enumerate(told.rows):
                 told.rows[number] = attrs.evolve(row, confirmation=confirm(row.found, builds))
@@ -372,8 +382,9 @@ def _document(result: Comparison, told: _Told) -> Json:
 @click.command()
 @click.argument("party", metavar="[A]", default=DEFAULT_DIALECT)
 @click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this driver.")
+@trust_option
 @json_option
-def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
+def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> None:
     """Try every option of every driver: what becomes of it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
@@ -386,13 +397,13 @@ def options(party: str, *, drivers: tuple[str, ...], as_json: bool) -> None:
     from targets import schema_import  # noqa: PLC0415
     from targets.pool import Target  # noqa: PLC0415
 
-    side = find_party(party)
+    side = find_party(party, walls)
     with ExitStack() as stack:
         show: Callable[[Trace], Sequence[Observation]]
         if isinstance(side, Model):
             types, show = side.dialect.schema.types, side.observe
         else:
-            types = schema_import.import_schema(side.build.argv)["types"]
+            types = schema_import.import_schema(side.build.argv, walls=walls)["types"]
             target = stack.enter_context(Target(side.build))
             show = shown_by(undisturbed(target.run), undisturbed(target.confirm))
         unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]

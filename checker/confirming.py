@@ -16,7 +16,7 @@ from checker.judge import Example, judge, left_at
 from checker.oracle import oracle
 from checker.parties import Daemon, Model, written_for
 from checker.verdicts import DisturbedError
-from targets.binaries import find_qemu_img, find_qemu_io
+from targets.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.debian import find_build
 from targets.errors import TargetError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from checker.differing import Distinction
     from checker.parties import Party
     from model.trace import Json
+    from targets.walls import Walls
 
 
 @attrs.frozen
@@ -59,7 +60,9 @@ class Confirmation:
 
 
 @contextmanager
-def builds_of(*parties: Party) -> Iterator[tuple[tuple[tuple[Model, Daemon], ...], list[str]]]:
+def builds_of(
+    *parties: Party, walls: Walls = ALL
+) -> Iterator[tuple[tuple[tuple[Model, Daemon], ...], list[str]]]:
     """The builds of the releases whose models are compared, and notes on those that are missing."""
     notes: list[str] = []
     found: list[tuple[Model, Daemon]] = []
@@ -69,9 +72,9 @@ def builds_of(*parties: Party) -> Iterator[tuple[tuple[tuple[Model, Daemon], ...
             if release is None or any(party is known for known, _ in found):
                 continue
             try:
-                find_qemu_img()
-                find_qemu_io()
-                daemon = Daemon(find_build(release))
+                find_qemu_img(walls=walls)
+                find_qemu_io(walls=walls)
+                daemon = Daemon(find_build(release, walls))
             except TargetError as error:
                 notes.append(f"{party.name} is not confirmed on a build: {error}")
             else:

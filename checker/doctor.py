@@ -22,6 +22,7 @@ from targets.binaries import (
     find_qemu_io,
 )
 from targets.errors import TargetError
+from targets.walls import WALLS, Walls, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -111,11 +112,45 @@ def parts() -> tuple[Part, ...]:
     return tuple(found)
 
 
-def as_json(every: tuple[Part, ...], known: Mapping[str, list[str]]) -> dict[str, Json]:
+@attrs.frozen
+class WallHere:
+    """A wall between daemons and the system: whether it stands here, why not, and what helps."""
+
+    name: str
+    keeps: str
+    stands: bool
+    why: str
+    hint: str
+
+
+def walls() -> tuple[WallHere, ...]:
+    """Every wall that there is."""
+    found = probe()
+    return tuple(
+        WallHere(wall.name, wall.keeps, **attrs.asdict(found[wall.name])) for wall in WALLS
+    )
+
+
+def notes_on(chosen: Walls) -> list[str]:
+    """What to say of walls that do not stand in a run: nothing, usually."""
+    notes = []
+    cannot = [wall.name for wall in walls() if not wall.stands and wall.name not in chosen.trusted]
+    if cannot:
+        notes.append(f"walls that cannot stand here: {', '.join(cannot)} (reopencheck doctor)")
+    trusted = [wall.name for wall in WALLS if wall.name not in {*chosen.up, *cannot}]
+    if trusted:
+        notes.append(f"without the walls that were trusted away: {', '.join(trusted)}")
+    return notes
+
+
+def as_json(
+    every: tuple[Part, ...], known: Mapping[str, list[str]], walls_here: tuple[WallHere, ...]
+) -> dict[str, Json]:
     """The doctor's findings for machines."""
     return {
         "complete": all(part.present for part in every),
         "parts": [part.as_json() for part in every],
+        "walls": [attrs.asdict(wall) for wall in walls_here],
         "dialects": sorted(DIALECTS),
         "masks": [{"member": mask.member, "reason": mask.reason} for mask in MASKS],
         "normalisations": [{"what": n.what, "reason": n.reason} for n in NORMALISATIONS],

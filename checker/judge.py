@@ -15,7 +15,7 @@ from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
     from model.trace import Json, Observation, Trace
-    from targets.daemon import Death
+    from targets.deaths import Death
     from targets.replay import Replay
 
 

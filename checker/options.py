@@ -24,6 +24,8 @@ from checker.errors import OutputError
 from checker.output import check_directory
 from checker.tally import Amount
 from reports.shown import shown
+from targets.errors import TargetError
+from targets.walls import EVERYTHING, NAMES, Walls, trusting
 
 if TYPE_CHECKING:
     from model.trace import Json
@@ -213,6 +215,26 @@ def qemu_option(command: F) -> F:
         required=True,
         metavar="BIN",
         help="A storage daemon or system emulator: a release (10.0), a name, path or command line.",
+    )(command)
+
+
+def _walls(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> Walls:
+    """All walls but those that are named."""
+    try:
+        return trusting(names)
+    except TargetError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def trust_option(command: F) -> F:
+    """The option that takes down walls between daemons and the system; gives ``walls``."""
+    return click.option(
+        "--trust",
+        "walls",
+        multiple=True,
+        callback=_walls,
+        metavar="WALL",
+        help=f"Run QEMU without this wall: {', '.join(NAMES)}, or {EVERYTHING}. Repeatable.",
     )(command)
 
 

@@ -24,7 +24,7 @@ from model.dialect import WITHOUT, NoSuchDialectError
 from model.dialects import DIALECTS, find_dialect
 from model.speaking import spoken, translated
 from model.trace import Observation, Trace
-from targets.binaries import find_qemu_img, find_qemu_io
+from targets.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.debian import find_build
 from targets.errors import TargetError
 from targets.pool import Target
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from targets.binaries import Build
     from targets.replay import Replay
+    from targets.walls import Walls
 
 NOT_IN_SPEC = "what {dialect} does not say"
 """What is told instead of a rule where a daemon does other than the model of its dialect."""
@@ -255,8 +256,10 @@ class Daemon:
         return (Answer(model.observation, model.rule, death=how),)
 
 
-def find_party(name: str) -> Model | Daemon:
+def find_party(name: str, walls: Walls = ALL) -> Model | Daemon:
     """The party that a name stands for: a dialect, or a build as ``--qemu`` takes it.
+
+    A build runs behind `walls`.
 
     A dialect's name goes first. Raises CheckerError, in one line, where it is neither.
     """
@@ -267,9 +270,9 @@ def find_party(name: str) -> Model | Daemon:
             raise
         unknown = error
     try:
-        build = find_build(name)
+        build = find_build(name, walls)
     except TargetError as error:
         raise CheckerError(f"{unknown}; and no build: {error}") from None
-    find_qemu_img()
-    find_qemu_io()
+    find_qemu_img(walls=walls)
+    find_qemu_io(walls=walls)
     return Daemon(build)

@@ -26,6 +26,8 @@ from checker.options import (
     json_option,
     put,
     say,
+    tell,
+    trust_option,
 )
 from model.dialects import find_dialect
 from model.rules import all_rules
@@ -40,6 +42,7 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from checker.replay import Replayed
     from model.trace import Json
+    from targets.walls import Walls
 
 
 _STATUSES = {"agrees": HELD, "differs": FAILED, "disturbed": WRONG, "outside the spec": OUTSIDE}
@@ -54,9 +57,12 @@ def _known_directory() -> Path:
 @click.command()
 @click.argument("case_file", metavar="CASE", type=click.Path(path_type=Path))
 @click.option("--qemu", metavar="BIN", help="Replay it on this storage daemon.")
+@trust_option
 @click.option("--dialect", metavar="D", help="Replay it on the model, in this dialect.")
 @json_option
-def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: bool) -> NoReturn:
+def replay(
+    case_file: Path, qemu: str | None, walls: Walls, dialect: str | None, *, as_json: bool
+) -> NoReturn:
     """Replay a case on the model, or on a real daemon with --qemu.
 
     Status 0: every step is answered as the case expects (a case of kind "property": the
@@ -72,7 +78,9 @@ def replay(case_file: Path, qemu: str | None, dialect: str | None, *, as_json: b
     if qemu is not None:
         from targets.pool import Target  # noqa: PLC0415
 
-        build = find_build(qemu)
+        build = find_build(qemu, walls)
+        for note in doctoring.notes_on(walls):
+            tell(f"reopencheck: {note}")
         with Target(build) as target:
             try:
                 seen = undisturbed(target.confirm)(case.trace())
@@ -166,13 +174,18 @@ def doctor(*, masks: bool, as_json: bool) -> NoReturn:
         say(count)
         sys.exit(HELD)
     every = doctoring.parts()
+    walls = doctoring.walls()
     if as_json:
-        document(doctoring.as_json(every, known))
+        document(doctoring.as_json(every, known, walls))
     else:
         for part in every:
             say(f"{'ok      ' if part.present else 'MISSING '} {part.name}: {part.found}")
             if not part.present:
                 say(f"         get it with: {part.hint}")
+        for wall in walls:
+            say(f"{'wall    ' if wall.stands else 'NO WALL '} {wall.name}: {wall.keeps}")
+            if not wall.stands:
+                say(f"         {wall.why}; {wall.hint}" if wall.hint else f"         {wall.why}")
         say(f"{count}; doctor --masks lists them")
     sys.exit(HELD if all(part.present for part in every) else WRONG)
 
@@ -197,7 +210,8 @@ def import_schema(binary: str, output: Path | None) -> None:
 
     build = find_build(binary)
     try:
-        text = schema_import.render(schema_import.import_schema(build.argv, build.program))
+        schema = schema_import.import_schema(build.argv, build.program, build.walls)
+        text = schema_import.render(schema)
     except schema_import.SchemaImportError as error:
         raise CheckerError(f"cannot import the schema of {build.text}: {error}") from None
     if output is None:

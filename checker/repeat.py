@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from checker.tally import Tally
     from model.trace import Trace
     from reports.values import Finding, Summary
-    from targets.daemon import Death
+    from targets.deaths import Death
     from targets.pool import Finished
     from targets.replay import Replay
 

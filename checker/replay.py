@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from checker.laws import Law, Violation
     from model.dialect import Dialect
     from model.trace import Json, Observation, Trace
-    from targets.daemon import Death
+    from targets.deaths import Death
 
 
 ReplayVerdict: TypeAlias = Literal["agrees", "differs", "outside the spec", "disturbed"]

@@ -28,6 +28,7 @@ from checker.options import (
     say,
     steps_option,
     tell,
+    trust_option,
 )
 from checker.tally import Amount, Tally
 from model.dialects import find_dialect
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from reports.values import RunKind
     from targets.binaries import Build
+    from targets.walls import Walls
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,6 +139,7 @@ def _reduce_option(replays: int) -> Callable[[F], F]:
 
 @click.command()
 @qemu_option
+@trust_option
 @_reduce_option(200)
 @run_options(examples=500)
 def diff(qemu: str, reduce_replays: int, **values: Any) -> None:
@@ -150,6 +153,7 @@ def diff(qemu: str, reduce_replays: int, **values: Any) -> None:
 
 @click.command()
 @qemu_option
+@trust_option
 @_reduce_option(50)
 @run_options(examples=500)
 def repeat(qemu: str, reduce_replays: int, **values: Any) -> None:
@@ -187,7 +191,8 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
     from checker.generate import examples  # noqa: PLC0415
     from checker.sides import open_sides  # noqa: PLC0415
 
-    build = find_build(qemu)
+    walls: Walls = values.pop("walls")
+    build = find_build(qemu, walls)
     options = chosen_options(values)
     dialect, notes = choose_dialect(options.dialect, build)
     run = _Told.of(kind, dialect, options, build)
@@ -200,12 +205,13 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
         shows(Console(stderr=True), options.examples) as progress,
         noting(tally),
     ):
-        tally.notes += notes
+        tally.notes += [*notes, *doctoring.notes_on(walls)]
         yield _Run(options, tally, examples(dialect, options.amount()), sides, progress)
 
 
 @click.command()
 @qemu_option
+@trust_option
 @click.option("--dialect", metavar="D", help="The dialect to take rules from.")
 @click.option("--rule", "wanted", multiple=True, metavar="ID", help="Only this rule (reopen.*).")
 @click.option("--examples", type=click.IntRange(min=1), default=500, show_default=True, metavar="N")
@@ -215,6 +221,7 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
 def mutants(
     *,
     qemu: str,
+    walls: Walls,
     dialect: str | None,
     wanted: tuple[str, ...],
     examples: int,
@@ -227,7 +234,9 @@ def mutants(
     from checker.mutants import Mutant, MutantRun, choose_rules, run_mutants  # noqa: PLC0415
     from checker.sides import open_sides, with_oracle  # noqa: PLC0415
 
-    build = find_build(qemu)
+    build = find_build(qemu, walls)
+    for note in doctoring.notes_on(walls):
+        tell(f"reopencheck: {note}")
     whole, _notes = choose_dialect(dialect, build)
     rules = choose_rules(whole, wanted)
     chosen = any_seed() if seed is None else seed

@@ -27,8 +27,8 @@ def open_sides(build: Build, dialect: Dialect) -> Iterator[Sides]:
     Raises TargetError at once when there is no ``qemu-img`` or ``qemu-io``, or when the daemon
     does not start.
     """
-    find_qemu_img()
-    find_qemu_io()
+    find_qemu_img(walls=build.walls)
+    find_qemu_io(walls=build.walls)
     with Pool[Example](build) as pool, Target(build) as target:
         _ = target.daemon  # a daemon that does not start is told before the run, not in it
         yield Sides(oracle(dialect), pool, target.run, target.confirm)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from reports.values import Finding, Summary
 
 
-
 def render(summary: Summary) -> bytes:
     """The XML document: one test case per finding, and one that says that the run held."""
     suite = TestSuite(f"reopencheck {summary.command} {_clean(summary.dialect)}")

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 import attrs
@@ -15,6 +14,8 @@ import attrs
 from model.programs import EMULATOR as SYSTEM_EMULATOR
 from model.programs import PROGRAMS, STORAGE_DAEMON, Program
 from targets.errors import TargetError
+from targets.process import run
+from targets.walls import Walls
 
 DAEMON = STORAGE_DAEMON.binary
 EMULATOR = SYSTEM_EMULATOR.binary
@@ -23,6 +24,9 @@ QEMU_IO = "qemu-io"
 
 _ANSWER_WITHIN = 20.0
 """Seconds that a binary may take to print its version, from a cold disk on a busy machine."""
+
+ALL = Walls()
+"""All the walls that can stand."""
 
 _VERSION = re.compile(r"^(?P<tool>\S+(?: \S+)?) version (?P<version>(?P<release>\d+\.\d+)[^\s,]*)")
 
@@ -34,7 +38,7 @@ class Build:
     ``argv`` starts it (more than one word where a foreign release runs through its
     own loader), ``version`` is complete ("7.2.22"), ``release`` is major.minor
     ("7.2"), ``text`` is the first line of its ``--version``. ``program`` says how it
-    is driven, if it is.
+    is driven, if it is, and ``walls`` are those behind which it runs.
     """
 
     argv: tuple[str, ...]
@@ -42,40 +46,41 @@ class Build:
     release: str
     text: str
     program: Program = STORAGE_DAEMON
+    walls: Walls = ALL
 
 
-def find_daemon(name_or_path: str = DAEMON) -> Build:
+def find_daemon(name_or_path: str = DAEMON, walls: Walls = ALL) -> Build:
     """Return the storage daemon that a name, a path or a whole command line stands for.
 
     A command line (``ld.so --library-path DIR BINARY``) is split as a shell would.
     Raises TargetError when there is no such program, when it may not be executed, or
     when it does not call itself a qemu-storage-daemon.
     """
-    return _driven(_split(name_or_path), (STORAGE_DAEMON,))
+    return _driven(_split(name_or_path), walls, (STORAGE_DAEMON,))
 
 
-def find_driven(name_or_path: str = DAEMON) -> Build:
+def find_driven(name_or_path: str = DAEMON, walls: Walls = ALL) -> Build:
     """Return the storage daemon or the system emulator that a name, path or command line is.
 
     Raises TargetError as `find_daemon` does.
     """
-    return _driven(_split(name_or_path), PROGRAMS)
+    return _driven(_split(name_or_path), walls, PROGRAMS)
 
 
-def find_qemu_img(name_or_path: str = QEMU_IMG) -> Build:
+def find_qemu_img(name_or_path: str = QEMU_IMG, walls: Walls = ALL) -> Build:
     """Return the ``qemu-img`` that a name, a path or a command line stands for.
 
     Raises TargetError as `find_daemon` does.
     """
-    return _describe(_split(name_or_path), (QEMU_IMG,), "qemu-img")[0]
+    return _describe(_split(name_or_path), walls, (QEMU_IMG,), "qemu-img")[0]
 
 
-def find_qemu_io(name_or_path: str = QEMU_IO) -> Build:
+def find_qemu_io(name_or_path: str = QEMU_IO, walls: Walls = ALL) -> Build:
     """Return the ``qemu-io`` that a name, a path or a command line stands for.
 
     Raises TargetError as `find_daemon` does.
     """
-    return _describe(_split(name_or_path), (QEMU_IO,), "qemu-io")[0]
+    return _describe(_split(name_or_path), walls, (QEMU_IO,), "qemu-io")[0]
 
 
 def _split(name_or_path: str) -> tuple[str, ...]:
@@ -107,37 +112,32 @@ def _resolve(word: str) -> str:
     raise TargetError(f"no such binary: {word}")
 
 
-def _driven(words: tuple[str, ...], programs: tuple[Program, ...]) -> Build:
+def _driven(words: tuple[str, ...], walls: Walls, programs: tuple[Program, ...]) -> Build:
     """Return a build of one of some programs. Raises TargetError."""
     by_tool = {program.tool: program for program in programs}
     what = " or ".join(f"a {program.name}" for program in programs)
-    build, tool = _describe(words, tuple(by_tool), what)
+    build, tool = _describe(words, walls, tuple(by_tool), what)
     return attrs.evolve(build, program=by_tool[tool])
 
 
-def _describe(words: tuple[str, ...], tools: tuple[str, ...], what: str) -> tuple[Build, str]:
+def _describe(
+    words: tuple[str, ...], walls: Walls, tools: tuple[str, ...], what: str
+) -> tuple[Build, str]:
     """Return a build and what it calls itself, one of `tools`. Raises TargetError."""
     argv = (_resolve(words[0]), *words[1:])
     shown = shlex.join(words)
-    try:
-        done = subprocess.run(
-            [*argv, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ANSWER_WITHIN,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+    done = run((*argv, "--version"), walls, _ANSWER_WITHIN)
+    if done.flooded:
+        raise TargetError(f"not {what}: {shown} --version prints without end")
+    if done.end is None:
         raise TargetError(
             f"not {what}: {shown} does not answer --version within {_ANSWER_WITHIN:.0f} s"
-        ) from error
-    except OSError as error:
-        raise TargetError(f"cannot run {shown}: {error.strerror or error}") from error
+        )
     first = (done.stdout or done.stderr).strip().partition("\n")[0].strip()
     match = _VERSION.match(first)
-    if done.returncode != 0 or match is None or match["tool"] not in tools:
+    if done.end.status != 0 or match is None or match["tool"] not in tools:
         raise TargetError(f"not {what}: {shown} --version says {first[:200]!r}")
-    build = Build(argv=argv, version=match["version"], release=match["release"], text=first)
+    build = Build(
+        argv=argv, version=match["version"], release=match["release"], text=first, walls=walls
+    )
     return build, match["tool"]

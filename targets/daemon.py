@@ -3,41 +3,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 import attrs
 import msgspec
 
+from targets import scratch
 from targets.connection import Connection, ConnectionLostError, SilenceError
-from targets.deaths import Death, ended, hung, was_held
+from targets.deaths import Death, ended, hung, unasked, was_held
 from targets.errors import TargetError
+from targets.launching import NOT_BUILT
 from targets.messages import Message, ProtocolError, TooMuchError, capabilities, greeting, read
+from targets.process import Process, descriptor_to_pass
+from targets.walls import DISK
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from targets.binaries import Build
 
-__all__ = ["TIMEOUT", "Daemon", "Death", "OwnServer", "StartError"]
-
 TIMEOUT = 10.0
 """Seconds without a reply after which a daemon counts as hung."""
 
 _START_WITHIN = 30.0
-_EXIT_WITHIN = 5.0
+_EXIT_WITHIN = 15.0
 _TAIL_BYTES = 8192
 _TAIL_LINES = 20
-
-# Runs beside the daemon and outlives us: when our end of its standard input closes, however
-# we died, it ends the daemon and removes the scratch directory.
-_GUARD = 'read -r _; kill -KILL "$1" 2>/dev/null; rm -rf -- "$2"'
+_LOOK_EVERY = 0.25
+_MOST_STDERR = 1 << 22
+"""Bytes of error output after which all but its end is forgotten."""
 
 
 class StartError(TargetError):
@@ -50,7 +50,11 @@ class StartError(TargetError):
 
 @attrs.define
 class OwnServer:
-    """An NBD server that a daemon runs for us: its address (abstract), and whether it runs."""
+    """An NBD server that a daemon runs for us: its address (a path), and whether it runs.
+
+    The socket is neither among the images nor in the abstract namespace, which a daemon without
+    a network has for itself.
+    """
 
     address: str
     running: bool = False
@@ -62,7 +66,10 @@ class Daemon:
     It is a storage daemon or a system emulator: to us, either is a daemon.
     """
 
-    _process: subprocess.Popen[bytes] | None = None
+    _process: Process | None = None
+    _scratch: scratch.Scratch | None = None
+    _sockets: scratch.Scratch | None = None
+    _watch: threading.Thread | None = None
     _held = False
 
     def __init__(
@@ -82,17 +89,22 @@ class Daemon:
         """
         self.build = build
         self.greeting: dict[str, object] = {}
-        self._guard: subprocess.Popen[bytes] | None = None
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self.directory = Path()
+        self._overflow = ""
+        self._closing = threading.Event()
+        self._stderr: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115 - closed in close()
         self._stderr_mark = 0
         ours, theirs = socket.socketpair()
         self.connection = Connection(ours)
-        self.directory = Path()
         try:
             with theirs:
-                self.directory = _scratch(parent)
-                self._start(theirs, arguments)
-            self.nbd = OwnServer(f"reopencheck-{self.pid}")
+                self._scratch = scratch.Scratch(parent)
+                self._sockets = scratch.for_sockets()
+                self.directory = self._scratch.path
+                self.nbd = OwnServer(str(self._sockets.path / "nbd"))
+                self._start(theirs, self._sockets.path, arguments)
+            self._watch = threading.Thread(target=self._look_after, daemon=True)
+            self._watch.start()
             self._negotiate(out_of_band=out_of_band)
         except BaseException:
             self.close()
@@ -111,7 +123,7 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """The daemon's process id."""
+        """The process id of QEMU itself, not of what stands between it and us."""
         if self._process is None:
             raise TargetError(f"the {self.build.program.name} is not running")
         return self._process.pid
@@ -119,7 +131,7 @@ class Daemon:
     @property
     def alive(self) -> bool:
         """Whether the process runs (or hangs, but exists)."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.alive
 
     def mark(self) -> None:
         """Begin a new trace: earlier error output no longer belongs to a death."""
@@ -131,7 +143,9 @@ class Daemon:
         """Return the last lines of error output since `mark`, at most twenty."""
         # pread: the daemon shares this file's offset.
         descriptor = self._stderr.fileno()
-        start = max(self._stderr_mark, os.fstat(descriptor).st_size - _TAIL_BYTES)
+        size = os.fstat(descriptor).st_size
+        # What was forgotten in between made it shorter.
+        start = max(min(self._stderr_mark, size), size - _TAIL_BYTES)
         text = os.pread(descriptor, _TAIL_BYTES, start).decode(errors="replace")
         return tuple(text.splitlines()[-_TAIL_LINES:])
 
@@ -144,37 +158,39 @@ class Daemon:
         process = self._process
         if process is None:
             return Death("exit", step)
-        status: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = process.wait(timeout=0 if silent else _EXIT_WITHIN)
-        held = status is None and self.was_held()
+        end = process.wait(0 if silent else _EXIT_WITHIN)
+        held = end is None and self.was_held()
         tail = self.stderr_tail()
         self.kill()
-        return hung(step, tail, held=held) if status is None else ended(step, status, tail)
+        if self._overflow:
+            return Death("disturbed", step, stderr=tail, detail=self._overflow)
+        return hung(step, tail, held=held) if end is None else ended(step, end, tail)
 
     def was_held(self) -> bool:
         """Whether somebody has stopped the process since `mark`, even if it goes on by now."""
         if not self._held and self._process is not None:
-            self._held = was_held(self._process.pid)
+            self._held = was_held(self._process.popen.pid)
         return self._held
 
     def kill(self) -> None:
         """End the process at once; the scratch directory stays until `close`."""
         if self._process is not None:
-            _end(self._process)
+            self._process.kill()
 
     def close(self) -> None:
         """End the process and remove the scratch directory; may be called again."""
+        self._closing.set()
+        if self._watch is not None:
+            self._watch.join()
+            self._watch = None
         self.kill()
         self.connection.close()
-        if self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
-        if self._guard is not None:
+        for each in (self._scratch, self._sockets):
+            if each is not None:
+                each.close()
+        if self._process is not None:
             # Last, so that there is no moment in which nobody would clean up.
-            _end(self._guard)
-            if self._guard.stdin is not None:
-                self._guard.stdin.close()
-            self._guard = None
+            self._process.close()
         self._stderr.close()
 
     def clear_directory(self) -> None:
@@ -186,33 +202,33 @@ class Daemon:
                 else:
                     Path(entry.path).unlink()
 
-    def _start(self, theirs: socket.socket, arguments: tuple[str, ...]) -> None:
+    def _start(self, theirs: socket.socket, sockets: Path, arguments: tuple[str, ...]) -> None:
         # A connected socket is handed over instead of a path: nothing to poll for, no limit
         # of 108 bytes, and no file among the images. All releases since 5.2 take it.
-        started = self.build.program.arguments(f"socket,fd={theirs.fileno()}")
+        passed = descriptor_to_pass(theirs.fileno())
         try:
-            self._process = subprocess.Popen(
-                [*self.build.argv, *started, *arguments],
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+            started = self.build.program.arguments(f"socket,fd={passed}")
+            self._process = Process(
+                (*self.build.argv, *started, *arguments),
+                self.build.walls,
+                self.directory,
+                writable=(sockets,),
                 stderr=self._stderr,
-                pass_fds=[theirs.fileno()],
-                # Not in our group: Ctrl-C is for us, who then end it in order.
-                process_group=0,
+                pass_fds=(passed,),
             )
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "sh", str(self._process.pid), str(self.directory)],
-                cwd="/",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-            )
-        except OSError as error:
-            raise TargetError(
-                f"cannot start {self.build.argv[0]}: {error.strerror or error}"
-            ) from error
+        finally:
+            os.close(passed)
+
+    def _look_after(self) -> None:
+        """Keep what the daemon writes within bounds, until it is closed: a thread of its own."""
+        bounded = "disk" in self.build.walls.up
+        while not self._closing.wait(_LOOK_EVERY):
+            if os.fstat(self._stderr.fileno()).st_size > _MOST_STDERR:
+                os.ftruncate(self._stderr.fileno(), 0)
+            if bounded and scratch.occupied(self.directory) > DISK:
+                self._overflow = f"its scratch directory grew beyond {DISK} bytes"
+                self.kill()
+                return
 
     def _negotiate(self, *, out_of_band: bool) -> None:
         said = ""
@@ -226,35 +242,20 @@ class Daemon:
             self.connection.send(msgspec.json.encode(request))
             capabilities(self._next())
         except (ConnectionLostError, SilenceError) as error:
-            death = self.autopsy(0, silent=isinstance(error, SilenceError))
+            death = unasked(self.autopsy(0, silent=isinstance(error, SilenceError)))
         except (ProtocolError, TooMuchError) as error:
             lost = self.autopsy(0, silent=True)
             said = f"it says {error}"
             death = attrs.evolve(lost, kind="protocol", detail=str(error))
         else:
             return
+        name = self.build.argv[-1]
         said = said or death.last_words or death.detail or death.kind
-        raise StartError(f"{self.build.argv[-1]} does not start: {said}", death)
+        if death.status == NOT_BUILT and self.build.walls.up:
+            said += " (--trust takes single walls down; see reopencheck doctor)"
+            raise StartError(f"the walls cannot be put up for {name}: {said}", death)
+        raise StartError(f"{name} does not start: {said}", death)
 
     def _next(self) -> Message:
         (line, *_) = self.connection.receive(_START_WITHIN)
         return read(line)
-
-
-def _scratch(parent: str | os.PathLike[str] | None) -> Path:
-    """Make a new directory below `parent`. Raises TargetError."""
-    try:
-        return Path(tempfile.mkdtemp(prefix="reopencheck-", dir=parent))
-    except OSError as error:
-        raise TargetError(
-            f"cannot make a scratch directory in {parent or tempfile.gettempdir()}: "
-            f"{error.strerror or error}"
-        ) from error
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill and reap a process that we started, if it still runs."""
-    if process.poll() is None:
-        process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=_EXIT_WITHIN)

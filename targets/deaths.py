@@ -9,30 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
+from targets.disturbances import cause
+
+if TYPE_CHECKING:
+    from targets.process import End
+
 DeathKind: TypeAlias = Literal["crash", "exit", "hang", "protocol", "disturbed"]
-
-_ITS_OWN = frozenset(
-    {
-        signal.SIGABRT,
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGILL,
-        signal.SIGSEGV,
-        signal.SIGSYS,
-        signal.SIGTRAP,
-    }
-)
-"""Signals that a process brings on itself. Anybody may send them as well, which cannot be seen:
-only another run tells."""
-
-_BY_SHELL = 128
-"""A shell or a sandbox between us and the daemon ends with this and the number of the signal."""
 
 
 @attrs.frozen
@@ -76,15 +63,13 @@ class Death:
         return next((line for line in reversed(self.stderr) if line.strip()), "")
 
 
-def ended(step: int, returncode: int, stderr: tuple[str, ...]) -> Death:
-    """The death of a process that ended with ``returncode`` (negative: by that signal)."""
-    number = -returncode if returncode < 0 else returncode - _BY_SHELL
-    if number <= 0 or (returncode > 0 and number not in set(signal.Signals)):
-        return Death("exit", step, status=returncode, stderr=stderr)
-    name = _signal_name(number)
-    if number in _ITS_OWN:
-        return Death("crash", step, signal=name, stderr=stderr)
-    return Death("disturbed", step, name, stderr=stderr, detail=f"{name} came from outside")
+def ended(step: int, end: End, stderr: tuple[str, ...]) -> Death:
+    """The death of a process that ended: by itself, or by somebody else's doing."""
+    foreign = cause(end, stderr)
+    kind: DeathKind = "exit" if end.signal is None else "crash"
+    if foreign is not None:
+        kind = "disturbed"
+    return Death(kind, step, end.signal_name, end.status, stderr, foreign or "")
 
 
 def hung(step: int, stderr: tuple[str, ...], *, held: bool) -> Death:
@@ -113,7 +98,7 @@ def was_held(pid: int) -> bool:
     return any(_state(each) in {"T", "t"} for each in _family(pid))
 
 
-def _family(pid: int, depth: int = 3) -> list[int]:
+def _family(pid: int, depth: int = 8) -> list[int]:
     """A process and those that it has started: a wrapper's daemon is the wrapper's child."""
     found = [pid]
     with contextlib.suppress(OSError):
@@ -128,10 +113,3 @@ def _state(pid: int) -> str:
         # The name stands in parentheses and may hold anything.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

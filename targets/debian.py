@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from targets.binaries import DAEMON, Build, find_daemon, find_driven
+from targets.binaries import ALL, DAEMON, Build, find_daemon, find_driven
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from targets.walls import Walls
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """The keys of Debian's archive (package debian-archive-keyring)."""
@@ -92,15 +94,15 @@ def _start(source: Source, root: Path) -> str:
     return f"{root / source.loader} --library-path {libraries} {root / 'usr/bin' / DAEMON}"
 
 
-def _find(source: Source, root: Path) -> Build:
+def _find(source: Source, root: Path, walls: Walls = ALL) -> Build:
     """The storage daemon unpacked there. Raises TargetError where it is none of the release."""
-    build = find_daemon(_start(source, root))
+    build = find_daemon(_start(source, root), walls)
     if build.release != source.release:
         raise TargetError(f"{root} has QEMU {build.version} and not {source.release}")
     return build
 
 
-def find_installed(release: str, directory: Path | None = None) -> Build | None:
+def find_installed(release: str, directory: Path | None = None, walls: Walls = ALL) -> Build | None:
     """The storage daemon of a release, or None where it is not (wholly) unpacked.
 
     Raises TargetError where it is and does not run.
@@ -108,22 +110,22 @@ def find_installed(release: str, directory: Path | None = None) -> Build | None:
     root = (directory or cache()) / release
     if release not in SOURCES or not (root / _MARK).exists():
         return None
-    return _find(SOURCES[release], root)
+    return _find(SOURCES[release], root, walls)
 
 
-def find_build(name: str = DAEMON) -> Build:
+def find_build(name: str = DAEMON, walls: Walls = ALL) -> Build:
     """Return the storage daemon of a release ("10.0"), else as :func:`find_driven` does.
 
     A release is the build in PATH, if it is of that, or the one that was fetched. Raises
     TargetError.
     """
     if _RELEASE.fullmatch(name) is None or Path(name).exists():
-        return find_driven(name)
+        return find_driven(name, walls)
     with suppress(TargetError):
-        own = find_daemon()
+        own = find_daemon(walls=walls)
         if own.release == name:
             return own
-    build = find_installed(name)
+    build = find_installed(name, walls=walls)
     if build is None:
         hint = f"reopencheck qemu install {name}" if name in SOURCES else "give its path instead"
         raise TargetError(f"there is no QEMU {name} here: {hint}")

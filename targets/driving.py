@@ -285,7 +285,7 @@ def _through_export(
 ) -> Work:
     """Export a node, use it as a guest does, and take everything back."""
     if place.server is None and not place.own.running:
-        address = {"type": "unix", "data": {"path": place.own.address, "abstract": True}}
+        address = {"type": "unix", "data": {"path": place.own.address}}
         reply = yield from _ask({"execute": "nbd-server-start", "arguments": {"addr": address}})
         if "error" in reply:
             return reply
@@ -306,7 +306,7 @@ def _exported(
         return reply
     with ExitStack() as connection:
         try:
-            address = place.server or f"\0{place.own.address}"
+            address = place.server or place.own.address
             disk = connection.enter_context(Disk(connected(address), EXPORT, _NBD_WITHIN))
             reply = use(disk)
         except NBDError as error:

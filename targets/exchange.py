@@ -20,8 +20,8 @@ from model.commands.devices import UNPLUGGED
 from model.commands.driving import WAIT
 from model.trace import Command, Json, Observation, Reply, asks_for_users
 from targets.connection import ConnectionLostError, SilenceError
-from targets.daemon import TIMEOUT, Daemon, Death
-from targets.deaths import unasked
+from targets.daemon import TIMEOUT, Daemon
+from targets.deaths import Death, unasked
 from targets.driving import (
     DELETED,
     EXPORT,

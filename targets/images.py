@@ -11,21 +11,22 @@ from __future__ import annotations
 import os
 import re
 import struct
-import subprocess
-import tempfile
 import threading
-from pathlib import Path
+import weakref
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from targets.binaries import Build, find_qemu_img, find_qemu_io
+from targets.binaries import ALL, Build, find_qemu_img, find_qemu_io
 from targets.errors import TargetError
+from targets.room import Room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from model.trace import ImageSpec
+    from targets.walls import Walls
 
 FORMATS = ("qcow2", "raw")
 MAX_SIZE = 1 << 50
@@ -73,12 +74,27 @@ _Kind: TypeAlias = "tuple[ImageSpec, ...]"
 class ImageStore:
     """Makes image files from their specifications; may be shared by targets and threads."""
 
-    def __init__(self, qemu_img: Build | None = None, qemu_io: Build | None = None) -> None:
-        """Remember the programs to use; by default those in PATH, looked up when needed."""
-        self._qemu_img = qemu_img
-        self._qemu_io = qemu_io
+    def __init__(
+        self,
+        qemu_img: Build | None = None,
+        qemu_io: Build | None = None,
+        walls: Walls = ALL,
+    ) -> None:
+        """Remember the programs to use; by default those in PATH, looked up when needed.
+
+        Those run behind `walls`; what they leave behind goes with the store.
+        """
+        self._programs = {"qemu-img": qemu_img, "qemu-io": qemu_io}
+        self._walls = walls
+        self._rooms: dict[str, Room] = {}
         self._templates: dict[_Kind, _Template] = {}
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End what runs for it; it may be used again, and what it has made is kept."""
+        with self._lock:
+            for room in self._rooms.values():
+                room.close()
 
     def create(self, directory: Path, images: Iterable[ImageSpec]) -> None:
         """Write the image files into a directory.
@@ -111,37 +127,45 @@ class ImageStore:
     def _write_data(self, kind: _Kind) -> _Template:
         """Let ``qemu-io`` write to an image that stands beside its backing files."""
         image, *below = kind
-        if self._qemu_io is None:
-            self._qemu_io = find_qemu_io()
         words = ["-f", image.format]
         for offset, length, pattern in image.data:
             _check_run(image, offset, length, pattern)
             words += ["-c", f"write -P {pattern} {offset} {length}"]
-        with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
-            self.create(Path(scratch), (*reversed(below), attrs.evolve(image, data=())))
-            _run(self._qemu_io, [*words, image.name], image.name, scratch)
-            return _read(Path(scratch) / image.name)
+        room = self._room("qemu-io", find_qemu_io)
+        with room.directory() as scratch:
+            self.create(scratch, (*reversed(below), attrs.evolve(image, data=())))
+            _run(room, [*words, image.name], image.name, scratch)
+            return _read(scratch / image.name, image.name)
 
     def _make(self, image: ImageSpec) -> _Template:
         if image.format not in FORMATS:
             raise TargetError(f"image {image.name!r}: unknown format {image.format!r}")
         if not 0 <= image.size <= MAX_SIZE:
             raise TargetError(f"image {image.name!r}: size {image.size} is not in 0..{MAX_SIZE}")
-        if self._qemu_img is None:
-            self._qemu_img = find_qemu_img()
         words = ["create", "-q", "-f", image.format]
         if image.backing is not None:
             # -u: the backing file need not exist yet. Current releases insist on -F even
             # then, so an image that does not say its backing format is made in two steps.
             words += ["-u", "-b", contained_name(image.backing), "-F"]
             words += [contained_name(image.backing_format or "raw")]
-        with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
-            path = Path(scratch) / "image"
-            _run(self._qemu_img, [*words, str(path), str(image.size)], image.name, scratch)
-            template = _read(path)
+        room = self._room("qemu-img", find_qemu_img)
+        with room.directory() as scratch:
+            path = scratch / "image"
+            _run(room, [*words, str(path), str(image.size)], image.name, scratch)
+            template = _read(path, image.name)
         if image.backing is not None and image.backing_format is None:
             return _without_backing_format(template)
         return template
+
+    def _room(self, name: str, find: Callable[..., Build]) -> Room:
+        """Where a program runs; it is looked up, and started, when it is needed first."""
+        with self._lock:
+            room = self._rooms.get(name)
+            if room is None:
+                program = self._programs[name] or find(walls=self._walls)
+                room = self._rooms[name] = Room(program)
+                weakref.finalize(self, room.close)
+            return room
 
 
 def _kind(image: ImageSpec, made: dict[str, ImageSpec]) -> _Kind:
@@ -165,26 +189,35 @@ def _check_run(image: ImageSpec, offset: int, length: int, pattern: int) -> None
         raise TargetError(f"image {image.name!r}: the pattern {pattern} is no byte")
 
 
-def _run(program: Build, words: Sequence[str], name: str, directory: str) -> None:
+def _run(room: Room, words: Sequence[str], name: str, directory: Path) -> None:
+    """Let a program work on an image. Raises TargetError, in one line, when it fails."""
     try:
-        done = subprocess.run(
-            [*program.argv, *words],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_CREATE_WITHIN,
-            check=False,
+        done = room.run(words, directory, _CREATE_WITHIN)
+    except TargetError as error:
+        raise TargetError(f"image {name!r}: {error}") from error
+    if done.flooded:
+        raise TargetError(f"image {name!r}: {room.program} prints without end")
+    if done.end is None:
+        raise TargetError(
+            f"image {name!r}: {room.program} did not end within {_CREATE_WITHIN:.0f} s"
         )
-    except (subprocess.TimeoutExpired, OSError) as error:
-        raise TargetError(f"image {name!r}: {program.argv[-1]} cannot run: {error}") from error
-    if done.returncode != 0:
-        line = (done.stderr.strip() or done.stdout.strip()).partition("\n")[0]
-        raise TargetError(f"image {name!r}: {line or f'{program.argv[-1]} failed'}")
+    if done.end.status != 0:
+        how = done.end.signal_name or f"it ended with status {done.end.status}"
+        raise TargetError(f"image {name!r}: {done.said or f'{room.program} failed: {how}'}")
 
 
-def _read(path: Path) -> _Template:
+def _read(path: Path, name: str) -> _Template:
+    """Return the extents of the file that a program has made for an image. Raises TargetError."""
+    try:
+        return _extents(path)
+    except OSError as error:
+        raise TargetError(
+            f"image {name!r}: no image was made, though the program says so: "
+            f"{error.strerror or error}"
+        ) from error
+
+
+def _extents(path: Path) -> _Template:
     """Return a file's data extents as the file system knows them.
 
     Not its non-zero bytes: ``qemu-img`` allocates the first block of a raw file on

@@ -6,11 +6,11 @@ Newstyle negotiation with fixed options, simple replies (the NBD protocol, doc/p
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
 import struct
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 32
 """What the reads of a trace may come to together, in bytes (4 GiB): more take minutes."""
 
+_ADDRESS_BYTES = 108
 _NEWSTYLE = b"NBDMAGICIHAVEOPT"
 _FIXED_NEWSTYLE, _NO_ZEROES = 1, 2
 _GO = 7
@@ -166,23 +167,28 @@ class Disk:
 def connected(address: str) -> socket.socket:
     """A socket that is connected to a server at a Unix socket. Raises NBDError.
 
-    `address` is a path of any length, although the system's have only 108 bytes, or (with a
-    leading NUL) a name in the abstract namespace.
+    `address` is a path of any length, although the system's have only 108 bytes.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(_STEP_WITHIN)
     try:
-        if address.startswith("\0"):
-            sock.connect(address)
-        else:
-            with tempfile.TemporaryDirectory(prefix="reopencheck-") as scratch:
-                link = Path(scratch) / "socket"
-                link.symlink_to(address)
-                sock.connect(str(link))
+        _connect(sock, address)
     except OSError as error:
         sock.close()
         raise NBDError(f"no NBD connection: {error}") from error
     return sock
+
+
+def _connect(sock: socket.socket, address: str) -> None:
+    if len(os.fsencode(address)) < _ADDRESS_BYTES:
+        sock.connect(address)
+        return
+    path = Path(address)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
 
 
 def add_runs(found: Runs, start: int, data: bytes) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import attrs
 
 from targets.containment import check_trace
-from targets.daemon import TIMEOUT, Daemon, Death, StartError
+from targets.daemon import TIMEOUT, Daemon, StartError
+from targets.deaths import Death
 from targets.driving import objects_of
 from targets.errors import TargetError
 from targets.images import ImageStore
@@ -139,7 +140,8 @@ class Target:
         self.starts = 0
         """How many processes were started so far."""
         self._parent = parent
-        self._images = images or ImageStore()
+        self._images = images or ImageStore(walls=build.walls)
+        self._shares_images = images is not None
         self._arguments = arguments
         self._timeout = timeout
         self._daemon: Daemon | None = None
@@ -314,6 +316,8 @@ class Target:
         """End the daemon and remove its directory; may be called again."""
         self._running = self._unstarted = None
         self._discard()
+        if not self._shares_images:
+            self._images.close()
 
     def _discard(self) -> None:
         if self._daemon is not None:
@@ -350,7 +354,7 @@ class Pool(Generic[Token]):
         """Describe a pool of `size` daemons; the other parameters are those of `Target`."""
         if size < 1:
             raise TargetError(f"a pool of {size} daemons cannot run anything")
-        images = ImageStore()
+        self._images = images = ImageStore(walls=build.walls)
         self._idle = deque(
             Target(build, parent=parent, images=images, arguments=arguments, timeout=timeout)
             for _ in range(size)
@@ -402,6 +406,7 @@ class Pool(Generic[Token]):
         for target in self._targets():
             with contextlib.suppress(OSError):
                 target.close()
+        self._images.close()
 
     def _finish_oldest(self) -> None:
         self._wait_for_oldest()

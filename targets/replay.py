@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from targets.daemon import TIMEOUT, Daemon, Death
+from targets.daemon import TIMEOUT, Daemon
+from targets.deaths import Death
 from targets.exchange import PATIENCE, Exchange
 from targets.requests import EXPORTS, GRAPH, JOBS, NODES
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from model.commands.devices import UNPLUGGED
 from model.commands.driving import DRIVING, WAIT
 from model.trace import RATE_LIMITED
-from targets.daemon import TIMEOUT, Daemon, Death
+from targets.daemon import TIMEOUT, Daemon
+from targets.deaths import Death
 from targets.driving import STOP_SERVER, moves_nodes, objects_of
 from targets.replay import EXPORTS, NODES, Exchange
 

@@ -15,21 +15,23 @@ where ARGV starts a storage daemon or a system emulator.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
 import attrs
 
 from model.programs import STORAGE_DAEMON, Program
 from model.trace import Json
-from targets.binaries import DAEMON, find_driven
+from targets.binaries import ALL, DAEMON, find_driven
 from targets.errors import TargetError
+from targets.process import Process, descriptor_to_pass
+from targets.scratch import Scratch
+from targets.walls import Walls
 
 Build: TypeAlias = Callable[[Json], tuple[str, dict[str, Json]]]
 """Puts a value of some type where a command takes it: (command, arguments)."""
@@ -88,6 +90,7 @@ PROBE = "zz-probe"
 
 _REPLY_SECONDS = 20.0
 _PIPELINED = 50
+_SEES_FILES = Walls(frozenset({"mount"}))
 _VALUES_ON_A_LINE = 6
 
 
@@ -144,29 +147,30 @@ class BareMonitor:
 
 
 @contextmanager
-def bare_monitor(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> Iterator[BareMonitor]:
+def bare_monitor(
+    argv: Sequence[str], program: Program = STORAGE_DAEMON, walls: Walls = _SEES_FILES
+) -> Iterator[BareMonitor]:
     """Start a build of a program in an empty scratch directory, and end it after use.
+
+    By default it sees the files of whoever sends the requests.
 
     Raises `SchemaImportError` when it cannot be started or asked.
     """
     ours, theirs = socket.socketpair()
-    with tempfile.TemporaryDirectory() as scratch, ours, theirs:
+    with ExitStack() as stack:
+        stack.enter_context(ours)
+        with theirs:
+            passed = descriptor_to_pass(theirs.fileno())
         try:
-            process = subprocess.Popen(
-                [*argv, *program.arguments(f"socket,fd={theirs.fileno()}")],
-                pass_fds=[theirs.fileno()],
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
-        except OSError as error:
-            raise SchemaImportError(f"cannot start {argv[0]}: {error.strerror}") from error
-        try:
-            theirs.close()
-            yield BareMonitor(ours, argv[0])
+            command = (*argv, *program.arguments(f"socket,fd={passed}"))
+            scratch = stack.enter_context(Scratch())
+            process = Process(command, walls, scratch.path, stderr=None, pass_fds=(passed,))
+        except TargetError as error:
+            raise SchemaImportError(str(error)) from error
         finally:
-            process.kill()
-            process.wait()
+            os.close(passed)
+        stack.callback(process.close)
+        yield BareMonitor(ours, argv[0])
 
 
 @attrs.define
@@ -445,7 +449,9 @@ def _values(entry: dict[str, Json]) -> list[str]:
     return values
 
 
-def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dict[str, Any]:
+def import_schema(
+    argv: Sequence[str], program: Program = STORAGE_DAEMON, walls: Walls = ALL
+) -> dict[str, Any]:
     """Ask the build of a program that ``argv`` starts for its schema.
 
     The result has ``release``, ``commands`` (name to the name of the type of its
@@ -456,7 +462,7 @@ def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dic
     list of T. Members stand in the order in which they are visited. Raises
     `SchemaImportError`.
     """
-    with bare_monitor(argv, program) as monitor:
+    with bare_monitor(argv, program, walls) as monitor:
         names = ["query-qmp-schema", "query-commands"]
         replies = monitor.send_all([{"execute": name} for name in names])
         for reply in replies:

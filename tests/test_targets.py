@@ -16,7 +16,8 @@ from model.programs import EMULATOR
 from model.trace import Command, ImageSpec, Trace
 from targets.binaries import find_daemon, find_driven, find_qemu_img
 from targets.connection import Connection, ConnectionLostError, SilenceError
-from targets.daemon import Daemon, Death, OwnServer
+from targets.daemon import Daemon, OwnServer
+from targets.deaths import Death
 from targets.driving import OutOfTimeError, Surroundings, objects_of, send, settled
 from targets.errors import TargetError
 from targets.images import ImageStore, contained_name

@@ -14,7 +14,7 @@ from checker.diff import DiffOptions, StopRun, run_diff
 from checker.judge import Example
 from checker.tally import Tally
 from model.dialects import QEMU_7_2
-from targets.daemon import Death
+from targets.deaths import Death
 from tests.checker.fakes import Answer, generator, model_answer, oracle, refusal, sides, trace
 
 if TYPE_CHECKING:

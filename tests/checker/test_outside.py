@@ -20,7 +20,7 @@ from model.dialects import QEMU_7_2
 from model.rules import NOT_MODELLED
 from model.trace import Observation, Reply, Trace
 from reports.values import Finding, Step
-from targets.daemon import Death
+from targets.deaths import Death
 from targets.replay import Replay
 from tests.checker.fakes import EMPTY_GRAPH, OK, oracle, refusal, trace
 

@@ -15,7 +15,7 @@ from checker.repeat import run_repeat, wobble
 from checker.tally import Tally
 from model.dialects import QEMU_7_2
 from model.trace import Observation
-from targets.daemon import Death
+from targets.deaths import Death
 from targets.replay import Replay
 from tests.checker.fakes import OK, generator, model_answer, oracle, refusal, sides, trace
 

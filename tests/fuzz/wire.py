@@ -26,7 +26,8 @@ from model.commands.devices import PERIPHERAL
 from model.commands.driving import READ, WAIT, WRITE
 from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
 from targets.connection import Connection
-from targets.daemon import Daemon, Death, OwnServer
+from targets.daemon import Daemon, OwnServer
+from targets.deaths import Death
 from targets.driving import is_own
 from targets.nbd import Disk, NBDError
 from targets.replay import Exchange

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from targets.connection import Connection
-from targets.daemon import Daemon, Death, OwnServer
+from targets.daemon import Daemon, OwnServer
+from targets.deaths import Death
 from targets.replay import Exchange, Replay
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from targets import process
 from targets.deaths import Death, ended, hung, unasked, was_held
 from targets.listening import SilenceError, listen
 
@@ -38,7 +39,7 @@ from targets.listening import SilenceError, listen
 def test_an_end_is_the_daemons_own_or_somebody_elses(
     returncode: int, kind: str, name: str | None, status: int | None
 ) -> None:
-    death = ended(3, returncode, ("words",))
+    death = ended(3, process.ended(returncode), ("words",))
     assert (death.kind, death.step, death.signal, death.status) == (kind, 3, name, status)
     assert death.disturbed is (kind == "disturbed")
     assert bool(death.detail) is death.disturbed
