@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from targets.daemon import TIMEOUT, Daemon
-from targets.deaths import Death
 from targets.exchange import PATIENCE, Exchange
 from targets.requests import EXPORTS, GRAPH, JOBS, NODES
 
 if TYPE_CHECKING:
     from model.trace import Observation, Trace
+    from targets.deaths import Death
 
 __all__ = ["EXPORTS", "GRAPH", "JOBS", "NODES", "PATIENCE", "Exchange", "Replay", "replay"]
 

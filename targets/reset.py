@@ -9,7 +9,6 @@ from model.commands.devices import UNPLUGGED
 from model.commands.driving import DRIVING, WAIT
 from model.trace import RATE_LIMITED
 from targets.daemon import TIMEOUT, Daemon
-from targets.deaths import Death
 from targets.driving import STOP_SERVER, moves_nodes, objects_of
 from targets.replay import EXPORTS, NODES, Exchange
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from model.trace import Command, Reply, Trace
+    from targets.deaths import Death
 
 MAKES_USERS = frozenset(
     {
