@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model.commands.devices import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
+from model.commands.plugging import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
 from strategies.scene import idle
 
 if TYPE_CHECKING:

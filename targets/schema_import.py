@@ -15,6 +15,7 @@ where ARGV starts a storage daemon or a system emulator.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import socket
 import subprocess
@@ -80,6 +81,9 @@ COMMANDS = (
 )
 """The commands whose arguments are imported with all their types."""
 
+DEVICES = ("scsi-hd", "virtio-blk-pci", "virtio-scsi-pci")
+"""The devices whose properties are imported."""
+
 FORMAT = 1
 """The version of the document's layout."""
 
@@ -89,6 +93,10 @@ PROBE = "zz-probe"
 _REPLY_SECONDS = 20.0
 _PIPELINED = 50
 _VALUES_ON_A_LINE = 6
+
+_NAME = re.compile(r'^name "([^"]+)"', re.MULTILINE)
+_ALIAS = re.compile(r'name "([^"]+)".*, alias "([^"]+)"')
+_BUS = re.compile(r"^ *bus: (\S+)\n *type (\S+)$", re.MULTILINE)
 
 
 class SchemaImportError(Exception):
@@ -439,6 +447,76 @@ class _Importer:
         return wording
 
 
+def _devices(monitor: BareMonitor) -> dict[str, Json]:
+    """What the machine has to offer to device_add; see :class:`model.catalogue.Catalogue`."""
+    found = _asked(monitor, "qom-list-types", implements="device", abstract=True)
+    abstract = sorted(each["name"] for each in found if each.get("abstract", False))
+    lines = _human(monitor, "device_add help")
+    offered = set(_NAME.findall(lines))
+    types = sorted(each["name"] for each in found if each["name"] in offered)
+    internal = sorted({each["name"] for each in found} - offered - set(abstract))
+    return {
+        "types": types,
+        "refused": {_expected(monitor, names[0]): names for names in (abstract, internal)},
+        "aliases": dict(sorted((alias, name) for name, alias in _ALIAS.findall(lines))),
+        "buses": dict(sorted(_BUS.findall(_human(monitor, "info qtree")))),
+        "places": sorted(_places(monitor)),
+        "properties": {
+            driver: dict(
+                sorted(
+                    (each["name"], each["type"])
+                    for each in _asked(monitor, "qom-list-properties", typename=driver)
+                )
+            )
+            for driver in DEVICES
+        },
+    }
+
+
+def _expected(monitor: BareMonitor, driver: str) -> str:
+    """What the machine says that it expects instead of a device that it never takes."""
+    reply = monitor.send(_request("device_add", driver=driver, **{PROBE: 1}))
+    _, _, text = reply.get("error", {}).get("desc", "").partition("Parameter 'driver' expects ")
+    if not text:
+        raise SchemaImportError(f"device_add takes {driver}, which it does not list")
+    return str(text)
+
+
+def _places(monitor: BareMonitor) -> set[str]:
+    """The names in the tree of objects without those that are numbered."""
+    found: set[str] = set()
+    paths = ["/"]
+    while paths:
+        replies = monitor.send_all([_request("qom-list", path=path) for path in paths])
+        below = []
+        for path, reply in zip(paths, replies, strict=True):
+            for each in reply["return"]:
+                kind = each["type"].partition("<")[0]
+                if kind in ("child", "link") and not each["name"].endswith("]"):
+                    found.add(each["name"])
+                if kind == "child":
+                    below.append(f"{path.rstrip('/')}/{each['name']}")
+        paths = below
+    return found
+
+
+def _request(command: str, **arguments: Json) -> dict[str, Json]:
+    return {"execute": command, "arguments": arguments}
+
+
+def _asked(monitor: BareMonitor, command: str, **arguments: Json) -> Json:
+    reply = monitor.send(_request(command, **arguments))
+    if "error" in reply:
+        raise SchemaImportError(f"{command}: {reply['error']['desc']}")
+    return reply["return"]
+
+
+def _human(monitor: BareMonitor, line: str) -> str:
+    """What a command for people prints: no other tells these things."""
+    text: str = _asked(monitor, "human-monitor-command", **{"command-line": line})
+    return text.replace("\r", "")
+
+
 def _values(entry: dict[str, Json]) -> list[str]:
     """The values of an enum; the older key is still there in every release."""
     values: list[str] = entry["values"]
@@ -453,7 +531,8 @@ def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dic
     ``texts`` (templates) and ``types``: a type is ``{"members": [...]}`` with an optional
     ``tag`` and
     ``variants``, ``{"enum": [...]}`` or ``{"alternate": [...]}``; ``[T]`` is a
-    list of T. Members stand in the order in which they are visited. Raises
+    list of T. Members stand in the order in which they are visited. Where there is a machine,
+    ``devices`` has what device_add takes. Raises
     `SchemaImportError`.
     """
     with bare_monitor(argv, program) as monitor:
@@ -466,7 +545,7 @@ def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dic
         offered = {each["name"] for each in listed}
         importer = _Importer(entries, monitor)
         commands = importer.commands(offered)
-        return {
+        document = {
             "format": FORMAT,
             "release": monitor.release,
             "commands": commands,
@@ -474,6 +553,9 @@ def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dic
             "texts": importer.texts(),
             "types": dict(sorted(importer.types.items())),
         }
+        if "device_add" in offered:
+            document["devices"] = _devices(monitor)
+        return document
 
 
 def render(document: dict[str, Any]) -> str:
@@ -503,8 +585,22 @@ def render(document: dict[str, Any]) -> str:
         f' "commands": {{\n{lines(document["commands"])}\n }},\n'
         f' "other_commands": [\n{others}\n ],\n'
         f' "texts": {{\n{lines(document["texts"])}\n }},\n'
-        f' "types": {{\n{types}\n }}\n}}\n'
+        f' "types": {{\n{types}\n }}{_render_devices(document)}\n}}\n'
     )
+
+
+def _render_devices(document: dict[str, Any]) -> str:
+    """The part of the devices, if there is one: a list, or what belongs to a device, on a line."""
+    if "devices" not in document:
+        return ""
+    parts = []
+    for key, value in document["devices"].items():
+        if key in ("refused", "properties"):
+            body = ",\n".join(f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            parts.append(f"  {json.dumps(key)}: {{\n{body}\n  }}")
+        else:
+            parts.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+    return ',\n "devices": {\n' + ",\n".join(parts) + "\n }"
 
 
 def main() -> int:

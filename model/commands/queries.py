@@ -73,9 +73,33 @@ ACTUAL_SIZE = 0
 """What stands for the bytes that the host's file system allocated, which we cannot know."""
 
 
-def query_nothing(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Jobs, exports and devices: there are none, since no modelled command makes one."""
-    return []
+def query_block(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every disk of the machine with its node, in the order in which they came to them.
+
+    A disk's node is the one below the filters that nobody asked for.
+    """
+    names = Names(t.nodes)
+    disks = {each.user for each in t.devices.values()}
+    found = []
+    for user in t.users.values():
+        if user.key not in disks:
+            continue
+        node = user.links[0][1]
+        while t.nodes[node].implicit:
+            node = t.primary_child(node)
+        inserted = _node_info(t, names, node, flat=False)
+        found.append(
+            {
+                "device": "",
+                "qdev": user.name,
+                "type": "unknown",
+                "locked": False,
+                "removable": False,
+                "io-status": "ok",
+                "inserted": inserted,
+            }
+        )
+    return found
 
 
 def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
