@@ -447,17 +447,19 @@ class _Importer:
         return wording
 
 
-def _devices(monitor: BareMonitor) -> dict[str, Json]:
-    """What the machine has to offer to device_add; see :class:`model.catalogue.Catalogue`."""
+def _devices(monitor: BareMonitor, fresh: BareMonitor) -> dict[str, Json]:
+    """What the machine has to offer to device_add; see :class:`model.catalogue.Catalogue`.
+
+    Asking for lists loads modules with more types; what is refused is asked of a ``fresh`` one.
+    """
     found = _asked(monitor, "qom-list-types", implements="device", abstract=True)
-    abstract = sorted(each["name"] for each in found if each.get("abstract", False))
     lines = _human(monitor, "device_add help")
     offered = set(_NAME.findall(lines))
     types = sorted(each["name"] for each in found if each["name"] in offered)
-    internal = sorted({each["name"] for each in found} - offered - set(abstract))
+    others = sorted({each["name"] for each in found} - offered)
     return {
         "types": types,
-        "refused": {_expected(monitor, names[0]): names for names in (abstract, internal)},
+        "refused": _refused(fresh, others),
         "aliases": dict(sorted((alias, name) for name, alias in _ALIAS.findall(lines))),
         "buses": dict(sorted(_BUS.findall(_human(monitor, "info qtree")))),
         "places": sorted(_places(monitor)),
@@ -473,13 +475,18 @@ def _devices(monitor: BareMonitor) -> dict[str, Json]:
     }
 
 
-def _expected(monitor: BareMonitor, driver: str) -> str:
-    """What the machine says that it expects instead of a device that it never takes."""
-    reply = monitor.send(_request("device_add", driver=driver, **{PROBE: 1}))
-    _, _, text = reply.get("error", {}).get("desc", "").partition("Parameter 'driver' expects ")
-    if not text:
-        raise SchemaImportError(f"device_add takes {driver}, which it does not list")
-    return str(text)
+def _refused(monitor: BareMonitor, drivers: list[str]) -> dict[str, list[str]]:
+    """Types of devices that the machine never takes, by what it says that it expects instead."""
+    probes = [_request("device_add", driver=driver, **{PROBE: 1}) for driver in drivers]
+    found: dict[str, list[str]] = {}
+    for driver, reply in zip(drivers, monitor.send_all(probes), strict=True):
+        text: str = reply.get("error", {}).get("desc", "")
+        _, refused, expected = text.partition("Parameter 'driver' expects ")
+        if refused:
+            found.setdefault(expected, []).append(driver)
+        elif "is not a valid device model name" not in text:
+            raise SchemaImportError(f"device_add takes {driver}, which it does not list")
+    return dict(sorted(found.items()))
 
 
 def _places(monitor: BareMonitor) -> set[str]:
@@ -554,7 +561,8 @@ def import_schema(argv: Sequence[str], program: Program = STORAGE_DAEMON) -> dic
             "types": dict(sorted(importer.types.items())),
         }
         if "device_add" in offered:
-            document["devices"] = _devices(monitor)
+            with bare_monitor(argv, program) as fresh:
+                document["devices"] = _devices(monitor, fresh)
         return document
 
 

@@ -16,11 +16,13 @@ from checker.judge import Example, judge
 from checker.oracle import oracle
 from checker.settling import settled
 from model import Monitor
+from model.commands.plugging import DRIVERS as MODELLED
 from model.dialects import QEMU_SYSTEM_7_2
 from model.programs import EMULATOR
 from model.trace import Trace
 from targets.binaries import Build, find_driven
 from targets.pool import Target
+from targets.schema_import import DEVICES, bare_monitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,3 +192,54 @@ def test_odd_arguments_are_answered_as_the_emulator_does(emulator: Build, tmp_pa
         for expectation in oracle(QEMU_SYSTEM_7_2)(trace)
     }
     assert replies == {True, False}
+
+
+def device(driver: str, name: str, **properties: Any) -> Command:
+    named = {key.replace("_", "-"): value for key, value in properties.items()}
+    return {"execute": "device_add", "arguments": {"driver": driver, "id": name, **named}}
+
+
+NODE = {"driver": "null-co", "node-name": "n0", "read-zeroes": True}
+CROWD: tuple[Command, ...] = (
+    {"execute": "blockdev-add", "arguments": NODE},
+    *(device("virtio-scsi", f"c{number}") for number in range(31)),
+    device("virtio-blk", "d0"),
+    device("virtio-blk", "d0", drive="n0"),
+    *(device("scsi-hd", f"s{n}", drive="n0", bus="c3.0", share_rw="on") for n in range(257)),
+    device("scsi-hd", "e0", bus="c3.0"),
+    {"execute": "device_del", "arguments": {"id": "s7"}},
+    device("scsi-hd", "e0", bus="c3.0", drive="n0", share_rw="yes"),
+    device("scsi-hd", "e1", bus="c3.0", drive="n0", share_rw="yes"),
+)
+
+
+def test_places_on_a_bus_run_out(emulator: Build, tmp_path: Path) -> None:
+    trace = settled(Trace((), CROWD), QEMU_SYSTEM_7_2)
+    example = Example(trace, oracle(QEMU_SYSTEM_7_2)(trace))
+    refused = [each.refused for each in example.expectations if each.refused]
+    assert refused == [{"device.no-slot"}] * 3 + [{"device.no-target"}] * 3
+    with Target(emulator, parent=tmp_path) as machine:
+        assert judge(example, machine.run(trace)) is None
+
+
+def test_device_models_are_those_of_the_emulator(emulator: Build) -> None:
+    """What the spec refuses by the name alone, and what it takes for another name."""
+    catalogue = QEMU_SYSTEM_7_2.schema.devices
+    assert tuple(catalogue.properties) == DEVICES == tuple(sorted(MODELLED))
+    names = sorted([*catalogue.aliases, *list(catalogue.refused)[::7], "scsi-cd", "no-such"])
+    probes = [
+        {"execute": "device_add", "arguments": {"driver": name, "zz-probe": 1}} for name in names
+    ]
+    with bare_monitor(emulator.argv, emulator.program) as machine:
+        replies = machine.send_all(probes)
+    texts = {name: reply["error"]["desc"] for name, reply in zip(names, replies, strict=True)}
+    assert texts["no-such"] == "'no-such' is not a valid device model name"
+    assert texts["scsi-cd"] == "No 'SCSI' bus found for device 'scsi-cd'"
+    for name in names:
+        if name in catalogue.refused:
+            assert texts[name] == f"Parameter 'driver' expects {catalogue.refused[name]}"
+        elif name in catalogue.aliases:
+            missing = f"Property '{catalogue.aliases[name]}.zz-probe' not found"
+            # Some are devices only of a machine that has not started yet; the spec leaves those.
+            assert texts[name] in (missing, "Parameter 'driver' expects a pluggable device type")
+            assert catalogue.aliases[name] not in MODELLED or texts[name] == missing
