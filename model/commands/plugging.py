@@ -123,7 +123,7 @@ UNNAMED = outside(
 BUS_PATH = outside(
     "device.bus-path",
     "A bus is given by its name, and not by a path through devices and buses.",
-    text="a path to a bus, or a very long name of one, is not modelled: '{bus}'",
+    text="a path to a bus, or a long name not in ASCII, is not modelled: '{bus}'",
 )
 THREAD_PATH = outside(
     "device.iothread-path",
@@ -144,6 +144,9 @@ _ROOT_BUSES = ("main-system-bus", "pci.0")
 _INNER_BUS = "virtio-bus"
 _PARTS = ("virtio-backend", _INNER_BUS)
 _LONGEST_BUS = 127
+"""How many bytes of a bus's name QEMU reads."""
+_MOST_BYTES = 4
+"""Of a character in UTF-8."""
 _SWITCH = dict.fromkeys(("on", "true", "yes", "y"), True) | dict.fromkeys(
     ("off", "false", "no", "n"), False
 )
@@ -184,7 +187,7 @@ def outside_devices(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
             yield f"device_add/{driver}.iothread", said
     if catalogue.types:
         yield "device_add.id", "A device without a name, if nothing else is wrong with it."
-        yield "device_add.bus", "A path to a bus, or a name of more than 127 bytes."
+        yield "device_add.bus", "A path to a bus, or a long name of one that is not plain ASCII."
         yield "device_del.id", "A path to anything but a device that a client made."
 
 
@@ -234,8 +237,8 @@ def _controllers(t: Transition) -> list[str]:
 def _first_element(t: Transition, bus: str) -> str:
     """What a path to a bus begins with, as far as QEMU reads it."""
     first = bus.partition("/")[0]
-    absolute = bus.startswith("/")
-    if absolute or not (first.isascii() or len(first.encode()) <= _LONGEST_BUS):
+    bytewise = first.isascii() and "\0" not in first
+    if bus.startswith("/") or (len(first) * _MOST_BYTES > _LONGEST_BUS and not bytewise):
         t.ev.leave(BUS_PATH, "device_add.bus", bus=bus)
     return first[:_LONGEST_BUS]
 

@@ -22,6 +22,11 @@ NOTHING: tuple[Any, ...] = ({}, [], [[1]], None, {"a": {}})
 SCSI, DISK, VIRTIO = "virtio-scsi-pci", "scsi-hd", "virtio-blk-pci"
 
 
+def repr_of(value: Any) -> str:
+    """A short name of a value for a test's identifier."""
+    return ascii(value)[:20] if not isinstance(value, int) else f"{value.bit_length()} bits"
+
+
 @pytest.fixture
 def monitor() -> Monitor:
     monitor = Monitor("qemu-system-7.2")
@@ -198,7 +203,7 @@ def test_a_job_is_in_the_way_of_a_thread(monitor: Monitor) -> None:
         ({"id": "d", "driver": DISK, "bus": "ide.0"}, "Device 'scsi-hd' can't go on IDE bus"),
         (
             {"id": "d", "driver": VIRTIO, "bus": "/x"},
-            "reopencheck: a path to a bus, or a very long name of one, is not modelled: '/x'",
+            "reopencheck: a path to a bus, or a long name not in ASCII, is not modelled: '/x'",
         ),
         (
             {"id": "d", "driver": DISK, "bus": "pci.0"},
@@ -252,6 +257,36 @@ def test_what_is_refused(monitor: Monitor, arguments: dict[str, Any], text: str)
     before = monitor.state
     assert run(monitor, "device_add", **arguments) == text
     assert monitor.state == before
+
+
+LONG = "x" * 10**6
+MEMBERS = ("driver", "bus", "id", "drive", "iothread", "share-rw", "zz", "serial")
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("\ud800", "a\udfff", "\uffff", "\0" * 200, "é" * 200, LONG, "{0} %s"),
+        *(10**400, -(10**5000), float("inf"), float("nan"), 1e-320, True, nested(90), [[[]]]),
+    ],
+    ids=repr_of,
+)
+def test_there_is_an_answer_to_whatever_is_given(monitor: Monitor, member: str, value: Any) -> None:
+    assert plug(monitor, SCSI, "c0") == {}
+    given = {"driver": "virtio-blk", "id": "d0", "drive": "n0", member: value}
+    for arguments in (given, {**given, "driver": DISK}, {**given, repr_of(value): 1}):
+        reply = monitor.execute({"execute": "device_add", "arguments": arguments})
+        assert ("return" in reply) != ("error" in reply)
+    reply = monitor.execute({"execute": "device_del", "arguments": {"id": value}})
+    assert ("return" in reply) == (member == "id" and value == LONG), "the only name among them"
 
 
 def test_what_counts_as_not_given(monitor: Monitor) -> None:
