@@ -72,7 +72,10 @@ PROPERTIES = (
     "",
     "bus0",
 )
-PATHS = ("/machine/peripheral/{}", "{}/", "//machine//peripheral/{}", "{}/zz", "/zz/{}", "/{}")
+PATHS = (
+    *("/machine/peripheral/{}", "{}/", "//machine//peripheral/{}", "{}/zz", "/zz/{}", "/{}"),
+    *("", "/", "/machine"),
+)
 
 
 def _mostly(choose: Random, usual: tuple[Any, ...], *others: tuple[Any, ...]) -> Any:
