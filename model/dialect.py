@@ -53,7 +53,7 @@ class Dialect:
 
     def evaluation(self) -> Evaluation:
         """A fresh record for one command."""
-        return Evaluation(self.absent, self.texts)
+        return Evaluation(self.absent, self.texts, self.schema.devices)
 
     def rules(self) -> tuple[Rule, ...]:
         """The rules that hold here, by identifier."""

@@ -244,10 +244,13 @@ def to_json(value: Json) -> str:
 
 
 def _number(value: float) -> str:
-    """A number as QEMU prints it: what fits 64 bits as an integer, else 17 digits."""
+    """A number as QEMU prints it: what fits 64 bits as an integer, else 17 digits or "inf"."""
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return str(value)
-    return f"{float(value):.17g}"
+    try:
+        return f"{float(value):.17g}"
+    except OverflowError:
+        return "inf" if value > 0 else "-inf"
 
 
 _ESCAPES = {

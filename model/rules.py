@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import attrs
 
+from model.catalogue import NO_MACHINE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from model.catalogue import Catalogue
 
 Kind = Literal["guard", "effect", "hazard", "outside"]
 
@@ -104,14 +108,20 @@ class Evaluation:
     """One command under evaluation: what its dialect says, and what was decided so far.
 
     ``accepted`` and ``refused`` collect rule identifiers. A rule that the dialect
-    lacks decides nothing and is not recorded.
+    lacks decides nothing and is not recorded. ``devices`` is what its machine has to offer.
     """
 
-    __slots__ = ("_absent", "_texts", "accepted", "hazards", "refused", "unmodelled")
+    __slots__ = ("_absent", "_texts", "accepted", "devices", "hazards", "refused", "unmodelled")
 
-    def __init__(self, absent: frozenset[str], texts: dict[str, str]) -> None:
+    def __init__(
+        self,
+        absent: frozenset[str],
+        texts: dict[str, str],
+        devices: Catalogue = NO_MACHINE,
+    ) -> None:
         self._absent = absent
         self._texts = texts
+        self.devices = devices
         self.accepted: set[str] = set()
         self.refused: set[str] = set()
         self.hazards: set[str] = set()

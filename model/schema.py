@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import attrs
 
+from model.catalogue import NO_MACHINE, Catalogue
 from model.qdict import hash_table_order, in_order
 from model.trace import Json
 
@@ -400,7 +401,8 @@ class Schema:
 
     ``commands`` maps a command to the type of its arguments, ``other_commands``
     are those that the release has and this document has no types for, ``texts``
-    is the wording of refusals: templates over path, name, value and expected.
+    is the wording of refusals: templates over path, name, value and expected,
+    ``devices`` is what device_add can be given.
     """
 
     name: str
@@ -410,6 +412,7 @@ class Schema:
     texts: Mapping[str, str]
     types: Mapping[str, dict[str, Json]]
     _visits: Mapping[str, Visit]
+    devices: Catalogue = NO_MACHINE
 
     @staticmethod
     def load(name: str) -> Schema:
@@ -434,6 +437,9 @@ class Schema:
             texts=document["texts"],
             types=document["types"],
             visits={command: compiler.visit(kind) for command, kind in commands.items()},
+            devices=Catalogue.from_document(document["devices"])
+            if "devices" in document
+            else NO_MACHINE,
         )
 
     def taking_nulls(self, commands: Collection[str]) -> Schema:

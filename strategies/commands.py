@@ -88,6 +88,7 @@ CHOOSERS: Final[dict[str, Callable[[Scene], Command]]] = {
     "add_export": exports.exporting,
     "nbd_server": exports.server,
     "query_jobs": jobs.query,
+    "query_disks": devices.query,
     "read": guests.read_one,
     "write": guests.write_one,
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model.commands.devices import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
+from model.commands.plugging import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
 from strategies.scene import idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.state import Device
+    from model.trace import Command
     from strategies.scene import Scene
 
 Arguments = dict[str, Any]
@@ -21,6 +22,11 @@ _FIRST_CONTROLLER = 60
 _SECOND_CONTROLLER = 15
 _SCSI = 65
 _NOWHERE = 5
+_ALIASES: Final = {CONTROLLER: "virtio-scsi", VIRTIO_DISK: "virtio-blk"}
+_YES: Final = (True, True, "on", "yes")
+_NO: Final = (False, False, "off", "n")
+_NOTHING: Final[tuple[Any, ...]] = ({}, [], None)
+"""What QEMU takes for a member of device_add that is not given."""
 
 
 def device(scene: Scene) -> Arguments:
@@ -34,7 +40,8 @@ def device(scene: Scene) -> Arguments:
 
 def controller(scene: Scene) -> Arguments:
     """device_add: what SCSI disks hang on."""
-    return _with_thread(scene, {"driver": CONTROLLER, "id": scene.fresh_id("d")})
+    arguments = {"driver": _called(scene, CONTROLLER), "id": scene.fresh_id("d")}
+    return _with_thread(scene, arguments)
 
 
 def disk(scene: Scene) -> Arguments:
@@ -61,6 +68,16 @@ def deletion(scene: Scene) -> Arguments:
     return {"id": (PERIPHERAL if scene.choose.chance(10) else "") + found.id}
 
 
+def query(_scene: Scene) -> Command:
+    """query-block: what the disks show."""
+    return {"execute": "query-block"}
+
+
+def _called(scene: Scene, driver: str) -> str:
+    """A device model, perhaps under another name."""
+    return _ALIASES[driver] if driver in _ALIASES and scene.choose.chance(25) else driver
+
+
 def _of(scene: Scene, driver: str) -> list[Device]:
     return [each for each in scene.state.devices.values() if each.driver == driver]
 
@@ -69,12 +86,13 @@ def _disk(scene: Scene, driver: str) -> Arguments:
     """A disk, mostly of a node that nothing uses."""
     node = scene.pick(scene.everything, idle)
     arguments: Arguments = {
-        "driver": driver,
+        "driver": _called(scene, driver),
         "id": scene.fresh_id("d"),
         "drive": node.name if node else "missing",
     }
     if scene.choose.chance(50):
-        arguments["share-rw"] = scene.choose.chance(80)
+        words = _YES if scene.choose.chance(80) else _NO
+        arguments["share-rw"] = scene.choose.one_of(words)
     return arguments
 
 
@@ -119,7 +137,8 @@ def _strange(_scene: Scene, arguments: Arguments) -> bool:
 def _other_bus(scene: Scene, arguments: Arguments) -> bool:
     """A bus of the other kind, or of no kind."""
     others = [f"{each.id}.0" for each in _of(scene, CONTROLLER)]
-    arguments["bus"] = scene.choose.one_of(["pci.0", "missing.0", *others])
+    machine = ["pci.0", "ide.0", "main-system-bus", "virtio-bus"]
+    arguments["bus"] = scene.choose.one_of([*machine, "missing.0", 1.5, *others])
     return True
 
 
@@ -139,13 +158,22 @@ def _shared(scene: Scene, arguments: Arguments) -> bool:
     return False
 
 
+def _nothing(scene: Scene, arguments: Arguments) -> bool:
+    """A member that counts as not given; not the id, for what has none is outside the spec."""
+    key = scene.choose.one_of(("driver", "bus", "drive", "iothread", "share-rw"))
+    arguments[key] = scene.choose.one_of(_NOTHING)
+    return True
+
+
 DEVICE_SPOILS: Final = (
-    _changed("driver", "no-such-device"),
+    _changed("driver", "no-such-device", "scsi-device", "apic", "", 7, True),
     _left_out("driver"),
-    _changed("id", "0d", "d 0"),
+    _changed("id", "0d", "d 0", "", "type"),
     _taken,
     _left_out("drive"),
-    _changed("drive", "missing", ""),
+    _changed("drive", "missing", "", 7),
+    _changed("share-rw", 1, "maybe"),
+    _nothing,
     _shared,
     _shared,
     _shared,
@@ -153,4 +181,4 @@ DEVICE_SPOILS: Final = (
     _other_bus,
     _wrong_thread,
 )
-DELETION_SPOILS: Final = (_changed("id", "missing", PERIPHERAL + "missing"),)
+DELETION_SPOILS: Final = (_changed("id", "missing", PERIPHERAL + "missing", "", "/machine"),)

@@ -114,7 +114,8 @@ def looks(state: BlockState, command: Command) -> bool:
     if command.get("execute") != "device_add":
         return False
     node = command.get("arguments", {}).get("drive")
-    return any(each.driver in _CAREFUL for each in below(state, [node] if node else []))
+    known = isinstance(node, str) and node in state.nodes
+    return known and any(each.driver in _CAREFUL for each in below(state, [node]))
 
 
 def doubly_open(state: BlockState, image: str) -> bool:

@@ -832,6 +832,12 @@ class DeviceMachine(ReopenMachine):
         """device_del."""
         self.perform(command)
 
+    @precondition(_has_devices)
+    @rule(command=_command("query_disks"))
+    def query_disks(self, command: Command) -> None:
+        """query-block."""
+        self.perform(command)
+
 
 def machine_for(
     dialect: Dialect,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import socket
 import sys
@@ -82,6 +83,9 @@ COMMANDS = (
 )
 """The commands whose arguments are imported with all their types."""
 
+DEVICES = ("scsi-hd", "virtio-blk-pci", "virtio-scsi-pci")
+"""The devices whose properties are imported."""
+
 FORMAT = 1
 """The version of the document's layout."""
 
@@ -92,6 +96,10 @@ _REPLY_SECONDS = 20.0
 _PIPELINED = 50
 _SEES_FILES = Walls(frozenset({"mount"}))
 _VALUES_ON_A_LINE = 6
+
+_NAME = re.compile(r'^name "([^"]+)"', re.MULTILINE)
+_ALIAS = re.compile(r'name "([^"]+)".*, alias "([^"]+)"')
+_BUS = re.compile(r"^ *bus: (\S+)\n *type (\S+)$", re.MULTILINE)
 
 
 class SchemaImportError(Exception):
@@ -443,6 +451,83 @@ class _Importer:
         return wording
 
 
+def _devices(monitor: BareMonitor, fresh: BareMonitor) -> dict[str, Json]:
+    """What the machine has to offer to device_add; see :class:`model.catalogue.Catalogue`.
+
+    Asking for lists loads modules with more types; what is refused is asked of a ``fresh`` one.
+    """
+    found = _asked(monitor, "qom-list-types", implements="device", abstract=True)
+    lines = _human(monitor, "device_add help")
+    offered = set(_NAME.findall(lines))
+    types = sorted(each["name"] for each in found if each["name"] in offered)
+    others = sorted({each["name"] for each in found} - offered)
+    return {
+        "types": types,
+        "refused": _refused(fresh, others),
+        "aliases": dict(sorted((alias, name) for name, alias in _ALIAS.findall(lines))),
+        "buses": dict(sorted(_BUS.findall(_human(monitor, "info qtree")))),
+        "places": sorted(_places(monitor)),
+        "properties": {
+            driver: dict(
+                sorted(
+                    (each["name"], each["type"])
+                    for each in _asked(monitor, "qom-list-properties", typename=driver)
+                )
+            )
+            for driver in DEVICES
+        },
+    }
+
+
+def _refused(monitor: BareMonitor, drivers: list[str]) -> dict[str, list[str]]:
+    """Types of devices that the machine never takes, by what it says that it expects instead."""
+    probes = [_request("device_add", driver=driver, **{PROBE: 1}) for driver in drivers]
+    found: dict[str, list[str]] = {}
+    for driver, reply in zip(drivers, monitor.send_all(probes), strict=True):
+        text: str = reply.get("error", {}).get("desc", "")
+        _, refused, expected = text.partition("Parameter 'driver' expects ")
+        if refused:
+            found.setdefault(expected, []).append(driver)
+        elif "is not a valid device model name" not in text:
+            raise SchemaImportError(f"device_add takes {driver}, which it does not list")
+    return dict(sorted(found.items()))
+
+
+def _places(monitor: BareMonitor) -> set[str]:
+    """The names in the tree of objects without those that are numbered."""
+    found: set[str] = set()
+    paths = ["/"]
+    while paths:
+        replies = monitor.send_all([_request("qom-list", path=path) for path in paths])
+        below = []
+        for path, reply in zip(paths, replies, strict=True):
+            for each in reply["return"]:
+                kind = each["type"].partition("<")[0]
+                if kind in ("child", "link") and not each["name"].endswith("]"):
+                    found.add(each["name"])
+                if kind == "child":
+                    below.append(f"{path.rstrip('/')}/{each['name']}")
+        paths = below
+    return found
+
+
+def _request(command: str, **arguments: Json) -> dict[str, Json]:
+    return {"execute": command, "arguments": arguments}
+
+
+def _asked(monitor: BareMonitor, command: str, **arguments: Json) -> Json:
+    reply = monitor.send(_request(command, **arguments))
+    if "error" in reply:
+        raise SchemaImportError(f"{command}: {reply['error']['desc']}")
+    return reply["return"]
+
+
+def _human(monitor: BareMonitor, line: str) -> str:
+    """What a command for people prints: no other tells these things."""
+    text: str = _asked(monitor, "human-monitor-command", **{"command-line": line})
+    return text.replace("\r", "")
+
+
 def _values(entry: dict[str, Json]) -> list[str]:
     """The values of an enum; the older key is still there in every release."""
     values: list[str] = entry["values"]
@@ -459,7 +544,8 @@ def import_schema(
     ``texts`` (templates) and ``types``: a type is ``{"members": [...]}`` with an optional
     ``tag`` and
     ``variants``, ``{"enum": [...]}`` or ``{"alternate": [...]}``; ``[T]`` is a
-    list of T. Members stand in the order in which they are visited. Raises
+    list of T. Members stand in the order in which they are visited. Where there is a machine,
+    ``devices`` has what device_add takes. Raises
     `SchemaImportError`.
     """
     with bare_monitor(argv, program, walls) as monitor:
@@ -472,7 +558,7 @@ def import_schema(
         offered = {each["name"] for each in listed}
         importer = _Importer(entries, monitor)
         commands = importer.commands(offered)
-        return {
+        document = {
             "format": FORMAT,
             "release": monitor.release,
             "commands": commands,
@@ -480,6 +566,10 @@ def import_schema(
             "texts": importer.texts(),
             "types": dict(sorted(importer.types.items())),
         }
+        if "device_add" in offered:
+            with bare_monitor(argv, program) as fresh:
+                document["devices"] = _devices(monitor, fresh)
+        return document
 
 
 def render(document: dict[str, Any]) -> str:
@@ -509,8 +599,22 @@ def render(document: dict[str, Any]) -> str:
         f' "commands": {{\n{lines(document["commands"])}\n }},\n'
         f' "other_commands": [\n{others}\n ],\n'
         f' "texts": {{\n{lines(document["texts"])}\n }},\n'
-        f' "types": {{\n{types}\n }}\n}}\n'
+        f' "types": {{\n{types}\n }}{_render_devices(document)}\n}}\n'
     )
+
+
+def _render_devices(document: dict[str, Any]) -> str:
+    """The part of the devices, if there is one: a list, or what belongs to a device, on a line."""
+    if "devices" not in document:
+        return ""
+    parts = []
+    for key, value in document["devices"].items():
+        if key in ("refused", "properties"):
+            body = ",\n".join(f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            parts.append(f"  {json.dumps(key)}: {{\n{body}\n  }}")
+        else:
+            parts.append(f"  {json.dumps(key)}: {json.dumps(value)}")
+    return ',\n "devices": {\n' + ",\n".join(parts) + "\n }"
 
 
 def main() -> int:

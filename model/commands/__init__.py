@@ -31,8 +31,8 @@ from model.commands.nodes import (
 )
 from model.commands.objects import object_add, object_del
 from model.commands.queries import (
+    query_block,
     query_named_block_nodes,
-    query_nothing,
     x_debug_query_block_graph,
 )
 from model.commands.resizing import block_resize
@@ -58,7 +58,7 @@ COMMANDS: dict[str, Handler] = {
     "nbd-server-stop": nbd_server_stop,
     "object-add": object_add,
     "object-del": object_del,
-    "query-block": query_nothing,
+    "query-block": query_block,
     "query-block-exports": query_block_exports,
     "query-block-jobs": query_block_jobs,
     "query-jobs": query_jobs,

@@ -2,20 +2,34 @@
 """device_add and device_del: disks of a machine that is stopped, as users of nodes.
 
 There are SCSI disks, the virtio controllers that they hang on, and virtio disks. Nobody looks at
-the arguments of device_add before the device itself does. What hangs on the PCI bus goes only
-when the guest lets it go, and no guest runs.
+the arguments of device_add before the device itself does; :mod:`model.commands.plugging` says what
+becomes of them. What hangs on the PCI bus goes only when the guest lets it go, and no guest runs.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from model import backends, blockers, contexts, guest, jobs
-from model.commands.iothreads import find_iothread
+from model.commands.plugging import (
+    DRIVERS,
+    PCI,
+    PERIPHERAL,
+    SCSI,
+    UNNAMED,
+    VIRTIO_DISK,
+    as_options,
+    check_property,
+    find_bus,
+    find_device,
+    find_driver,
+    find_thread,
+    switch,
+)
 from model.images import ImageError
 from model.permissions import ALL
 from model.qdict import in_order
@@ -27,51 +41,11 @@ if TYPE_CHECKING:
 
     from model.graph import Transition
 
-NOT_FOUND: Final = "DeviceNotFound"
-"""The error class of a device or an object that does not exist."""
-
 ID_FORM = guard(
     "device.id",
     "A device's name begins with a letter and has letters, digits, '-', '.' and '_'.",
     source="7.2 (emulator)",
     text="Parameter 'id' expects an identifier",
-)
-UNNAMED = guard(
-    "device.unnamed",
-    "A device has a name.",
-    source="our own: without one it cannot be deleted",
-    text="A device without a name is not modelled",
-    unreachable="the generator names devices",
-)
-NO_DRIVER = guard(
-    "device.no-driver",
-    "The driver of a device is given.",
-    source="7.2 (emulator)",
-    text="Parameter 'driver' is missing",
-)
-UNKNOWN_DRIVER = guard(
-    "device.unknown-driver",
-    "There is a driver of that name; the spec knows of three.",
-    source="7.2 (emulator)",
-    text="'{driver}' is not a valid device model name",
-)
-UNKNOWN_BUS = guard(
-    "device.unknown-bus",
-    "The bus that a device is put on exists.",
-    source="7.2 (emulator)",
-    text="Bus '{bus}' not found",
-)
-WRONG_BUS = guard(
-    "device.wrong-bus",
-    "A device is put on a bus of its kind.",
-    source="7.2 (emulator)",
-    text="Device '{driver}' can't go on {kind} bus",
-)
-NO_BUS = guard(
-    "device.no-bus",
-    "There is a bus for a device that names none: the newest one of its kind.",
-    source="7.2 (emulator)",
-    text="No '{kind}' bus found for device '{driver}'",
 )
 ID_TAKEN = guard(
     "device.id-taken",
@@ -79,11 +53,19 @@ ID_TAKEN = guard(
     source="7.2 (emulator)",
     text="Duplicate device ID '{id}'",
 )
-NO_PROPERTY = guard(
-    "device.no-property",
-    "A device has the properties that it is given.",
-    source="7.2 (emulator)",
-    text="Property '{driver}.{key}' not found",
+NO_SLOT = guard(
+    "device.no-slot",
+    "The root bus has a free slot for a device.",
+    source="7.2 (emulator): there are 30, and nothing leaves its slot while no guest runs",
+    text="PCI: no slot/function available for {driver}, all in use or reserved",
+    unreachable="it takes more devices than the generator makes",
+)
+NO_TARGET = guard(
+    "device.no-target",
+    "A controller has a free address for a SCSI disk.",
+    source="7.2 (emulator): there are 256",
+    text="no free target",
+    unreachable="it takes more disks than the generator makes",
 )
 UNKNOWN_NODE = guard(
     "device.unknown-node",
@@ -91,29 +73,11 @@ UNKNOWN_NODE = guard(
     source="7.2 (emulator)",
     text="Property '{type}.drive' can't find value '{node}'",
 )
-UNKNOWN_THREAD = guard(
-    "device.unknown-iothread",
-    "The iothread that a device asks for exists.",
-    source="7.2 (emulator)",
-    text="Device '{path}' not found",
-)
-NO_THREAD = guard(
-    "device.no-iothread",
-    "What a device is given as its iothread is one.",
-    source="7.2 (emulator)",
-    text="Invalid parameter type for 'iothread', expected: iothread",
-)
 NO_DRIVE = guard(
     "device.no-drive",
     "A disk has a node.",
     source="7.2 (emulator)",
     text="drive property not set",
-)
-UNKNOWN = guard(
-    "device.unknown",
-    "The device to delete exists.",
-    source="7.2 (emulator)",
-    text="Device '{id}' not found",
 )
 UNPLUGGING = guard(
     "device.unplugging",
@@ -148,38 +112,17 @@ DRAINED = hazard(
     source="7.2 (emulator) waits for the first sector before it takes another command: for ever",
 )
 
-PERIPHERAL = "/machine/peripheral/"
-"""Where the devices of clients are in QEMU's tree of objects."""
+__all__ = ["PERIPHERAL", "UNPLUGGED", "device_add", "device_del"]
+
 UNPLUGGED = "unplugged"
 """What is waited for after the reply to a device_del; see :mod:`model.commands.driving`."""
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
-_PCI, _SCSI = "PCI", "SCSI"
-_ROOT_BUS = "pci.0"
+_RESERVED = "type"
+"""What no device can be called: the container of all devices has a property of that name."""
+_SLOTS = 30
+_TARGETS = 256
 _SECTOR = 512
-
-
-@attrs.frozen
-class _Driver:
-    """``disk`` is the type of what has the node, if anything has, and ``bus`` what it hangs on."""
-
-    bus: str
-    disk: str
-    properties: tuple[str, ...]
-
-    def backend(self, name: str) -> str:
-        """What the block backend of the device of that name is called."""
-        return name if self.bus == _SCSI else f"{PERIPHERAL}{name}/virtio-backend"
-
-
-CONTROLLER: Final = "virtio-scsi-pci"
-SCSI_DISK: Final = "scsi-hd"
-VIRTIO_DISK: Final = "virtio-blk-pci"
-_DRIVERS = {
-    CONTROLLER: _Driver(_PCI, "", ("iothread",)),
-    SCSI_DISK: _Driver(_SCSI, "scsi-hd", ("drive", "share-rw")),
-    VIRTIO_DISK: _Driver(_PCI, "virtio-blk-device", ("drive", "share-rw", "iothread")),
-}
 
 
 def device_add(t: Transition, arguments: dict[str, Any]) -> None:
@@ -188,69 +131,60 @@ def device_add(t: Transition, arguments: dict[str, Any]) -> None:
     A refused command may leave the node in another context and a sector copied, as QEMU does.
     """
     ev = t.ev
-    name = arguments.get("id")
-    ev.check(UNNAMED, name is not None)
-    ev.check(ID_FORM, _ID.match(str(name)))
-    driver = arguments.get("driver")
-    ev.check(NO_DRIVER, driver is not None)
-    ev.check(UNKNOWN_DRIVER, driver in _DRIVERS, driver=driver)
-    known = _DRIVERS[str(driver)]
-    bus = _find_bus(t, str(driver), known.bus, arguments.get("bus"))
-    ev.check(ID_TAKEN, name not in t.devices, id=name)
-    device = Device(str(name), str(driver), bus)
-    properties = {k: v for k, v in arguments.items() if k not in {"id", "driver", "bus"}}
+    options = as_options(arguments)
+    given = options.pop("id", None)
+    name = given if isinstance(arguments.get("id"), str) else None
+    ev.check(ID_FORM, name is None or _ID.match(name))
+    driver = find_driver(t, options.pop("driver", None))
+    bus = find_bus(t, driver, options.pop("bus", None))
+    ev.check(ID_TAKEN, name not in t.devices and name != _RESERVED, id=name)
+    device = Device(name or "", driver, bus)
     try:
-        device = _set_properties(t, device, properties)
-        if known.disk:
+        device = _set_properties(t, device, options)
+        _check_place(t, device)
+        if DRIVERS[driver].disk:
             ev.check(NO_DRIVE, device.user is not None)
-            _realize(t, device, shares_writes=bool(properties.get("share-rw", False)))
+        if name is None:
+            ev.leave(UNNAMED, "device_add.id")
+        if device.user is not None:
+            _realize(t, device, shares_writes=switch(t, "share-rw", options.get("share-rw", "off")))
     except Refusal:
-        _let_go(t, f"device:{name}")
+        _let_go(t, f"device:{device.id}")
         raise
     t.devices[device.id] = device
 
 
-def _find_bus(t: Transition, driver: str, kind: str, bus: str | None) -> str:
-    """The controller of the bus that a device goes to, "" for the root bus."""
-    ev = t.ev
-    controllers = [each.id for each in t.devices.values() if each.driver == CONTROLLER]
-    if bus is None:
-        ev.check(NO_BUS, kind == _PCI or controllers, kind=kind, driver=driver)
-        return "" if kind == _PCI else controllers[-1]
-    buses = {_ROOT_BUS: _PCI, **{f"{each}.0": _SCSI for each in controllers}}
-    ev.check(UNKNOWN_BUS, bus in buses, bus=bus)
-    ev.check(WRONG_BUS, buses[bus] == kind, driver=driver, kind=buses[bus])
-    return "" if kind == _PCI else bus.removesuffix(".0")
-
-
-def _set_properties(t: Transition, device: Device, properties: dict[str, Any]) -> Device:
+def _set_properties(t: Transition, device: Device, options: dict[str, str]) -> Device:
     """The device with all that it is given, in the order of QEMU's dictionary."""
-    driver = _DRIVERS[device.driver]
-    for key in in_order(properties):
-        known = key in driver.properties
-        t.ev.check(NO_PROPERTY, known, driver=device.driver, key=key)
-        if key == "drive" and properties[key]:
-            device = attrs.evolve(device, user=_insert(t, device, properties[key]))
-        elif key == "iothread" and properties[key]:
-            device = attrs.evolve(device, iothread=_find_thread(t, properties[key]))
+    for key in in_order(options):
+        value = options[key]
+        check_property(t, device.driver, key)
+        if key == "share-rw":
+            switch(t, key, value)
+        elif key == "drive" and value:
+            device = attrs.evolve(device, user=_insert(t, device, value))
+        elif key == "iothread" and value:
+            device = attrs.evolve(device, iothread=find_thread(t, device, value))
     return device
 
 
-def _find_thread(t: Transition, path: str) -> str:
-    found = find_iothread(t, path)
-    if found is None:
-        exists = path in t.objects or path in t.devices
-        t.ev.check(UNKNOWN_THREAD, exists, cls=NOT_FOUND, path=path)
-        t.ev.refuse(NO_THREAD)
-    return str(found)
+def _check_place(t: Transition, device: Device) -> None:
+    """A device takes a place on its bus, before it looks whether it has a node."""
+    others = list(t.devices.values())
+    if DRIVERS[device.driver].bus == PCI:
+        taken = sum(DRIVERS[each.driver].bus == PCI for each in others)
+        t.ev.check(NO_SLOT, taken < _SLOTS, driver=device.driver)
+    else:
+        taken = sum(each.controller == device.controller for each in others)
+        t.ev.check(NO_TARGET, taken < _TARGETS)
 
 
 def _insert(t: Transition, device: Device, node: str) -> str:
     """Give a device a block backend on its node, which requires nothing yet; returns its key."""
-    driver = _DRIVERS[device.driver]
+    driver = DRIVERS[device.driver]
     t.ev.check(UNKNOWN_NODE, node in t.nodes, type=driver.disk, node=node)
     # Of the disks only those on the SCSI bus cope with a node in a thread.
-    context = t.nodes[node].context if driver.bus == _SCSI else contexts.MAIN
+    context = t.nodes[node].context if driver.bus == SCSI else contexts.MAIN
     key, name = f"device:{device.id}", driver.backend(device.id)
     t.add_user(User(key, "block-backend", name, context=context, follows=False))
     described = f"block device '{name}'"
@@ -333,12 +267,10 @@ def device_del(t: Transition, arguments: dict[str, Any]) -> None:
     A SCSI disk goes at once, but its node is free only some time after the reply.
     """
     ev = t.ev
-    name = arguments["id"].removeprefix(PERIPHERAL)
-    ev.check(UNKNOWN, name in t.devices, cls=NOT_FOUND, id=arguments["id"])
-    device = t.devices[name]
+    device = t.devices[find_device(t, arguments["id"])]
     ev.check(UNPLUGGING, not device.unplugging, id=arguments["id"])
-    if _DRIVERS[device.driver].bus == _PCI and ev.holds(WAITS):
-        t.devices[name] = attrs.evolve(device, unplugging=True)
+    if DRIVERS[device.driver].bus == PCI and ev.holds(WAITS):
+        t.devices[device.id] = attrs.evolve(device, unplugging=True)
         return
     _unplug(t, device)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import contexts
 from model.commands.nodes import UNKNOWN
-from model.rules import guard
+from model.rules import guard, outside
 from model.state import IOThread, Use
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ NO_IOTHREAD = guard(
     source="7.2",
     text="Cannot find iothread {iothread}",
 )
+_LINK = "iothread"
+"""What a device calls its iothread, which makes that a part of a path that leads there."""
+
+THROUGH_DEVICE = outside(
+    "set-iothread.through-device",
+    "An iothread is not named by the way to it through a device that has asked for it.",
+    text="'{path}' as the way to an iothread, with a device that has one, is not modelled",
+)
 
 
 def has_backend(t: Transition, node: str) -> bool:
@@ -42,6 +50,8 @@ def find_iothread(t: Transition, path: str) -> str | None:
     Clients give the bare name, which is the end of such a path.
     """
     parts = [part for part in path.split("/") if part]
+    if parts[-1:] == [_LINK] and any(device.iothread for device in t.devices.values()):
+        t.ev.leave(THROUGH_DEVICE, THROUGH_DEVICE.id, path=path)
     found = []
     for name, thing in t.objects.items():
         full = ["objects", name]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model.bitmaps import count
+from model.chains import skip_implicit
 from model.drivers import driver_of
 from model.lengths import cluster_size, is_dirty
 from model.limits import LIMITS, shown_limits
@@ -15,6 +16,8 @@ from model.rules import effect
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from model.graph import Transition
 
 ACTIVE = effect(
@@ -73,9 +76,31 @@ ACTUAL_SIZE = 0
 """What stands for the bytes that the host's file system allocated, which we cannot know."""
 
 
-def query_nothing(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Jobs, exports and devices: there are none, since no modelled command makes one."""
-    return []
+def query_block(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every disk of the machine with its node, in the order in which they came to them.
+
+    Filters that nobody asked for are left out, above a disk's node and below it.
+    """
+    names = Names(t.nodes)
+    disks = {each.user for each in t.devices.values()}
+    found = []
+    for user in t.users.values():
+        if user.key not in disks:
+            continue
+        node = skip_implicit(t, user.links[0][1])
+        inserted = _node_info(t, names, node, flat=False, below=_visible_below)
+        found.append(
+            {
+                "device": "",
+                "qdev": user.name,
+                "type": "unknown",
+                "locked": False,
+                "removable": False,
+                "io-status": "ok",
+                "inserted": inserted,
+            }
+        )
+    return found
 
 
 def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,7 +110,26 @@ def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[di
     return [_node_info(t, names, name, flat=flat) for name in reversed(t.nodes)]
 
 
-def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[str, Any]:
+def _below(t: Transition, name: str) -> str | None:
+    """What a node filters or overlays."""
+    link = t.below(name)
+    return None if link is None else link.child
+
+
+def _visible_below(t: Transition, name: str) -> str | None:
+    """The same without the filters of jobs that nobody asked for."""
+    below = _below(t, name)
+    return None if below is None else skip_implicit(t, below)
+
+
+def _node_info(
+    t: Transition,
+    names: Names,
+    name: str,
+    *,
+    flat: bool,
+    below: Callable[[Transition, str], str | None] = _below,
+) -> dict[str, Any]:
     node = t.nodes[name]
     info: dict[str, Any] = {
         "file": names.text(name),
@@ -117,13 +161,12 @@ def _node_info(t: Transition, names: Names, name: str, *, flat: bool) -> dict[st
     info["image"] = image = _image_info(t, names, node)
     depth = 0
     if not flat:
-        link = t.below(name)
-        while link is not None:
+        next_one = below(t, name)
+        while next_one is not None:
             depth += 1
-            below = _image_info(t, names, t.nodes[link.child])
-            image["backing-image"] = below
-            image = below
-            link = t.below(link.child)
+            image["backing-image"] = _image_info(t, names, t.nodes[next_one])
+            image = image["backing-image"]
+            next_one = below(t, next_one)
     info["backing_file_depth"] = depth
     return info
 

@@ -7,6 +7,7 @@ from model.dialect import Dialect
 
 DEVICES = frozenset(
     {
+        "device.bus-full",
         "device.id",
         "device.id-taken",
         "device.joins-controller",
@@ -18,12 +19,16 @@ DEVICES = frozenset(
         "device.no-driver",
         "device.no-iothread",
         "device.no-property",
+        "device.no-slot",
+        "device.no-switch",
+        "device.no-target",
+        "device.not-pluggable",
+        "device.refused-driver",
         "device.unknown",
         "device.unknown-bus",
         "device.unknown-driver",
         "device.unknown-iothread",
         "device.unknown-node",
-        "device.unnamed",
         "device.unplugging",
         "device.waits",
         "device.wrong-bus",

@@ -92,7 +92,11 @@ def test_an_emulator_has_disks_of_each_kind() -> None:
         if outcome.ok and str(command.get("execute")).startswith("device_")
     )
     added = {driver for name, driver in done if name == "device_add"}
-    assert added == {"virtio-scsi-pci", "scsi-hd", "virtio-blk-pci"}
+    aliases = {"virtio-scsi", "virtio-blk"}
+    assert added == {"virtio-scsi-pci", "scsi-hd", "virtio-blk-pci", *aliases}
+    assert not any(outcome.unmodelled for _, _, outcome in seen.steps)
+    shown = [outcome.reply for _, c, outcome in seen.steps if c.get("execute") == "query-block"]
+    assert max(len(reply["return"]) for reply in shown if "return" in reply) > 1
     assert ("device_del", None) in done
     waits = [c["arguments"]["id"] for _, c, _ in seen.steps if c.get("execute") == WAIT]
     assert any(name.startswith("/machine/peripheral/d") for name in waits)
