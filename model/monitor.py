@@ -7,18 +7,22 @@ those who want to talk to it as they would to QEMU.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from model import guest, images
+from model import guest, images, wire
 from model.commands import COMMANDS, DRIVING
+from model.commands.driving import check_driving
+from model.commands.objects import check_type
+from model.coverage import coverage_of
+from model.deep import room_for
 from model.descending import FROM_EACH, keep
 from model.dialects import find_dialect
 from model.graph import Settled, Transition
 from model.jobs import attend
 from model.reopening import keep_options
-from model.rules import Refusal, guard
+from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
 from model.schema import (
     COMMAND_NOT_FOUND,
     SchemaError,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.dialect import Dialect
+    from model.rules import Evaluation
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -46,19 +51,26 @@ COMMAND = guard(
     source="7.2 (QMP)",
     text="{text}",
 )
-UNMODELLED = guard(
+UNMODELLED = outside(
     "qapi.unmodelled",
     "The release has the command, and so has the spec.",
-    source="our own: the other commands have no part in a reopen",
-    text="The command {name} is not modelled",
-    unreachable="the generator keeps to the commands that the spec has",
+    text="the command {name} is not modelled",
 )
-DEPTH = guard(
+NEGOTIATION = outside(
+    "qapi.unmodelled-negotiation",
+    "A client asks for no capabilities of the monitor.",
+    text="a monitor with the capabilities that were asked for is not modelled",
+)
+DEPTH = outside(
     "qapi.depth",
-    "A request nests no deeper than the spec can follow.",
-    source="our own: QEMU follows up to 1024 levels",
-    text="The request nests too deeply to be modelled",
-    unreachable="it takes more than a hundred nodes inside each other",
+    "A command and the graph are such that the spec can follow to their ends.",
+    text="a command that leads so deep is not modelled",
+)
+SIZE = outside(
+    "qapi.size",
+    "There are no more nodes, objects, jobs, exports and devices than the spec keeps an eye on, "
+    "and no more runs of bytes in an image.",
+    text="a state with more than {most} {what} is not modelled",
 )
 INPUT = {
     kind: guard(f"qapi.{kind}", sentence, source="7.2 (QAPI schema)", text="{text}")
@@ -129,23 +141,60 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     ev = dialect.evaluation()
     t = Transition(state, ev)
     ended = False
+    identified: Json = None
     try:
-        value = _run(t, command, dialect)
-    except Refusal as refusal:
-        reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
-        ended = refusal.rule.ends
+        depth = wire.check(ev, command)
+        wire.check_id(ev, command)
+        identified = command
+        with room_for(depth + len(state.nodes)):
+            try:
+                value = _run(t, command, dialect)
+            except Refusal as refusal:
+                reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
+                ended = refusal.rule.ends
+            else:
+                reply = {"return": {} if value is None else value}
+                attend(t)
+            t.catch_up()
+            if ev.holds(FROM_EACH):
+                keep(t)
+            _check_size(t)
+            return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
+    except NotModelledError as end:
+        return _left(state, ev, identified, end.text)
     except RecursionError:
-        # It struck anywhere, perhaps halfway through a change: begin anew, and change nothing.
-        t = Transition(state, ev)
-        ev.refused.add(DEPTH.id)
-        reply = {"error": {"class": "GenericError", "desc": DEPTH.text}}
-    else:
-        reply = {"return": {} if value is None else value}
-        attend(t)
-    t.catch_up()
-    if ev.holds(FROM_EACH):
-        keep(t)
-    return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
+        ev.unmodelled.add(DEPTH.id)
+        return _left(state, ev, identified, DEPTH.text)
+
+
+def _left(state: BlockState, ev: Evaluation, command: Json, text: str) -> Outcome:
+    """The outcome where the spec ends: whatever was done by then is forgotten."""
+    ev.refused.clear()
+    reply = {"error": {"class": NOT_MODELLED, "desc": text}}
+    return _outcome(Transition(state, ev), answer(command, reply))
+
+
+MOST: Final = {
+    "nodes": 1000,
+    "objects": 1000,
+    "jobs": 1000,
+    "exports": 1000,
+    "devices": 1000,
+    "images": 1000,
+}
+"""How many of a kind there may be in a state."""
+
+
+def _check_size(t: Transition) -> None:
+    """Raise ``NotModelledError`` for a state that is too large to be worked with."""
+    for what, most in MOST.items():
+        if len(getattr(t, what)) > most:
+            t.ev.leave(SIZE, f"limit/{what}", most=most, what=what)
+    if t.images != t.before.images and any(
+        len(image.extents) > images.MOST_RUNS for image in t.images.values()
+    ):
+        most, what = images.MOST_RUNS, "runs of bytes in an image"
+        t.ev.leave(SIZE, "limit/runs", most=most, what=what)
 
 
 def _outcome(t: Transition, reply: Reply) -> Outcome:
@@ -172,12 +221,12 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
     ev.accepted.add(ENVELOPE.id)
     own = DRIVING.get(envelope.name)
     if own is not None:
+        check_driving(ev, envelope.name, envelope.arguments)
         return own(t, envelope.arguments)
     try:
         arguments = dialect.schema.check(envelope.name, envelope.arguments)
     except UnmodelledCommandError:
-        ev.refuse(UNMODELLED, name=envelope.name)
-        return None
+        ev.leave(UNMODELLED, envelope.name, name=envelope.name)
     except SchemaError as error:
         rule = COMMAND if error.kind == "command" else INPUT[error.kind]
         ev.refuse(rule, cls=error.cls, text=error.text)
@@ -190,6 +239,12 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
     about = _ABOUT.get(envelope.name)
     if about is not None:
         return about(dialect)
+    coverage = coverage_of(dialect.schema).get(envelope.name)
+    if coverage is not None:
+        coverage.check(ev, arguments)
+        arguments = coverage.told(arguments)
+    if envelope.name == "object-add":
+        check_type(t, arguments, dialect.schema.objects)
     return COMMANDS[envelope.name](t, arguments)
 
 
@@ -204,12 +259,23 @@ def reopen_keeping(
     t = Transition(state, ev)
     try:
         keep_options(t, node, dict(changes))
+    except NotModelledError as end:
+        return _left(state, ev, None, end.text)
     except Refusal as refusal:
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {}}
     t.catch_up()
     return _outcome(t, reply)
+
+
+def _negotiated(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
+    """The outcome of a client's first word."""
+    ev = dialect.evaluation()
+    if command.get("arguments", {}).get("enable"):
+        ev.unmodelled.add(f"{_NEGOTIATE}.enable")
+        return _left(state, ev, command, NEGOTIATION.text)
+    return _outcome(Transition(state, ev), answer(command, {"return": {}}))
 
 
 class Images:
@@ -284,6 +350,12 @@ class Images:
 
     def _put(self, image: Image) -> None:
         state = self._monitor.state
+        if len(state.images) >= MOST["images"] and image.name not in state.images:
+            raise images.ImageError(f"there are {len(state.images)} images already")
+        if len(image.extents) > images.MOST_RUNS:
+            raise images.ImageError(
+                f"{image.name!r} would have more than {images.MOST_RUNS} runs of bytes"
+            )
         self._monitor.state = attrs.evolve(
             state, images=FrozenDict({**state.images, image.name: image})
         )
@@ -312,9 +384,7 @@ class Monitor:
         """
         outcome = step(self.state, command, self.dialect)
         if not self._begun and outcome.reply.get("error") == _ALREADY:
-            outcome = attrs.evolve(
-                outcome, reply=answer(command, {"return": {}}), refused=frozenset()
-            )
+            outcome = _negotiated(self.state, command, self.dialect)
         self._begun = True
         self.outcome = outcome
         self.state = outcome.state
@@ -339,7 +409,10 @@ class Monitor:
     def read(self, node: str, offset: int, length: int) -> bytes:
         """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
         t = self._transition()
-        data = guest.read(t, node, offset, length)
+        try:
+            data = guest.read(t, node, offset, length)
+        except NotModelledError as end:
+            raise images.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
         self.state = t.result()
         return data
@@ -347,7 +420,10 @@ class Monitor:
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
         """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""
         t = self._transition()
-        guest.write(t, node, offset, length, pattern)
+        try:
+            guest.write(t, node, offset, length, pattern)
+        except NotModelledError as end:
+            raise images.ImageError(end.text) from None
         self.state = t.result()
 
     def _transition(self) -> Transition:

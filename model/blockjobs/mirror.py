@@ -27,6 +27,7 @@ from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
+from model.scope import takes
 from model.state import Bitmap, Perm, Use
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 
@@ -252,6 +253,21 @@ class _Plan:
 # The commands
 
 
+@takes(
+    *jobs.MEMBERS,
+    "device",
+    "target",
+    "replaces",
+    "sync",
+    "granularity",
+    "buf-size",
+    "copy-mode",
+    "on-target-error",
+    "filter-node-name",
+    "target-is-zero",
+    outside={"speed": jobs.PACED},
+    inert={"on-source-error": jobs.NO_READ_ERRORS},
+)
 def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy a node to another one and keep them equal."""
     ev = t.ev

@@ -12,6 +12,7 @@ from model.limits import LIMITS, shown_limits
 from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
+from model.scope import takes
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
@@ -73,11 +74,13 @@ ACTUAL_SIZE = 0
 """What stands for the bytes that the host's file system allocated, which we cannot know."""
 
 
+@takes(inert={"flat": "there are no block devices of which the answer could leave images out"})
 def query_nothing(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Jobs, exports and devices: there are none, since no modelled command makes one."""
     return []
 
 
+@takes("flat")
 def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every node, newest first; with the images below it unless ``flat``."""
     names = Names(t.nodes)
@@ -197,6 +200,7 @@ def _names_of(t: Transition, perm: int) -> list[str]:
     return [name for bit, name in _PERM_NAMES if shown & bit]
 
 
+@takes()
 def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
     """Nodes and links, newest first, with the permissions of each link."""
     derived = Permissions(t.nodes, {})
