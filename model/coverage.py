@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.commands import COMMANDS
-from model.drivers import DRIVER_SCOPES
 from model.scope import LISTS, SCOPES, Entry, Outside, Scope, leave_if_any, scope
 
 if TYPE_CHECKING:

@@ -142,7 +142,7 @@ class Evaluation:
             self.refuse(rule, **fields)
 
     def refuse(self, rule: Rule, *, cls: str = "GenericError", **fields: Any) -> None:
-        """Refuse by ``rule``, unless the dialect lacks it; end there if that is outside the spec."""
+        """Refuse by ``rule``, unless the dialect lacks it; what is outside is answered as such."""
         if rule.kind == "outside":
             self.leave(rule, rule.id, **fields)
         if rule.id in self._absent:

@@ -124,7 +124,8 @@ def _as_parsed(value: Json) -> Json:
     containers: list[Any] = [top]
     while containers:
         container = containers.pop()
-        for key, each in list(container.items() if isinstance(container, dict) else enumerate(container)):
+        pairs = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, each in list(pairs):
             if isinstance(each, (dict, list)):
                 container[key] = each.copy()
                 containers.append(container[key])

@@ -67,24 +67,26 @@ class Scope:
     outside: FrozenDict[str, Outside] = EMPTY
     inert: FrozenDict[str, str] = EMPTY
     variants: FrozenDict[str, Scope] = EMPTY
-    _known: frozenset[str] = attrs.field(init=False)
-    _nested: frozenset[str] = attrs.field(init=False)
+    known: frozenset[str] = attrs.field(init=False)
+    nested: frozenset[str] = attrs.field(init=False)
 
-    @_known.default
+    @known.default
     def _members_that_may_be_given(self) -> frozenset[str]:
         late = (name for name, each in self.outside.items() if each.when)
         return frozenset(name for name in (*self.used, *self.inert, *late) if "." not in name)
 
-    @_nested.default
+    @nested.default
     def _members_with_members(self) -> frozenset[str]:
         names = (*self.used, *self.inert, *self.outside)
-        return frozenset(name.split(".")[0] for name in names if "." in name and "*" not in name)
+        parts = {name.split(".")[0] for name in names if "." in name and "*" not in name}
+        # Where a member has variants, they are looked at by whoever tells them apart.
+        return frozenset(parts - {name.split("/")[0] for name in names if "/" in name})
 
     def kind(self, name: str) -> str:
         """The class of a member by its dotted name: "used", "outside", "inert", "" if unknown."""
-        known = self._entry(name)
+        entry = self._entry(name)
         classes = {"used": self.used, "outside": self.outside, "inert": self.inert}
-        return next((kind for kind, names in classes.items() if known in names), "")
+        return next((kind for kind, names in classes.items() if entry in names), "")
 
     def _entry(self, name: str) -> str:
         """What stands for a member: its name, or that of a whole that it belongs to."""
@@ -98,14 +100,12 @@ class Scope:
 
     def about(self, name: str) -> tuple[str, Outside | None]:
         """Why a member is inert or outside, and what is outside of it."""
-        known = self._entry(name)
-        if known in self.outside:
-            return self.outside[known].reason, self.outside[known]
-        return self.inert.get(known, ""), None
+        entry = self._entry(name)
+        if entry in self.outside:
+            return self.outside[entry].reason, self.outside[entry]
+        return self.inert.get(entry, ""), None
 
-    def beyond(
-        self, arguments: Mapping[str, Json], *, tag: str = ""
-    ) -> Iterator[tuple[str, str]]:
+    def beyond(self, arguments: Mapping[str, Json], *, tag: str = "") -> Iterator[tuple[str, str]]:
         """The members given that make a difference which is not modelled: dotted name, variant.
 
         ``tag`` names the member that chooses the variant, if there are any.
@@ -115,21 +115,21 @@ class Scope:
         if tag and variant is None:
             # Whoever answers that the variant is not modelled does so in QEMU's order.
             return
-        known = self._known if variant is None else self._known | variant._known
-        nested = self._nested if variant is None else self._nested | variant._nested
-        if known.issuperset(arguments) and nested.isdisjoint(arguments):
+        takes = self.known if variant is None else self.known | variant.known
+        looks = self.nested if variant is None else self.nested | variant.nested
+        if takes.issuperset(arguments) and looks.isdisjoint(arguments):
             return
         for name, value in arguments.items():
-            parts = _parts(name, value) if name in nested else [(name, value)]
-            for part, inner in parts:
+            for part, inner in _parts(name, value) if name in looks else [(name, value)]:
                 mine = bool(self.kind(part)) or variant is None
                 owner = self if mine or variant is None else variant
-                if owner._leaves(part, inner):
+                if owner.leaves(part, inner):
                     yield part, "" if mine else case
 
-    def _leaves(self, name: str, value: Json) -> bool:
-        known = self._entry(name)
-        return self.outside[known].matters(value) if known in self.outside else not known
+    def leaves(self, name: str, value: Json) -> bool:
+        """Whether giving a member this value is answered as not modelled at once."""
+        entry = self._entry(name)
+        return self.outside[entry].matters(value) if entry in self.outside else not entry
 
 
 def _parts(name: str, value: Json) -> list[tuple[str, Json]]:

@@ -40,9 +40,6 @@ _COPYING: Final = frozenset(
     }
 )
 
-IMPOSSIBLE: Final = guest.NO_GUEST.id
-"""The rule that refuses what the spec has no answer to."""
-
 _CAREFUL: Final = ("blkdebug", "blkverify", "copy-on-read", "quorum")
 """The drivers that do something else than hand on what is read."""
 

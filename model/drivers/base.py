@@ -70,11 +70,10 @@ def as_string(value: Any) -> str:
 
 def _as_number(ev: Evaluation, key: str, value: Any) -> int:
     """An option that is a number; only a "json:" name can have one that is none."""
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    ev.leave(UNREADABLE, f"blockdev-add.{key}", key=key, value=value)
+    digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    if type(value) is not int and not digits:
+        ev.leave(UNREADABLE, f"blockdev-add.{key}", key=key, value=value)
+    return int(value)
 
 
 def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOptions:

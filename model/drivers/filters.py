@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from model.opening import Opening
 
 _INT_MAX = (1 << 31) - 1
-_RATES = frozenset(
-    {"bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write"}
-)
+_RATES = frozenset({"bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write"})
 
 NO_GROUP = guard(
     "throttle.group",
@@ -638,9 +636,7 @@ class Blkdebug(Filter):
 
     def follow(self, t: Transition, node: Node, *, opening: bool) -> None:
         """An error may be injected here."""
-        events = [
-            value for key, value in node.options.items() if _INJECTED_EVENT.fullmatch(key)
-        ]
+        events = [value for key, value in node.options.items() if _INJECTED_EVENT.fullmatch(key)]
         if events and not (opening and _QUIET.issuperset(events)):
             t.ev.leave(INJECTS, "blockdev-add/blkdebug.inject-error", node=node.name)
 

@@ -261,7 +261,15 @@ class Qcow2(Driver):
         "discard-no-unref": "bool",
     }
     mutable = frozenset(kinds)
-    others = ("file", "backing", "data-file", "encrypt", "encrypt.format", "encrypt/aes.*", "encrypt/luks.*")
+    others = (
+        "file",
+        "backing",
+        "data-file",
+        "encrypt",
+        "encrypt.format",
+        "encrypt/aes.*",
+        "encrypt/luks.*",
+    )
     inert = {
         "pass-discard-request": "what the file gets to hear of discards does not show above",
         "pass-discard-snapshot": "there are no snapshots within the images",
