@@ -175,7 +175,7 @@ def _left(state: BlockState, ev: Evaluation, command: Json, text: str) -> Outcom
 
 
 MOST: Final = {
-    "nodes": 1000,
+    "nodes": 500,
     "objects": 1000,
     "jobs": 1000,
     "exports": 1000,

@@ -17,6 +17,7 @@ from model.commands.objects import object_add
 from model.images import ImageError
 from model.permissions import above
 from model.rules import effect, guard, outside
+from model.scope import SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,9 +148,22 @@ def check_driving(ev: Evaluation, name: str, arguments: dict[str, Any]) -> None:
         fits = isinstance(value, kind) and not isinstance(value, bool)
         if not fits and (key in arguments or key not in _OPTIONAL):
             ev.leave(WRONG, name, name=name, what=f"without a fitting {key!r}")
-    for key in arguments:
-        if key not in members and name != OBJECT:
+    for key, value in arguments.items():
+        if key not in members and not (name == OBJECT and _is_property(arguments, key, value)):
             ev.leave(WRONG, name, name=name, what=f"with {key!r}")
+
+
+def _is_property(arguments: dict[str, Any], key: str, value: Any) -> bool:
+    """Whether an object can be given this, as far as no schema says so."""
+    kind = SCOPES[object_add].variants.get(arguments["qom-type"])
+    if kind is None:
+        # What object it is decides, and nobody looks at its properties.
+        return True
+    inner = value if isinstance(value, dict) else {"": value}
+    return bool(kind.kind(key)) and all(
+        type(each) is int and (not name or bool(kind.kind(f"{key}.{name}")))
+        for name, each in inner.items()
+    )
 
 
 def waits(settling: dict[str, tuple[str, int | None]]) -> list[dict[str, Any]]:
