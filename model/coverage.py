@@ -66,7 +66,7 @@ def _subject(command: str, variant: str, member: str) -> str:
 def coverage_of(schema: Schema) -> dict[str, Coverage]:
     """What is done with the members of each command of a release that is modelled."""
     return {
-        name: Coverage(name, scope_of(name), schema.types[kind].get("tag", ""))
+        name: Coverage(_told(name, kind), scope_of(name), schema.types[kind].get("tag", ""))
         for name, kind in schema.commands.items()
         if (name in COMMANDS or name in _ABOUT_THE_MONITOR) and kind != UNCHECKED
     }
@@ -89,7 +89,13 @@ def table(schema: Schema) -> list[Entry]:
             entries += [Entry(name, "used"), *_command(schema, known[name], kind)]
         else:
             entries.append(Entry(name, "outside"))
-    return sorted(entries, key=lambda entry: entry.subject)
+    return sorted({entry.subject: entry for entry in entries}.values(), key=lambda e: e.subject)
+
+
+def _told(command: str, kind: str) -> str:
+    """What a command is called in the table: two with the same arguments are told of as one."""
+    own = kind.removesuffix(_ARGUMENTS)
+    return command if own == kind else own
 
 
 def _command(schema: Schema, known: Coverage, kind: str) -> Iterator[Entry]:
@@ -130,5 +136,7 @@ def _members(schema: Schema, kind: str, path: str) -> Iterator[str]:
 
 UNCHECKED = "any"
 """The type of arguments that no schema checks: what they may be is the command's own business."""
+_ARGUMENTS = ".arg"
+"""The end of the name of a type of arguments."""
 _NODE = "blockdev-add.arg"
 """The type of a node's options."""

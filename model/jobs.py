@@ -229,6 +229,8 @@ class JobKind(ABC):
 
     type: str
     can_complete = False
+    command: str
+    """The command that starts such jobs."""
     keeps_pace = False
     """Whether it is known how a job of the kind sleeps when it has a speed."""
 
@@ -459,7 +461,7 @@ def _run(t: Transition, job: Job) -> Rest:
     if job.speed and not kind.keeps_pace:
         copied = t.jobs[job.id].current - job.current
         if sleeps(job.speed, copied):
-            t.ev.leave(PACE, f"{job.type}.speed", type=kind.type)
+            t.ev.leave(PACE, f"{kind.command}.speed", type=kind.type)
     if rest is not Rest.SLEEPING:
         change(t, job.id, asleep=0)
     return rest

@@ -7,7 +7,7 @@ those who want to talk to it as they would to QEMU.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -30,6 +30,7 @@ from model.schema import (
     answer,
     check_envelope,
 )
+from model.sizes import MOST, check_size
 from model.state import EMPTY, BlockState, FrozenDict, Image
 from model.trace import Command, ImageSpec, Json, Observation, Reply
 
@@ -65,12 +66,6 @@ DEPTH = outside(
     "qapi.depth",
     "A command and the graph are such that the spec can follow to their ends.",
     text="a command that leads so deep is not modelled",
-)
-SIZE = outside(
-    "qapi.size",
-    "There are no more nodes, objects, jobs, exports and devices than the spec keeps an eye on, "
-    "and no more runs of bytes in an image.",
-    text="a state with more than {most} {what} is not modelled",
 )
 INPUT = {
     kind: guard(f"qapi.{kind}", sentence, source="7.2 (QAPI schema)", text="{text}")
@@ -158,7 +153,7 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
             t.catch_up()
             if ev.holds(FROM_EACH):
                 keep(t)
-            _check_size(t)
+            check_size(t)
             return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
     except NotModelledError as end:
         return _left(state, ev, identified, end.text)
@@ -172,29 +167,6 @@ def _left(state: BlockState, ev: Evaluation, command: Json, text: str) -> Outcom
     ev.refused.clear()
     reply = {"error": {"class": NOT_MODELLED, "desc": text}}
     return _outcome(Transition(state, ev), answer(command, reply))
-
-
-MOST: Final = {
-    "nodes": 500,
-    "objects": 1000,
-    "jobs": 1000,
-    "exports": 1000,
-    "devices": 1000,
-    "images": 1000,
-}
-"""How many of a kind there may be in a state."""
-
-
-def _check_size(t: Transition) -> None:
-    """Raise ``NotModelledError`` for a state that is too large to be worked with."""
-    for what, most in MOST.items():
-        if len(getattr(t, what)) > most:
-            t.ev.leave(SIZE, f"limit/{what}", most=most, what=what)
-    if t.images != t.before.images and any(
-        len(image.extents) > images.MOST_RUNS for image in t.images.values()
-    ):
-        most, what = images.MOST_RUNS, "runs of bytes in an image"
-        t.ev.leave(SIZE, "limit/runs", most=most, what=what)
 
 
 def _outcome(t: Transition, reply: Reply) -> Outcome:

@@ -13,6 +13,7 @@ from model.blockjobs import commit, mirror, stream
 from model.commands.driving import WRITE
 from model.graph import Transition
 from model.images import ImageError
+from model.rules import NotModelledError
 from model.lengths import content
 from model.permissions import reaches
 from model.state import Use
@@ -65,7 +66,7 @@ class Reader:
         t = Transition(self.state, self._dialect.evaluation())
         try:
             return guest.runs(t, name, 0, length)
-        except ImageError:
+        except (ImageError, NotModelledError):
             return None
 
     def image(self, name: str) -> Image | None:

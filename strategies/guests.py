@@ -15,6 +15,7 @@ from model.drivers.base import as_bool
 from model.drivers.formats import RawState
 from model.graph import Transition
 from model.images import ImageError
+from model.rules import NotModelledError
 from model.state import Role
 from strategies.scene import Scene, generated
 
@@ -88,7 +89,7 @@ def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
             guest.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
-    except ImageError:
+    except (ImageError, NotModelledError):
         return False
     return True
 

@@ -285,6 +285,7 @@ class BackupKind(JobKind):
     """Copies a node as it was when the job began."""
 
     type = "backup"
+    command = "blockdev-backup"
 
     def run(self, t: Transition, job: Job) -> Rest:
         """Copy all of it, what lies on top, or nothing but what is about to be overwritten."""

@@ -339,6 +339,7 @@ class Commit(JobKind):
     """Copies what is allocated above the base into the base."""
 
     type = "commit"
+    command = "block-commit"
     keeps_pace = True
 
     def run(self, t: Transition, job: Job) -> Rest:

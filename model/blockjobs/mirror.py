@@ -485,6 +485,7 @@ class MirrorKind(JobKind):
     """Copies a node to another one and keeps them equal."""
 
     type = "mirror"
+    command = "blockdev-mirror"
     can_complete = True
 
     def run(self, t: Transition, job: Job) -> Rest:
@@ -557,6 +558,7 @@ class ActiveCommitKind(MirrorKind):
     """A mirror to a node below."""
 
     type = "commit"
+    command = "block-commit"
 
     def details(self, job: Job) -> dict[str, Any]:
         """Nothing; it cannot be told to write to both sides."""

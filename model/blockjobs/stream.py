@@ -356,6 +356,7 @@ class Stream(JobKind):
     """Copies what comes from below into the target."""
 
     type = "stream"
+    command = "block-stream"
     keeps_pace = True
 
     def run(self, t: Transition, job: Job) -> Rest:

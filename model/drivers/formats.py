@@ -274,6 +274,10 @@ class Qcow2(Driver):
         "pass-discard-request": "what the file gets to hear of discards does not show above",
         "pass-discard-snapshot": "there are no snapshots within the images",
         "pass-discard-other": "what the file gets to hear of discards does not show above",
+        **dict.fromkeys(
+            ("overlap-check", "overlap-check.template", *(f"overlap-check.{f}" for f in _FLAGS)),
+            "it has QEMU look for mistakes of its own in what it writes",
+        ),
     }
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
