@@ -13,9 +13,9 @@ from model.blockjobs import commit, mirror, stream
 from model.commands.driving import WRITE
 from model.graph import Transition
 from model.images import ImageError
-from model.rules import NotModelledError
 from model.lengths import content
 from model.permissions import reaches
+from model.rules import NotModelledError
 from model.state import Use
 from model.trace import REOPENS
 from properties.claims import living

@@ -124,7 +124,8 @@ def _builtin(kind: str, rng: Random) -> Json:
         return None
     if kind == "any":
         return {name: rng.choice(odd_values()) for name in ("driver", "id", "drive", "bus")}
-    return rng.choice((0, 1, 512, 4096, 65536, 1 << 20))
+    most = 1 << 7 if kind.endswith("8") else 1 << 15 if kind.endswith("16") else 1 << 31
+    return rng.choice([value for value in (0, 1, 512, 4096, 65536, 1 << 20) if value < most])
 
 
 def _object(schema: Schema, description: dict[str, Any], rng: Random, depth: int) -> Json:
@@ -159,15 +160,14 @@ def mutate(value: Json, rng: Random) -> Json:
     """The value with one thing wrong with it, somewhere inside or on the whole."""
     if not isinstance(value, (dict, list)) or not value or rng.random() < 1 / 8:
         return rng.choice(odd_values())
-    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    key = rng.choice(keys)
+    key = rng.choice(list(value) if isinstance(value, dict) else list(range(len(value))))
     changed = value.copy()
-    way = rng.randrange(5)
-    if way == 0:
+    way = rng.choice(("take", "add", "replace", "within", "within"))
+    if way == "take":
         del changed[key]
-    elif way == 1 and isinstance(changed, dict):
+    elif way == "add" and isinstance(changed, dict):
         changed[rng.choice((*NAMES, "", "\0", "driver", "id", "x-new"))] = rng.choice(odd_values())
-    elif way == 2:
+    elif way == "replace":
         changed[key] = rng.choice(odd_values())
     else:
         changed[key] = mutate(changed[key], rng)

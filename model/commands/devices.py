@@ -19,7 +19,7 @@ from model.commands.iothreads import find_iothread
 from model.images import ImageError
 from model.permissions import ALL
 from model.qdict import in_order
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import takes
 from model.state import Device, Perm, User
 
@@ -43,6 +43,11 @@ UNNAMED = guard(
     source="our own: without one it cannot be deleted",
     text="A device without a name is not modelled",
     unreachable="the generator names devices",
+)
+NESTED = outside(
+    "device.nested",
+    "The properties of a device are plain values.",
+    text="the property '{key}' of a device that is a list or a dictionary is not modelled",
 )
 NO_DRIVER = guard(
     "device.no-driver",
@@ -194,6 +199,9 @@ def device_add(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(ID_FORM, _ID.match(str(name)))
     driver = arguments.get("driver")
     ev.check(NO_DRIVER, driver is not None)
+    odd = [key for key, value in arguments.items() if isinstance(value, (dict, list))]
+    if odd:
+        ev.leave(NESTED, f"device_add.{odd[0]}", key=odd[0])
     ev.check(UNKNOWN_DRIVER, driver in _DRIVERS, driver=driver)
     known = _DRIVERS[str(driver)]
     bus = _find_bus(t, str(driver), known.bus, arguments.get("bus"))

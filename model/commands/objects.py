@@ -66,6 +66,7 @@ NO_TYPE = guard(
     "The program has objects of the type: the schema is that of all programs of a release.",
     source="7.2",
     text="invalid object type: {type}",
+    unreachable="the generator asks for no other types of objects than the two",
 )
 UNSUPPORTED = outside(
     "object.unsupported",

@@ -54,6 +54,7 @@ NO_PR_MANAGER = guard(
     "An object that is to manage persistent reservations does so; none of those is modelled.",
     source="7.2",
     text="Object with id '{id}' is not a persistent reservation manager",
+    unreachable="the generator names no object that is there, nor a manager",
 )
 ELSEWHERE = outside(
     "file.elsewhere",
