@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ORDINARY = 40
+ORDINARY = 40
 """So many levels always fit, wherever the spec is called from."""
 _CALLS = 20
 """At most so many calls are made for a level."""
@@ -27,7 +27,7 @@ def room_for(levels: int) -> Iterator[None]:
     """Let calls nest as deeply as ``levels`` of nodes and of the request together may need."""
     before = sys.getrecursionlimit()
     wanted = _AROUND + _CALLS * levels
-    if levels <= _ORDINARY or wanted <= before:
+    if wanted <= before:
         yield
         return
     sys.setrecursionlimit(wanted)

@@ -16,7 +16,7 @@ from model.commands import COMMANDS, DRIVING
 from model.commands.driving import check_driving
 from model.commands.objects import check_type
 from model.coverage import coverage_of
-from model.deep import room_for
+from model.deep import ORDINARY, room_for
 from model.descending import FROM_EACH, keep
 from model.dialects import find_dialect
 from model.graph import Settled, Transition
@@ -135,31 +135,38 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     """Carry out one command. A refused one returns the same state, as far as a client can see."""
     ev = dialect.evaluation()
     t = Transition(state, ev)
-    ended = False
     identified: Json = None
     try:
-        depth = wire.check(ev, command)
+        levels = wire.check(ev, command) + len(state.nodes)
         wire.check_id(ev, command)
         identified = command
-        with room_for(depth + len(state.nodes)):
-            try:
-                value = _run(t, command, dialect)
-            except Refusal as refusal:
-                reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
-                ended = refusal.rule.ends
-            else:
-                reply = {"return": {} if value is None else value}
-                attend(t)
-            t.catch_up()
-            if ev.holds(FROM_EACH):
-                keep(t)
-            check_size(t)
-            return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
+        if levels <= ORDINARY:
+            return _carry_out(t, command, dialect)
+        with room_for(levels):
+            return _carry_out(t, command, dialect)
     except NotModelledError as end:
         return _left(state, ev, identified, end.text)
     except RecursionError:
         ev.unmodelled.add(DEPTH.id)
         return _left(state, ev, identified, DEPTH.text)
+
+
+def _carry_out(t: Transition, command: Command, dialect: Dialect) -> Outcome:
+    """What a command comes to that can be read. Raises ``NotModelledError``."""
+    ended = False
+    try:
+        value = _run(t, command, dialect)
+    except Refusal as refusal:
+        reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
+        ended = refusal.rule.ends
+    else:
+        reply = {"return": {} if value is None else value}
+        attend(t)
+    t.catch_up()
+    if t.ev.holds(FROM_EACH):
+        keep(t)
+    check_size(t)
+    return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
 
 
 def _left(state: BlockState, ev: Evaluation, command: Json, text: str) -> Outcome:

@@ -30,6 +30,9 @@ MOST: Final = {
 """How many of a kind there may be in a state: a chain of nodes is walked by every command."""
 
 
+_LEAST: Final = min(MOST.values())
+
+
 def check_count(ev: Evaluation, what: str, count: int) -> None:
     """Raise ``NotModelledError`` for too many of a kind."""
     if count > MOST[what]:
@@ -38,9 +41,10 @@ def check_count(ev: Evaluation, what: str, count: int) -> None:
 
 def check_size(t: Transition) -> None:
     """Raise ``NotModelledError`` for a state that is too large to be worked with."""
-    for what in MOST:
-        check_count(t.ev, what, len(getattr(t, what)))
-    if t.images != t.before.images and any(
-        len(image.extents) > MOST_RUNS for image in t.images.values()
-    ):
-        t.ev.leave(SIZE, "limit/runs", most=MOST_RUNS, what="runs of bytes in an image")
+    every = len(t.nodes) + len(t.objects) + len(t.jobs) + len(t.exports) + len(t.devices)
+    if every > _LEAST:
+        for what in MOST:
+            check_count(t.ev, what, len(getattr(t, what)))
+    for image in t.images.values():
+        if len(image.extents) > MOST_RUNS:
+            t.ev.leave(SIZE, "limit/runs", most=MOST_RUNS, what="runs of bytes in an image")

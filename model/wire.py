@@ -45,11 +45,15 @@ _FIRST_TOO_LARGE: Final = 2**1024 - 2**970
 """The first integer that is rounded to infinity."""
 
 
+ORDINARY: Final = 12
+"""Requests that nest no deeper are looked at with less ado."""
 _MOST_VALUES: Final = 1_000_000
 
 
 def check(ev: Evaluation, request: Json) -> int:
     """How deeply a request nests. Raises ``NotModelledError`` for one that has no JSON text."""
+    if _is_ordinary(request, ORDINARY):
+        return ORDINARY
     depth = count = 0
     level = [request]
     while level:
@@ -61,6 +65,26 @@ def check(ev: Evaluation, request: Json) -> int:
             ev.leave(TEXT, "request", what=f"more than {_MOST_VALUES} values")
         level = _inside(ev, level)
     return depth
+
+
+def _is_ordinary(value: Json, levels: int) -> bool:
+    """Whether a value nests no deeper than that, and nobody could say anything against it."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii())
+    if kind is dict:
+        for key, each in value.items():
+            if type(key) is not str or not key.isascii():
+                return False
+            if type(each) is str:
+                if not each.isascii():
+                    return False
+            elif type(each) is not bool and not (levels and _is_ordinary(each, levels - 1)):
+                return False
+        return True
+    if kind is list:
+        return levels > 0 and all(_is_ordinary(each, levels - 1) for each in value)
+    return kind is int or kind is bool or value is None
 
 
 def _inside(ev: Evaluation, level: list[Json]) -> list[Json]:
@@ -92,7 +116,9 @@ def _check_text(ev: Evaluation, text: str) -> None:
 
 def check_id(ev: Evaluation, request: Json) -> None:
     """Raise ``NotModelledError`` where the id of a request cannot be told in a reply."""
-    level = [request.get("id")] if isinstance(request, dict) else []
+    if not isinstance(request, dict) or "id" not in request:
+        return
+    level = [request["id"]]
     while level:
         inside: list[Json] = []
         for value in level:

@@ -7,13 +7,13 @@ and seeded: the same seed gives the same commands, so that one of them is told b
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from random import Random
 
     from model import Dialect
     from model.schema import Schema
@@ -174,8 +174,9 @@ def mutate(value: Json, rng: Random) -> Json:
     return changed
 
 
-def mutated(dialect: Dialect, rng: Random, count: int) -> Iterator[Json]:
+def mutated(dialect: Dialect, seed: int, count: int) -> Iterator[Json]:
     """So many commands, each with up to a few things wrong."""
+    rng = Random(seed)  # noqa: S311  # nothing secret
     for _ in range(count):
         command: Json = valid(dialect, rng)
         for _ in range(rng.choice(_MUTATIONS)):
