@@ -131,9 +131,9 @@ def rules(dialect: str, *, outside: bool, as_json: bool) -> None:
             say(f"    no client gets there: {rule.unreachable}")
         say(f"    from: {rule.source}")
     guards = sum(rule.kind == "guard" for rule in every)
-    say(f"{len(every)} rules of {chosen.name}, {guards} of them can refuse")
     ends = sum(rule.kind == "outside" for rule in all_rules())
-    say(f"{ends} more say where the spec ends: reopencheck rules --outside")
+    say(f"{ends} more say where the spec ends, in all dialects: reopencheck rules --outside")
+    say(f"{len(every)} rules of {chosen.name}, {guards} of them can refuse")
 
 
 def _tell_outside(*, as_json: bool) -> None:

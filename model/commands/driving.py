@@ -160,9 +160,14 @@ def _is_property(arguments: dict[str, Any], key: str, value: Any) -> bool:
         # What object it is decides, and nobody looks at its properties.
         return True
     inner = value if isinstance(value, dict) else {"": value}
-    return bool(kind.kind(key)) and all(
-        type(each) is int and (not name or bool(kind.kind(f"{key}.{name}")))
-        for name, each in inner.items()
+    fits = isinstance(value, dict) == (key in kind.nested)
+    return (
+        fits
+        and bool(kind.kind(key))
+        and all(
+            type(each) is int and (not name or bool(kind.kind(f"{key}.{name}")))
+            for name, each in inner.items()
+        )
     )
 
 

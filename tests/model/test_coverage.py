@@ -276,6 +276,12 @@ _AT_ONCE: list[tuple[str, str, dict[str, Json], str]] = [
     (
         "qemu-5.2",
         "reopencheck-object",
+        {"qom-type": "throttle-group", "id": "t0", "x-bps-total": {}},
+        "reopencheck-object",
+    ),
+    (
+        "qemu-5.2",
+        "reopencheck-object",
         {"qom-type": "throttle-group", "id": "t0", "x-bps-total": "1"},
         "reopencheck-object",
     ),
