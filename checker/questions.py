@@ -29,10 +29,12 @@ from checker.options import (
     tell,
     trust_option,
 )
-from model.dialects import find_dialect
+from model.coverage import table
+from model.dialects import DIALECTS, find_dialect
 from model.rules import all_rules
 from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
+from reports.outside import render as render_outside
 from reports.shown import shown
 from targets import debian
 from targets.binaries import DAEMON, EMULATOR
@@ -130,9 +132,16 @@ def _show_replay(result: Replayed) -> None:
 
 @click.command()
 @click.option("--dialect", metavar="D", default=DEFAULT_DIALECT, show_default=True)
+@click.option("--outside", is_flag=True, help="Print the page of what is outside the spec.")
 @json_option
-def rules(dialect: str, *, as_json: bool) -> None:
-    """List the rules of a dialect: what decides, in one sentence each, and where it comes from."""
+def rules(dialect: str, *, outside: bool, as_json: bool) -> None:
+    """List the rules of a dialect: what decides, in one sentence each, and where it comes from.
+
+    What is outside the spec, in all releases, is no rule of a dialect and has a page of its own.
+    """
+    if outside:
+        _tell_outside(as_json=as_json)
+        return
     chosen = find_dialect(dialect)
     every = chosen.rules()
     if as_json:
@@ -148,7 +157,22 @@ def rules(dialect: str, *, as_json: bool) -> None:
             say(f"    no client gets there: {rule.unreachable}")
         say(f"    from: {rule.source}")
     guards = sum(rule.kind == "guard" for rule in every)
+    ends = sum(rule.kind == "outside" for rule in all_rules())
+    say(f"{ends} more say where the spec ends, in all dialects: reopencheck rules --outside")
     say(f"{len(every)} rules of {chosen.name}, {guards} of them can refuse")
+
+
+def _tell_outside(*, as_json: bool) -> None:
+    tables = {name: table(dialect.schema) for name, dialect in DIALECTS.items()}
+    if not as_json:
+        click.echo(render_outside(tables, all_rules()), nl=False)
+        return
+    document(
+        {
+            name: [attrs.asdict(entry) for entry in entries if entry.kind != "used"]
+            for name, entries in tables.items()
+        }
+    )
 
 
 @click.command()

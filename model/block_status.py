@@ -90,6 +90,7 @@ def status(t: Transition, name: str, start: int, end: int, *, asked: Question) -
     end = min(end, length)
     shift = _shift(node)
     if shift is not None:
+        driver_of(node.driver).follow(t, node, opening=True)
         below = t.primary_child(name)
         reached, flags = status(t, below, start + shift, end + shift, asked=asked)
         reached -= shift

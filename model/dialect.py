@@ -56,19 +56,28 @@ class Dialect:
         return Evaluation(self.absent, self.texts, self.schema.devices)
 
     def rules(self) -> tuple[Rule, ...]:
-        """The rules that hold here, by identifier."""
-        return tuple(rule for rule in all_rules() if rule.id not in self.absent)
+        """The rules that hold here, by identifier; what is outside the spec is no rule of any."""
+        return tuple(
+            rule for rule in all_rules() if rule.kind != "outside" and rule.id not in self.absent
+        )
 
     def has(self, rule: Rule) -> bool:
         """Whether a rule holds here."""
         return rule.id not in self.absent
 
     def without(self, *rule_ids: str) -> Dialect:
-        """The same dialect lacking some rules: a mutant, or the start of a proposal."""
-        known = {rule.id for rule in all_rules()}
+        """The same dialect lacking some rules: a mutant, or the start of a proposal.
+
+        Raises :class:`NoSuchDialectError` where there is no such rule to do without.
+        """
+        known = {rule.id: rule for rule in all_rules()}
         for rule_id in rule_ids:
             if rule_id not in known:
                 raise NoSuchDialectError(f"no rule is called {rule_id!r}")
+            if known[rule_id].kind == "outside":
+                raise NoSuchDialectError(
+                    f"{rule_id!r} says what is not modelled, which is so with or without it"
+                )
         return attrs.evolve(
             self,
             name=f"{self.name}{WITHOUT}{', '.join(rule_ids)}",

@@ -25,6 +25,7 @@ from model.permissions import (
 )
 from model.refreshing import loosen, refresh
 from model.rules import Evaluation, Refusal, effect, guard, hazard
+from model.sizes import check_count
 from model.state import (
     BlockState,
     Device,
@@ -298,6 +299,7 @@ class Transition:
 
     def begin_node(self, options: dict[str, Any]) -> str:
         """A stand-in for the name of a node under way, with the options its children inherit."""
+        check_count(self.ev, "nodes", len(self.nodes) + len(self._pending) + 1)
         token = f"\0{len(self._pending)}"
         self._pending[token] = options
         return token

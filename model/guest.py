@@ -40,7 +40,7 @@ from model.images import (
 )
 from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_of, readable
 from model.limits import at_once
-from model.rules import effect, guard, hazard
+from model.rules import effect, hazard, outside
 from model.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
@@ -189,12 +189,10 @@ class Write(NamedTuple):
 Passing: TypeAlias = "Callable[[Transition, Node, Write], None]"
 """What a filter does with a write request."""
 
-NO_GUEST = guard(
+NO_GUEST = outside(
     "guest.impossible",
-    "A guest could read or write there.",
-    source="our own",
-    text="{text}",
-    unreachable="the generator reads and writes where a guest can",
+    "A guest could read or write there, and the spec knows what it gets.",
+    text="what a guest does here is not modelled: {text}",
 )
 
 PASSING: dict[str, Passing] = {}
@@ -317,6 +315,7 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
 
 def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """What is read through a filter; that blkdebug reads in parts shows only where some vote."""
+    driver_of(node.driver).follow(t, node, opening=False)
     child = t.primary_child(node.name)
     most = at_once(t, node.name) if node.driver == "blkdebug" else 0
     if not most or end - start <= most or not _votes(t, child) or not t.ev.holds(IN_PARTS):
@@ -465,7 +464,9 @@ def put(
 def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> None:
     """A write request arrives at a node, as for :func:`put`."""
     bitmaps.written(t, name, write.start, write.end)
-    driver_of(t.nodes[name].driver).wrote(t, t.nodes[name])
+    driver = driver_of(t.nodes[name].driver)
+    driver.follow(t, t.nodes[name], opening=False)
+    driver.wrote(t, t.nodes[name])
     node = t.nodes[name]
     if not (insist and t.ev.holds(UNMAPS_UNASKED)):
         write = write._replace(zeroes=_way(t, node, write.data, write.zeroes))
@@ -604,6 +605,7 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         forget(t, name, start, end)
         t.images[image.name] = attrs.evolve(image, extents=punched(image.extents, start, end))
     elif driver_of(node.driver).is_filter and node.driver != "blkverify":
+        driver_of(node.driver).follow(t, node, opening=False)
         discard(t, t.primary_child(name), start, end)
 
 

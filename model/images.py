@@ -27,6 +27,10 @@ _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
 
 
+MOST_RUNS = 4096
+"""So many runs of equal bytes may there be in an image."""
+
+
 class ImageError(ValueError):
     """An image file that cannot be made, read or written as asked."""
 

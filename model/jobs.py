@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, effect, guard, hazard, outside
+from model.scope import Outside
 from model.state import Job, Perm, Use, User
 
 if TYPE_CHECKING:
@@ -174,6 +175,21 @@ ENDLESS = hazard(
     "tries for ever to write there",
 )
 
+PACE = outside(
+    "outside.pace",
+    "A mirror, an active commit or a backup that has a speed copies no more than that lets through "
+    "at once.",
+    text="a {type} job that is slowed down by its speed is not modelled",
+)
+
+MEMBERS = ("job-id", "auto-finalize", "auto-dismiss")
+"""What every command that starts a job takes."""
+PACED = Outside("how a job sleeps", when="the job has more to copy than it may at once")
+MASKED = Outside("what an image says of the format of its backing file", unless=(False,))
+NO_READ_ERRORS = (
+    "it is asked for only where the source cannot be read, and from there on the spec knows nothing"
+)
+
 CANCELLED = "Operation canceled"
 """The error of a job that was cancelled."""
 
@@ -213,6 +229,10 @@ class JobKind(ABC):
 
     type: str
     can_complete = False
+    command: str
+    """The command that starts such jobs."""
+    keeps_pace = False
+    """Whether it is known how a job of the kind sleeps when it has a speed."""
 
     @abstractmethod
     def run(self, t: Transition, job: Job) -> Rest:
@@ -436,7 +456,12 @@ def _run(t: Transition, job: Job) -> Rest:
     asked_to_end = job.forced or job.cancelled
     if not asked_to_end and sleeps(job.speed, job.asleep) and t.ev.holds(SLEEPS_ON):
         return Rest.SLEEPING
-    rest = KINDS[job.type].run(t, job)
+    kind = KINDS[job.type]
+    rest = kind.run(t, job)
+    if job.speed and not kind.keeps_pace:
+        copied = t.jobs[job.id].current - job.current
+        if sleeps(job.speed, copied):
+            t.ev.leave(PACE, f"{kind.command}.speed", type=kind.type)
     if rest is not Rest.SLEEPING:
         change(t, job.id, asleep=0)
     return rest

@@ -63,6 +63,15 @@ def content(t: Transition, name: str) -> Image | None:
     return content(t, primary.child)
 
 
+def read_header(t: Transition, name: str) -> None:
+    """A node is read from to open what lies above it: whoever is asked on the way may mind."""
+    stack = [name]
+    while stack:
+        node = t.nodes[stack.pop()]
+        driver_of(node.driver).follow(t, node, opening=True)
+        stack.extend(link.child for link in node.children)
+
+
 def shows_all(t: Transition, file: str, image: Image) -> bool:
     """Whether a node shows all of an image's clusters, the last one at least in part."""
     return t.length(file) > min(image.length - 1, (image.clusters - 1) * CLUSTER)

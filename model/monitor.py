@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest, images
+from model import guest, images, wire
 from model.commands import COMMANDS, DRIVING
+from model.commands.driving import check_driving
+from model.commands.objects import check_type
+from model.coverage import coverage_of
+from model.deep import ORDINARY, room_for
 from model.descending import FROM_EACH, keep
 from model.dialects import find_dialect
 from model.graph import Settled, Transition
 from model.jobs import attend
 from model.reopening import keep_options
-from model.rules import Refusal, guard
+from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
 from model.schema import (
     COMMAND_NOT_FOUND,
     SchemaError,
@@ -26,6 +30,7 @@ from model.schema import (
     answer,
     check_envelope,
 )
+from model.sizes import MOST, check_size
 from model.state import EMPTY, BlockState, FrozenDict, Image
 from model.trace import Command, ImageSpec, Json, Observation, Reply
 
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.dialect import Dialect
+    from model.rules import Evaluation
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -46,19 +52,20 @@ COMMAND = guard(
     source="7.2 (QMP)",
     text="{text}",
 )
-UNMODELLED = guard(
+UNMODELLED = outside(
     "qapi.unmodelled",
     "The release has the command, and so has the spec.",
-    source="our own: the other commands have no part in a reopen",
-    text="The command {name} is not modelled",
-    unreachable="the generator keeps to the commands that the spec has",
+    text="the command {name} is not modelled",
 )
-DEPTH = guard(
+NEGOTIATION = outside(
+    "qapi.unmodelled-negotiation",
+    "A client asks for no capabilities of the monitor.",
+    text="a monitor with the capabilities that were asked for is not modelled",
+)
+DEPTH = outside(
     "qapi.depth",
-    "A request nests no deeper than the spec can follow.",
-    source="our own: QEMU follows up to 1024 levels",
-    text="The request nests too deeply to be modelled",
-    unreachable="it takes more than a hundred nodes inside each other",
+    "A command and the graph are such that the spec can follow to their ends.",
+    text="a command that leads so deep is not modelled",
 )
 INPUT = {
     kind: guard(f"qapi.{kind}", sentence, source="7.2 (QAPI schema)", text="{text}")
@@ -128,24 +135,45 @@ def step(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
     """Carry out one command. A refused one returns the same state, as far as a client can see."""
     ev = dialect.evaluation()
     t = Transition(state, ev)
+    identified: Json = None
+    try:
+        levels = wire.check(ev, command) + len(state.nodes)
+        wire.check_id(ev, command)
+        identified = command
+        if levels <= ORDINARY:
+            return _carry_out(t, command, dialect)
+        with room_for(levels):
+            return _carry_out(t, command, dialect)
+    except NotModelledError as end:
+        return _left(state, ev, identified, end.text)
+    except RecursionError:
+        ev.unmodelled.add(DEPTH.id)
+        return _left(state, ev, identified, DEPTH.text)
+
+
+def _carry_out(t: Transition, command: Command, dialect: Dialect) -> Outcome:
+    """What a command comes to that can be read. Raises ``NotModelledError``."""
     ended = False
     try:
         value = _run(t, command, dialect)
     except Refusal as refusal:
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
         ended = refusal.rule.ends
-    except RecursionError:
-        # It struck anywhere, perhaps halfway through a change: begin anew, and change nothing.
-        t = Transition(state, ev)
-        ev.refused.add(DEPTH.id)
-        reply = {"error": {"class": "GenericError", "desc": DEPTH.text}}
     else:
         reply = {"return": {} if value is None else value}
         attend(t)
     t.catch_up()
-    if ev.holds(FROM_EACH):
+    if t.ev.holds(FROM_EACH):
         keep(t)
+    check_size(t)
     return attrs.evolve(_outcome(t, answer(command, reply)), ended=ended)
+
+
+def _left(state: BlockState, ev: Evaluation, command: Json, text: str) -> Outcome:
+    """The outcome where the spec ends: whatever was done by then is forgotten."""
+    ev.refused.clear()
+    reply = {"error": {"class": NOT_MODELLED, "desc": text}}
+    return _outcome(Transition(state, ev), answer(command, reply))
 
 
 def _outcome(t: Transition, reply: Reply) -> Outcome:
@@ -172,12 +200,12 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
     ev.accepted.add(ENVELOPE.id)
     own = DRIVING.get(envelope.name)
     if own is not None:
+        check_driving(ev, envelope.name, envelope.arguments)
         return own(t, envelope.arguments)
     try:
         arguments = dialect.schema.check(envelope.name, envelope.arguments)
     except UnmodelledCommandError:
-        ev.refuse(UNMODELLED, name=envelope.name)
-        return None
+        ev.leave(UNMODELLED, envelope.name, name=envelope.name)
     except SchemaError as error:
         rule = COMMAND if error.kind == "command" else INPUT[error.kind]
         ev.refuse(rule, cls=error.cls, text=error.text)
@@ -190,6 +218,12 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
     about = _ABOUT.get(envelope.name)
     if about is not None:
         return about(dialect)
+    coverage = coverage_of(dialect.schema).get(envelope.name)
+    if coverage is not None:
+        coverage.check(ev, arguments)
+        arguments = coverage.told(arguments)
+    if envelope.name == "object-add":
+        check_type(t, arguments, dialect.schema.objects)
     return COMMANDS[envelope.name](t, arguments)
 
 
@@ -204,12 +238,23 @@ def reopen_keeping(
     t = Transition(state, ev)
     try:
         keep_options(t, node, dict(changes))
+    except NotModelledError as end:
+        return _left(state, ev, None, end.text)
     except Refusal as refusal:
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {}}
     t.catch_up()
     return _outcome(t, reply)
+
+
+def _negotiated(state: BlockState, command: Command, dialect: Dialect) -> Outcome:
+    """The outcome of a client's first word."""
+    ev = dialect.evaluation()
+    if command.get("arguments", {}).get("enable"):
+        ev.unmodelled.add(f"{_NEGOTIATE}.enable")
+        return _left(state, ev, command, NEGOTIATION.text)
+    return _outcome(Transition(state, ev), answer(command, {"return": {}}))
 
 
 class Images:
@@ -284,6 +329,12 @@ class Images:
 
     def _put(self, image: Image) -> None:
         state = self._monitor.state
+        if len(state.images) >= MOST["images"] and image.name not in state.images:
+            raise images.ImageError(f"there are {len(state.images)} images already")
+        if len(image.extents) > images.MOST_RUNS:
+            raise images.ImageError(
+                f"{image.name!r} would have more than {images.MOST_RUNS} runs of bytes"
+            )
         self._monitor.state = attrs.evolve(
             state, images=FrozenDict({**state.images, image.name: image})
         )
@@ -312,9 +363,7 @@ class Monitor:
         """
         outcome = step(self.state, command, self.dialect)
         if not self._begun and outcome.reply.get("error") == _ALREADY:
-            outcome = attrs.evolve(
-                outcome, reply=answer(command, {"return": {}}), refused=frozenset()
-            )
+            outcome = _negotiated(self.state, command, self.dialect)
         self._begun = True
         self.outcome = outcome
         self.state = outcome.state
@@ -339,7 +388,10 @@ class Monitor:
     def read(self, node: str, offset: int, length: int) -> bytes:
         """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
         t = self._transition()
-        data = guest.read(t, node, offset, length)
+        try:
+            data = guest.read(t, node, offset, length)
+        except NotModelledError as end:
+            raise images.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
         self.state = t.result()
         return data
@@ -347,7 +399,10 @@ class Monitor:
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
         """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""
         t = self._transition()
-        guest.write(t, node, offset, length, pattern)
+        try:
+            guest.write(t, node, offset, length, pattern)
+        except NotModelledError as end:
+            raise images.ImageError(end.text) from None
         self.state = t.result()
 
     def _transition(self) -> Transition:

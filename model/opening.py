@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from model import backends
 from model.contexts import drain, in_use, need_lock
 from model.drivers import DRIVERS, driver_of
-from model.drivers.base import FlatOptions, as_bool, as_string
-from model.lengths import content
+from model.drivers.base import Driver, FlatOptions, as_bool, as_string
+from model.lengths import content, read_header
 from model.limits import take_limits
 from model.naming import dirname, is_absolute
 from model.permissions import ALL
 from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, effect, guard, hazard, outside
+from model.scope import Outside, leave_if_any
 from model.state import FrozenDict, Node, Role
 
 if TYPE_CHECKING:
@@ -122,19 +123,25 @@ TOO_LARGE = guard(
     source="7.2",
     text="Could not refresh total sector count: File too large",
 )
-INACTIVE = guard(
+INACTIVE = outside(
     "open.unmodelled-inactive",
     "Nodes are active, as they are when nobody says otherwise.",
-    source="our own: 10.0 has inactive nodes, which others may write meanwhile",
-    text="Inactive nodes are not modelled",
-    unreachable="the generator makes no node inactive",
+    text="an inactive node is not modelled",
 )
-UNMODELLED = guard(
+UNMODELLED = outside(
     "open.unmodelled-driver",
     "The release has the driver, and so has the spec.",
-    source="our own: the other drivers have no part in issue 2's graphs",
-    text="The block driver '{driver}' is not modelled",
-    unreachable="the generator asks for modelled drivers only",
+    text="the block driver '{driver}' is not modelled",
+)
+UNMODELLED_PROTOCOL = outside(
+    "open.unmodelled-protocol",
+    "A file name asks for a driver that the spec has.",
+    text="the protocol '{protocol}' in a file name is not modelled",
+)
+UNMODELLED_JSON = outside(
+    "open.unmodelled-json",
+    "What follows json: in a file name is JSON as everybody reads it.",
+    text="this 'json:' file name is not modelled: {text}",
 )
 UNKNOWN_PROTOCOL = guard(
     "open.unknown-protocol",
@@ -197,11 +204,61 @@ INHERITS_FROM = effect(
     source="patch 6/13 (child references); 7.2",
 )
 
+GENERIC = (
+    "driver",
+    "node-name",
+    "discard",
+    "cache",
+    "cache.direct",
+    "cache.no-flush",
+    "read-only",
+    "auto-read-only",
+    "force-share",
+    "detect-zeroes",
+)
+"""The options that every driver has."""
+GENERIC_OUTSIDE = {
+    "active": Outside("an inactive node, which others may write meanwhile", (True,), "it is opened")
+}
+PROTOCOLS = frozenset(
+    {
+        "dmg",
+        "fat",
+        "ftp",
+        "ftps",
+        "gluster",
+        "gluster+rdma",
+        "gluster+tcp",
+        "gluster+unix",
+        "host_cdrom",
+        "host_device",
+        "http",
+        "https",
+        "iscsi",
+        "iser",
+        "nbd",
+        "nbd+tcp",
+        "nbd+unix",
+        "nbds",
+        "nfs",
+        "nvme",
+        "rbd",
+        "sheepdog",
+        "sheepdog+tcp",
+        "sheepdog+unix",
+        "ssh",
+        "vxhs",
+        "zbd",
+    }
+)
+"""What may stand before the colon of a file name in some build of some release."""
 MAX_LENGTH = (1 << 63) - (1 << 30)
 """The longest node in bytes; a little less than what 63 bits hold."""
 
+_JSON = "blockdev-add.json:"
 _ON = (True, "on")
 _FLAGS = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only")
+_BOOLEANS = (*_FLAGS, "force-share", "active")
 _WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _NAME_SIZE = 32
 
@@ -228,7 +285,8 @@ class Flags(NamedTuple):
 
 def check_active(ev: Evaluation, options: FlatOptions) -> None:
     """Take out what a release with inactive nodes is told about that."""
-    ev.check(INACTIVE, as_bool(options.pop("active", True)))
+    if not as_bool(options.pop("active", True)):
+        ev.leave(INACTIVE, "blockdev-add.active")
 
 
 def inherit_options(
@@ -370,13 +428,16 @@ class Opening:
         ev = self.t.ev
         try:
             parsed = json.loads(filename.removeprefix("json:"))
-        except ValueError:
-            ev.refuse(JSON_NAME, text="Could not parse the JSON options: JSON parse error")
-            return {}
+        except (ValueError, RecursionError) as error:
+            # QEMU reads more than Python does, and says more about what it does not read.
+            ev.leave(UNMODELLED_JSON, _JSON, text=str(error))
         if not isinstance(parsed, dict):
             ev.refuse(JSON_NAME, text="Invalid JSON object given")
             return {}
         ev.accepted.add(JSON_NAME.id)
+        odd = [key for key in _BOOLEANS if parsed.get(key, "on") not in (True, False, "on", "off")]
+        if odd:
+            ev.leave(UNMODELLED_JSON, _JSON, text=f"{odd[0]} is no boolean")
         return parsed
 
     def _protocol_of(self, filename: str) -> str:
@@ -384,9 +445,18 @@ class Opening:
         protocol, colon, _ = filename.partition(":")
         if not colon or "/" in protocol:
             return "file"
+        if protocol in PROTOCOLS:
+            subject = f"blockdev-add/{protocol}"
+            self.t.ev.leave(UNMODELLED_PROTOCOL, subject, protocol=protocol)
         known = protocol in DRIVERS and driver_of(protocol).is_protocol
         self.t.ev.check(UNKNOWN_PROTOCOL, known, protocol=protocol)
         return protocol
+
+    def _driver_for(self, name: Any) -> Driver:
+        """The driver that options ask for."""
+        if not isinstance(name, str) or name not in DRIVERS:
+            self.t.ev.leave(UNMODELLED, f"blockdev-add/{name}", driver=name)
+        return driver_of(name)
 
     def _choose_protocol(self, filename: str | None, options: FlatOptions, role: int) -> bool:
         """Fill in the generic options; returns whether the node is at the bottom of a tree."""
@@ -396,9 +466,7 @@ class Opening:
             # plain file, elsewhere it has to be opened to see what it is.
             protocol = bool(filename) and bool(role & (Role.METADATA | Role.FILTERED))
         else:
-            known = options["driver"] in DRIVERS
-            self.t.ev.check(UNMODELLED, known, driver=options["driver"])
-            protocol = driver_of(options["driver"]).is_protocol
+            protocol = self._driver_for(options["driver"]).is_protocol
         flags = Flags.of(options)
         options.setdefault("cache.direct", flags.no_cache)
         options.setdefault("cache.no-flush", flags.no_flush)
@@ -429,6 +497,7 @@ class Opening:
         options["file"] = file
         if "driver" not in options:
             need_lock(self.t, file)
+            read_header(self.t, file)
             image = content(self.t, file)
             probed = image.format if image is not None else "raw"
             effective["driver"] = options["driver"] = probed
@@ -448,6 +517,8 @@ class Opening:
         """Take the generic options out of ``options`` and make a node of them."""
         ev = self.t.ev
         driver = driver_of(options.pop("driver"))
+        if not driver.watched.isdisjoint(options):
+            leave_if_any(ev, driver.beyond(options))
         flags = Flags.of(options)
         for key in _FLAGS:
             options.pop(key, None)

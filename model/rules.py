@@ -45,6 +45,20 @@ class Rule:
     """Whether the release ends itself instead of refusing."""
 
 
+class NotModelledError(Exception):
+    """The spec ends here: ``rule`` says why, ``subject`` what it does not model.
+
+    It is no :class:`Refusal`, so that nobody takes it for an answer of QEMU's, words it otherwise
+    or goes on after it.
+    """
+
+    def __init__(self, rule: Rule, subject: str, text: str) -> None:
+        super().__init__(text)
+        self.rule = rule
+        self.subject = subject
+        self.text = text
+
+
 class Refusal(Exception):  # noqa: N818  # a refusal is an answer, not a fault
     """A guard said no. ``rule`` says which, ``fields`` what its text speaks of."""
 
@@ -138,7 +152,9 @@ class Evaluation:
             self.refuse(rule, **fields)
 
     def refuse(self, rule: Rule, *, cls: str = "GenericError", **fields: Any) -> None:
-        """Refuse by ``rule``, unless the dialect lacks it."""
+        """Refuse by ``rule``, unless the dialect lacks it; what is outside is answered as such."""
+        if rule.kind == "outside":
+            self.leave(rule, rule.id, **fields)
         if rule.id in self._absent:
             return
         self.refused.add(rule.id)
@@ -160,9 +176,9 @@ class Evaluation:
     def leave(self, rule: Rule, subject: str, **fields: Any) -> NoReturn:
         """Answer that the spec ends here: ``subject`` is what it does not model.
 
-        The client gets an error of our own class; ``subject`` is the entry of the table of what
-        is outside the spec ("migrate", "blockdev-add/quorum.x"). No dialect lacks such a rule.
+        The client gets an error of our own class and the state stays as it was; ``subject`` is the
+        entry of the table of what is outside the spec ("migrate", "blockdev-add/quorum.x"). No
+        dialect lacks such a rule. Raises :class:`NotModelledError`.
         """
         self.unmodelled.add(subject)
-        text = rule.text.format(subject=subject, **fields)
-        raise Refusal(rule, text, NOT_MODELLED, {"subject": subject, **fields})
+        raise NotModelledError(rule, subject, rule.text.format(subject=subject, **fields))

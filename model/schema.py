@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from importlib import resources
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import attrs
@@ -120,13 +121,18 @@ def answer(request: Json, reply: Reply) -> Reply:
 
 def _as_parsed(value: Json) -> Json:
     """A value as QEMU's parser reads it: integers beyond 64 bits are floating-point."""
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**64 else float(value)
-    if isinstance(value, dict):
-        return {key: _as_parsed(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_as_parsed(each) for each in value]
-    return value
+    top = [value]
+    containers: list[Any] = [top]
+    while containers:
+        container = containers.pop()
+        pairs = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, each in list(pairs):
+            if isinstance(each, (dict, list)):
+                container[key] = each.copy()
+                containers.append(container[key])
+            elif isinstance(each, int) and not -(2**63) <= each < 2**64:
+                container[key] = float(each)
+    return top[0]
 
 
 class _Refusal(Exception):  # noqa: N818 - it never leaves this module
@@ -188,7 +194,10 @@ def _visit_any(value: Json) -> Json:
 
 def _visit_number(value: Json) -> Json:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return inf if value > 0 else -inf
     raise _Refusal("type", "number")
 
 
@@ -400,7 +409,8 @@ class Schema:
     """One release's commands with the types of their arguments.
 
     ``commands`` maps a command to the type of its arguments, ``other_commands``
-    are those that the release has and this document has no types for, ``texts``
+    are those that the release has and this document has no types for, ``objects`` the types of
+    objects that clients can make in the program, ``texts``
     is the wording of refusals: templates over path, name, value and expected,
     ``devices`` is what device_add can be given.
     """
@@ -409,6 +419,7 @@ class Schema:
     release: str
     commands: Mapping[str, str]
     other_commands: frozenset[str]
+    objects: frozenset[str]
     texts: Mapping[str, str]
     types: Mapping[str, dict[str, Json]]
     _visits: Mapping[str, Visit]
@@ -434,6 +445,7 @@ class Schema:
             release=document["release"],
             commands=commands,
             other_commands=frozenset(document["other_commands"]),
+            objects=frozenset(document["objects"]),
             texts=document["texts"],
             types=document["types"],
             visits={command: compiler.visit(kind) for command, kind in commands.items()},

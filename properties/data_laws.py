@@ -15,6 +15,7 @@ from model.graph import Transition
 from model.images import ImageError
 from model.lengths import content
 from model.permissions import reaches
+from model.rules import NotModelledError
 from model.state import Use
 from model.trace import REOPENS
 from properties.claims import living
@@ -65,7 +66,7 @@ class Reader:
         t = Transition(self.state, self._dialect.evaluation())
         try:
             return guest.runs(t, name, 0, length)
-        except ImageError:
+        except (ImageError, NotModelledError):
             return None
 
     def image(self, name: str) -> Image | None:

@@ -27,7 +27,7 @@ from model.options import ACTIVE_TAKEN, RESET
 from model.permissions import Permissions, reaches, topological
 from model.qdict import flatten
 from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
-from model.rules import Refusal
+from model.rules import NotModelledError, Refusal
 from model.state import FrozenDict, Perm, Role
 from model.trace import REOPENS, reopened
 
@@ -91,7 +91,8 @@ def _flushed(state: BlockState, dialect: Dialect) -> BlockState:
     """The state when everything is written down, and every node knows its limits."""
     t = Transition(state, dialect.evaluation())
     for name in state.nodes:
-        flush(t, name)
+        with suppress(NotModelledError):
+            flush(t, name)
     for name in reversed(topological(t.nodes, list(t.nodes))):
         take_limits(t, name)
     return t.result()
@@ -163,6 +164,8 @@ def refused_commands_change_nothing(
     disk may have copied on read.
     """
     after = outcome.state
+    if outcome.unmodelled:
+        return None if after is before else "the command is not modelled and the state is another"
     if outcome.ok or after is before or same_but_for_order(before, after, dialect):
         return None
     if command.get("execute") in STARTS and _same_graph(before, after):
@@ -428,7 +431,7 @@ def reopening_is_idempotent(
         return None
     again = step(outcome.state, command, dialect)
     # The first time nodes go by lengths and alignments as they were, then as they have become.
-    if again.hazards or again.refused & _BY_LENGTH:
+    if again.hazards or again.unmodelled or again.refused & _BY_LENGTH:
         return None
     taken = ACTIVE_TAKEN.id in outcome.accepted and any(
         "active" in each for each in reopened(command)

@@ -160,13 +160,14 @@ class Summary:
     def rules_total(self) -> int:
         """Rules that the dialect has and a client can reach; hazards are counted apart."""
         return sum(
-            rule.kind != "hazard" and (rule.reached or not rule.unreachable) for rule in self.rules
+            rule.kind in ("guard", "effect") and (rule.reached or not rule.unreachable)
+            for rule in self.rules
         )
 
     @property
     def rules_reached(self) -> int:
         """Rules that decided at least one command."""
-        return sum(rule.kind != "hazard" and rule.reached for rule in self.rules)
+        return sum(rule.kind in ("guard", "effect") and rule.reached for rule in self.rules)
 
     @property
     def refusals_total(self) -> int:
@@ -182,7 +183,9 @@ class Summary:
     def unreached(self) -> tuple[str, ...]:
         """Identifiers of rules that never decided anything."""
         return tuple(
-            r.id for r in self.rules if r.kind != "hazard" and not r.reached and not r.unreachable
+            r.id
+            for r in self.rules
+            if r.kind in ("guard", "effect") and not r.reached and not r.unreachable
         )
 
     @property

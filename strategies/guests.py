@@ -15,6 +15,7 @@ from model.drivers.base import as_bool
 from model.drivers.formats import RawState
 from model.graph import Transition
 from model.images import ImageError
+from model.rules import NotModelledError
 from model.state import Role
 from strategies.scene import Scene, generated
 
@@ -39,9 +40,6 @@ _COPYING: Final = frozenset(
         WRITE,
     }
 )
-
-IMPOSSIBLE: Final = guest.NO_GUEST.id
-"""The rule that refuses what the spec has no answer to."""
 
 _CAREFUL: Final = ("blkdebug", "blkverify", "copy-on-read", "quorum")
 """The drivers that do something else than hand on what is read."""
@@ -91,7 +89,7 @@ def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
             guest.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
-    except ImageError:
+    except (ImageError, NotModelledError):
         return False
     return True
 

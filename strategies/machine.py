@@ -431,7 +431,7 @@ class ReopenMachine(RuleBasedStateMachine):
     def _is_known(self, command: Command, outcome: Outcome) -> bool:
         """Whether it is certain what a command comes to: what it reads, how far a job gets."""
         before = self.state
-        if guests.IMPOSSIBLE in outcome.refused:
+        if outcome.unmodelled:
             return False
         if command.get("execute") in (READ, WRITE):
             if not outcome.ok:

@@ -534,13 +534,17 @@ def _values(entry: dict[str, Json]) -> list[str]:
     return values
 
 
+_OBJECT_TYPES = {"execute": "qom-list-types", "arguments": {"implements": "user-creatable"}}
+
+
 def import_schema(
     argv: Sequence[str], program: Program = STORAGE_DAEMON, walls: Walls = ALL
 ) -> dict[str, Any]:
     """Ask the build of a program that ``argv`` starts for its schema.
 
     The result has ``release``, ``commands`` (name to the name of the type of its
-    arguments, "any" where no schema checks them), ``other_commands`` (names only),
+    arguments, "any" where no schema checks them), ``other_commands`` (names only), ``objects``
+    (the types of objects that clients can make in this program),
     ``texts`` (templates) and ``types``: a type is ``{"members": [...]}`` with an optional
     ``tag`` and
     ``variants``, ``{"enum": [...]}`` or ``{"alternate": [...]}``; ``[T]`` is a
@@ -550,11 +554,11 @@ def import_schema(
     """
     with bare_monitor(argv, program, walls) as monitor:
         names = ["query-qmp-schema", "query-commands"]
-        replies = monitor.send_all([{"execute": name} for name in names])
+        replies = monitor.send_all([*({"execute": name} for name in names), _OBJECT_TYPES])
         for reply in replies:
             if "error" in reply:
                 raise SchemaImportError(f"no schema: {reply['error']['desc']}")
-        entries, listed = (reply["return"] for reply in replies)
+        entries, listed, creatable = (reply["return"] for reply in replies)
         offered = {each["name"] for each in listed}
         importer = _Importer(entries, monitor)
         commands = importer.commands(offered)
@@ -563,6 +567,7 @@ def import_schema(
             "release": monitor.release,
             "commands": commands,
             "other_commands": sorted(offered - set(commands)),
+            "objects": sorted(each["name"] for each in creatable),
             "texts": importer.texts(),
             "types": dict(sorted(importer.types.items())),
         }
@@ -593,11 +598,13 @@ def render(document: dict[str, Any]) -> str:
         return f"  {json.dumps(name)}: {{{', '.join(parts)}}}"
 
     others = ",\n".join(f"  {json.dumps(name)}" for name in document["other_commands"])
+    objects = ",\n".join(f"  {json.dumps(name)}" for name in document["objects"])
     types = ",\n".join(one_type(name, each) for name, each in document["types"].items())
     return (
         f'{{\n "format": {document["format"]},\n "release": {json.dumps(document["release"])},\n'
         f' "commands": {{\n{lines(document["commands"])}\n }},\n'
         f' "other_commands": [\n{others}\n ],\n'
+        f' "objects": [\n{objects}\n ],\n'
         f' "texts": {{\n{lines(document["texts"])}\n }},\n'
         f' "types": {{\n{types}\n }}{_render_devices(document)}\n}}\n'
     )

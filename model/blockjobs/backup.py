@@ -27,6 +27,7 @@ from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard, hazard
+from model.scope import Outside, takes
 from model.state import Perm, Role
 
 if TYPE_CHECKING:
@@ -125,6 +126,30 @@ class Backup:
     begun: bool = False
 
 
+@takes(
+    *jobs.MEMBERS,
+    "device",
+    "target",
+    "sync",
+    "bitmap",
+    "bitmap-mode",
+    "compress",
+    "filter-node-name",
+    "x-perf",
+    "x-perf.max-workers",
+    "x-perf.max-chunk",
+    "x-perf.min-cluster-size",
+    outside={
+        "speed": jobs.PACED,
+        "discard-source": Outside("what is given back of the source", unless=(False,)),
+        "on-cbw-error": Outside("a guest whose write fails", unless=("break-guest-write",)),
+        "x-perf.use-copy-range": Outside("copies that the host makes", unless=(False,)),
+    },
+    inert={
+        "on-source-error": jobs.NO_READ_ERRORS,
+        "on-target-error": "nobody resizes the target of a backup, so that no write to it fails",
+    },
+)
 def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy a node as it is now to another one."""
     ev = t.ev
@@ -260,6 +285,7 @@ class BackupKind(JobKind):
     """Copies a node as it was when the job began."""
 
     type = "backup"
+    command = "blockdev-backup"
 
     def run(self, t: Transition, job: Job) -> Rest:
         """Copy all of it, what lies on top, or nothing but what is about to be overwritten."""

@@ -38,6 +38,7 @@ from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import ALL, Permissions
 from model.rules import Refusal, effect, guard, hazard
+from model.scope import takes
 from model.state import Job, Perm, Use
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
 
@@ -148,6 +149,19 @@ BASE_READ_ONLY = effect(
 )
 
 
+@takes(
+    *jobs.MEMBERS,
+    "device",
+    "base-node",
+    "base",
+    "top-node",
+    "top",
+    "backing-file",
+    "speed",
+    "on-error",
+    "filter-node-name",
+    outside={"backing-mask-protocol": jobs.MASKED},
+)
 def block_commit(t: Transition, arguments: dict[str, Any]) -> None:
     """Commit the images from a top down to a base into the base."""
     ev = t.ev
@@ -325,6 +339,8 @@ class Commit(JobKind):
     """Copies what is allocated above the base into the base."""
 
     type = "commit"
+    command = "block-commit"
+    keeps_pace = True
 
     def run(self, t: Transition, job: Job) -> Rest:
         """Make the base long enough, then copy chunk by chunk."""

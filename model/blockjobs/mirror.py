@@ -27,6 +27,7 @@ from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
+from model.scope import takes
 from model.state import Bitmap, Perm, Use
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 
@@ -252,6 +253,21 @@ class _Plan:
 # The commands
 
 
+@takes(
+    *jobs.MEMBERS,
+    "device",
+    "target",
+    "replaces",
+    "sync",
+    "granularity",
+    "buf-size",
+    "copy-mode",
+    "on-target-error",
+    "filter-node-name",
+    "target-is-zero",
+    outside={"speed": jobs.PACED},
+    inert={"on-source-error": jobs.NO_READ_ERRORS},
+)
 def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy a node to another one and keep them equal."""
     ev = t.ev
@@ -469,6 +485,7 @@ class MirrorKind(JobKind):
     """Copies a node to another one and keeps them equal."""
 
     type = "mirror"
+    command = "blockdev-mirror"
     can_complete = True
 
     def run(self, t: Transition, job: Job) -> Rest:
@@ -541,6 +558,7 @@ class ActiveCommitKind(MirrorKind):
     """A mirror to a node below."""
 
     type = "commit"
+    command = "block-commit"
 
     def details(self, job: Job) -> dict[str, Any]:
         """Nothing; it cannot be told to write to both sides."""

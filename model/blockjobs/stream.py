@@ -37,6 +37,7 @@ from model.opening import NO_NODE, Opening
 from model.permissions import ALL, graph_mod, shares_below
 from model.reopening import SHARED_BELOW
 from model.rules import Refusal, effect, guard, hazard
+from model.scope import takes
 from model.state import FrozenDict, Job, Node, Perm
 
 if TYPE_CHECKING:
@@ -141,6 +142,18 @@ TARGET_READ_ONLY = effect(
 )
 
 
+@takes(
+    *jobs.MEMBERS,
+    "device",
+    "base",
+    "base-node",
+    "bottom",
+    "backing-file",
+    "speed",
+    "on-error",
+    "filter-node-name",
+    outside={"backing-mask-protocol": jobs.MASKED},
+)
 def block_stream(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy what an image reads from below into it, down to a base."""
     ev = t.ev
@@ -343,6 +356,8 @@ class Stream(JobKind):
     """Copies what comes from below into the target."""
 
     type = "stream"
+    command = "block-stream"
+    keeps_pace = True
 
     def run(self, t: Transition, job: Job) -> Rest:
         """Look at the target chunk by chunk, and lift what is not there."""

@@ -34,6 +34,7 @@ from model.images import ImageError
 from model.permissions import ALL
 from model.qdict import in_order
 from model.rules import Refusal, effect, guard, hazard
+from model.scope import takes
 from model.state import Device, Perm, User
 
 if TYPE_CHECKING:
@@ -261,6 +262,7 @@ def _following(t: Transition, user: str) -> Iterator[None]:
 # Unplugging
 
 
+@takes("id")
 def device_del(t: Transition, arguments: dict[str, Any]) -> None:
     """Take a device away, or ask the guest to let it go.
 

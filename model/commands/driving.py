@@ -8,7 +8,7 @@ what a guest does meanwhile, is written down and can be replayed.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from model import guest, jobs
 from model.commands.devices import PERIPHERAL, UNPLUGGED
@@ -16,12 +16,14 @@ from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
 from model.images import ImageError
 from model.permissions import above
-from model.rules import effect, guard
+from model.rules import effect, guard, outside
+from model.scope import SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model.graph import Transition
+    from model.rules import Evaluation
 
 WAIT = "reopencheck-wait"
 READ = "reopencheck-read"
@@ -38,6 +40,11 @@ NOT_REACHED = guard(
 )
 
 
+WRONG = outside(
+    "driving.wrong",
+    "One of our own commands is given what it needs.",
+    text="{name} {what} is not modelled",
+)
 WAITS_FOR_DRAIN = effect(
     "guest.waits-for-drain",
     "A guest of an export waits while a job has drained the node: before its end, a mirror has.",
@@ -122,6 +129,46 @@ DRIVING: dict[str, Callable[[Transition, dict[str, Any]], Any]] = {
     WRITE: write,
     OBJECT: have_object,
 }
+
+
+_MEMBERS: Final[dict[str, dict[str, type]]] = {
+    WAIT: {"id": str, "status": str, "progress": int},
+    READ: {"node": str},
+    WRITE: {"node": str, "offset": int, "length": int, "pattern": int},
+    OBJECT: {"qom-type": str, "id": str},
+}
+_OPTIONAL: Final = frozenset({"progress"})
+
+
+def check_driving(ev: Evaluation, name: str, arguments: dict[str, Any]) -> None:
+    """Raise ``NotModelledError`` unless one of our own commands has what it needs, and no more."""
+    members = _MEMBERS[name]
+    for key, kind in members.items():
+        value = arguments.get(key)
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits and (key in arguments or key not in _OPTIONAL):
+            ev.leave(WRONG, name, name=name, what=f"without a fitting {key!r}")
+    for key, value in arguments.items():
+        if key not in members and not (name == OBJECT and _is_property(arguments, key, value)):
+            ev.leave(WRONG, name, name=name, what=f"with {key!r}")
+
+
+def _is_property(arguments: dict[str, Any], key: str, value: Any) -> bool:
+    """Whether an object can be given this, as far as no schema says so."""
+    kind = SCOPES[object_add].variants.get(arguments["qom-type"])
+    if kind is None:
+        # What object it is decides, and nobody looks at its properties.
+        return True
+    inner = value if isinstance(value, dict) else {"": value}
+    fits = isinstance(value, dict) == (key in kind.nested)
+    return (
+        fits
+        and bool(kind.kind(key))
+        and all(
+            type(each) is int and (not name or bool(kind.kind(f"{key}.{name}")))
+            for name, each in inner.items()
+        )
+    )
 
 
 def waits(settling: dict[str, tuple[str, int | None]]) -> list[dict[str, Any]]:

@@ -8,13 +8,15 @@ deleted, before the reply, whatever the mode.
 from __future__ import annotations
 
 import re
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 from model import backends, contexts
 from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
 from model.permissions import ALL
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, effect, guard, hazard, outside
+from model.scope import Outside, scope, takes
 from model.state import Export, Perm
 
 if TYPE_CHECKING:
@@ -50,12 +52,10 @@ ONE_THREAD = guard(
     source="11.1",
     text="NBD export does not support multi-threading",
 )
-ADDRESS = guard(
+ADDRESS = outside(
     "nbd.unmodelled-address",
     "The NBD server listens on a Unix socket in the daemon's own directory.",
-    source="our own: nothing else is safe to try, and nothing depends on it",
-    text="Addresses of the type '{type}' are not modelled",
-    unreachable="the generator keeps to sockets in the daemon's own directory",
+    text="an NBD server at this address of the type '{type}' is not modelled",
 )
 PATH_LONG = guard(
     "nbd.path-long",
@@ -105,12 +105,10 @@ NO_IOTHREAD = guard(
     source="7.2",
     text='iothread "{iothread}" not found',
 )
-UNMODELLED = guard(
+UNMODELLED = outside(
     "export.unmodelled-type",
     "Only NBD exports are modelled.",
-    source="our own: the others need devices of the host, or leave sockets and mounts behind",
-    text="Exports of the type '{type}' are not modelled",
-    unreachable="the generator keeps to the exports that the spec has",
+    text="an export of the type '{type}' is not modelled",
 )
 NAME_LONG = guard(
     "export.name-long",
@@ -179,6 +177,7 @@ UNSHARES_RESIZE = effect(
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _LONGEST = 4096
+_AT_START = "the server is to start there"
 _LONGEST_PATH = 108
 
 
@@ -186,17 +185,42 @@ def _bytes(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
+def _is_plain(path: str) -> bool:
+    """Whether a socket's path is a name in the daemon's own directory, or one below that."""
+    return path not in {".", ".."} and path == normpath(path) and path[0] not in "/."
+
+
 # The server
 
 
+@takes(
+    "addr",
+    "addr.type",
+    "addr/unix.data",
+    "addr/unix.data.path",
+    "tls-creds",
+    outside={
+        "addr/fd.*": Outside("a socket that somebody handed to the daemon", when=_AT_START),
+        "addr/inet.*": Outside("a TCP socket: it would be open to others", when=_AT_START),
+        "addr/vsock.*": Outside("a socket of virtual machines", when=_AT_START),
+        "addr/unix.data.abstract": Outside("a socket in no directory", (False,), _AT_START),
+        "max-connections": Outside("how many clients the server lets in", unless=(0,)),
+        "handshake-max-seconds": Outside("how long a client may take", unless=(10,)),
+    },
+    inert={
+        "addr/unix.data.tight": "it is about abstract sockets only",
+        "tls-authz": "it is asked for only with tls-creds, which name no credentials here",
+    },
+)
 def nbd_server_start(t: Transition, arguments: dict[str, Any]) -> None:
     """Let an NBD server listen on a Unix socket."""
     ev = t.ev
     ev.check(RUNNING, t.nbd_server is None)
     address = arguments["addr"]
     path = address["data"].get("path", "")
-    modelled = path and not address["data"].get("abstract") and path not in t.images
-    ev.check(ADDRESS, modelled, type=address["type"])
+    modelled = path and _is_plain(path) and path not in t.images
+    if not modelled or address["data"].get("abstract"):
+        ev.leave(ADDRESS, f"nbd-server-start.addr/{address['type']}", type=address["type"])
     ev.check(PATH_LONG, _bytes(path) <= _LONGEST_PATH, path=path)
     ev.check(PATH_UNKNOWN, "/" not in path, path=path)
     credentials = arguments.get("tls-creds")
@@ -206,6 +230,7 @@ def nbd_server_start(t: Transition, arguments: dict[str, Any]) -> None:
     t.nbd_server = path
 
 
+@takes()
 def nbd_server_stop(t: Transition, arguments: dict[str, Any]) -> None:
     """Stop the NBD server; its exports go with it, the oldest first."""
     t.ev.check(NOT_RUNNING, t.nbd_server is not None)
@@ -219,6 +244,25 @@ def nbd_server_stop(t: Transition, arguments: dict[str, Any]) -> None:
 # Exports
 
 
+@takes(
+    "type",
+    "id",
+    "fixed-iothread",
+    "iothread",
+    "node-name",
+    "writable",
+    outside={"allow-inactive": Outside("inactive nodes", unless=(False,))},
+    inert={"writethrough": "what was written is there whether or not it has got to the disk"},
+    variants={
+        "nbd": scope(
+            "name",
+            "description",
+            "bitmaps",
+            "bitmaps.*",
+            inert={"allocation-depth": "what clients may ask the server is not shown"},
+        )
+    },
+)
 def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     """Export a node.
 
@@ -300,7 +344,8 @@ def _choose_context(
 
 def _check_nbd(t: Transition, arguments: dict[str, Any]) -> None:
     ev = t.ev
-    ev.check(UNMODELLED, arguments["type"] == "nbd", type=arguments["type"])
+    if arguments["type"] != "nbd":
+        ev.leave(UNMODELLED, f"block-export-add/{arguments['type']}", type=arguments["type"])
     ev.check(NOT_RUNNING, t.nbd_server is not None)
     name = arguments.get("name", arguments["node-name"])
     ev.check(NAME_LONG, _bytes(name) <= _LONGEST, name=name)
@@ -321,6 +366,7 @@ def _check_bitmaps(t: Transition, arguments: dict[str, Any]) -> None:
             ev.refuse(NO_BITMAP_ON_NODE, bitmap=bitmap["name"])
 
 
+@takes("id", inert={"mode": "nobody is connected, so that both modes take the export away"})
 def block_export_del(t: Transition, arguments: dict[str, Any]) -> None:
     """Take an export away; nobody is connected, so the mode does not matter."""
     name = arguments["id"]
@@ -335,6 +381,7 @@ def _delete(t: Transition, export: Export) -> None:
     t.events.append({"event": "BLOCK_EXPORT_DELETED", "data": {"id": export.id}})
 
 
+@takes()
 def query_block_exports(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every export, newest first."""
     return [

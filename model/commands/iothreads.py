@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from model import contexts
 from model.commands.nodes import UNKNOWN
 from model.rules import guard, outside
+from model.scope import takes
 from model.state import IOThread, Use
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def find_iothread(t: Transition, path: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+@takes("node-name", "iothread", "force")
 def x_blockdev_set_iothread(t: Transition, arguments: dict[str, Any]) -> None:
     """Move a node, and what is connected with it, to an iothread or to the main loop."""
     ev = t.ev

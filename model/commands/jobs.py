@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from model import jobs
 from model.jobs import CANCEL_PAUSED, KINDS, UNKNOWN, UNKNOWN_BLOCK_JOB
 from model.rules import effect
+from model.scope import takes
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -38,6 +39,7 @@ def _block_job(t: Transition, job_id: str) -> Job:
 def job_verb(verb: Callable[[Transition, Job], None]) -> Verb:
     """A command that has nothing but the ``id`` of a job."""
 
+    @takes("id")
     def command(t: Transition, arguments: dict[str, Any]) -> None:
         verb(t, _job(t, arguments))
 
@@ -47,17 +49,20 @@ def job_verb(verb: Callable[[Transition, Job], None]) -> Verb:
 def block_job_verb(verb: Callable[[Transition, Job], None], member: str = "device") -> Verb:
     """A command that calls the job a ``device``, or by ``member``."""
 
+    @takes(member)
     def command(t: Transition, arguments: dict[str, Any]) -> None:
         verb(t, _block_job(t, arguments[member]))
 
     return command
 
 
+@takes("id")
 def job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
     """Stop a job, whatever becomes of its work."""
     jobs.cancel(t, _job(t, arguments), force=True)
 
 
+@takes("device", "force")
 def block_job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
     """Stop a job; one that is ready leaves a complete copy behind unless it is forced."""
     force = arguments.get("force", False)
@@ -66,11 +71,13 @@ def block_job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
     jobs.cancel(t, job, force=force)
 
 
+@takes("device", "speed")
 def block_job_set_speed(t: Transition, arguments: dict[str, Any]) -> None:
     """Limit a job's rate."""
     jobs.set_speed(t, _block_job(t, arguments["device"]), arguments["speed"])
 
 
+@takes()
 def query_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every job, newest first."""
     answer = []
@@ -88,6 +95,7 @@ def query_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]
     return answer
 
 
+@takes()
 def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every block job, newest first."""
     answer = []

@@ -10,15 +10,16 @@ import attrs
 from model.blockers import check_free
 from model.chains import beware_of_compress
 from model.contexts import MOVES_LOCKED, drain, locked
-from model.drivers import driver_of
+from model.drivers import DRIVER_SCOPES, driver_of
 from model.lengths import flush, look_again
 from model.limits import take_limits
-from model.opening import NO_NODE, Opening
+from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
 from model.permissions import Permissions
 from model.qdict import flatten
 from model.refreshing import refresh
 from model.reopening import OMISSION_KEEPS, Reopening, keep_options
 from model.rules import Refusal, effect, guard, hazard
+from model.scope import takes
 from model.state import Perm, Role, Use
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ INDEX_REUSED = effect(
 )
 
 
+@takes(*GENERIC, outside=GENERIC_OUTSIDE, variants=DRIVER_SCOPES)
 def blockdev_add(t: Transition, arguments: dict[str, Any]) -> None:
     """Open a node, with the children that are given inline."""
     t.ev.check(ROOT_NAME, "node-name" in arguments)
@@ -189,6 +191,7 @@ def blockdev_add(t: Transition, arguments: dict[str, Any]) -> None:
     t.change(name, monitor_owned=True)
 
 
+@takes("node-name")
 def blockdev_del(t: Transition, arguments: dict[str, Any]) -> None:
     """Delete a node that a client added and nobody uses."""
     ev = t.ev
@@ -207,6 +210,7 @@ def blockdev_del(t: Transition, arguments: dict[str, Any]) -> None:
         t.release(name)
 
 
+@takes("options")
 def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     """Reopen nodes with new options, all or none of them."""
     ev = t.ev
@@ -224,6 +228,7 @@ def blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     look_again(t)
 
 
+@takes(*GENERIC, outside=GENERIC_OUTSIDE, variants=DRIVER_SCOPES)
 def x_blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
     """Reopen one node, as the command was before it got a list and lost its ``x-``."""
     name = arguments.get("node-name")
@@ -234,6 +239,7 @@ def x_blockdev_reopen(t: Transition, arguments: dict[str, Any]) -> None:
         blockdev_reopen(t, {"options": [arguments]})
 
 
+@takes("node", "overlay")
 def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     """Put an overlay that exists on top of a node."""
     ev = t.ev
@@ -277,6 +283,7 @@ def _append(t: Transition, overlay: str, name: str) -> None:
     take_limits(t, name)
 
 
+@takes("parent", "child", "node")
 def x_blockdev_change(t: Transition, arguments: dict[str, Any]) -> None:
     """Add a child to a quorum, or remove one."""
     ev = t.ev

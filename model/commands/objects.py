@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.qdict import in_order
-from model.rules import effect, guard, hazard
+from model.rules import effect, guard, hazard, outside
+from model.scope import Outside, scope, takes
 from model.state import FrozenDict, IOThread, ThrottleGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from model.graph import Transition
     from model.rules import Evaluation
 
@@ -58,12 +61,17 @@ KEPT_BY_DEVICE = effect(
     "An iothread that a device asked for goes on, without a name, when it is deleted.",
     source="7.2 (emulator)",
 )
-UNSUPPORTED = guard(
+NO_TYPE = guard(
+    "object.no-type",
+    "The program has objects of the type: the schema is that of all programs of a release.",
+    source="7.2",
+    text="invalid object type: {type}",
+    unreachable="the generator asks for no other types of objects than the two",
+)
+UNSUPPORTED = outside(
     "object.unsupported",
     "Only throttle groups and iothreads are modelled.",
-    source="our own: other objects have no part in the block graph",
-    text="object type '{type}' is not modelled",
-    unreachable="the generator keeps to the objects that the spec has",
+    text="an object of the type '{type}' is not modelled",
 )
 X_NEGATIVE = guard(
     "throttle-group.property-negative",
@@ -137,6 +145,12 @@ IOTHREAD_RANGE = guard(
     source="7.2",
     text="{key} value must be in range [0, 9223372036854775807]",
 )
+IOTHREAD_WEIGHT = guard(
+    "iothread.poll-weight",
+    "The weight of an iothread's last polling time is a shift of at most 63 bits.",
+    source="11.1, the first to have it",
+    text="{key} value must be in range [0, 63]",
+)
 IOTHREAD_POOL = guard(
     "iothread.pool",
     "The smallest thread pool is not larger than the largest.",
@@ -148,23 +162,57 @@ _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _MAX = 10**15
 _UINT_MAX = (1 << 32) - 1
 _INT_MAX = (1 << 31) - 1
+_MOST_SHIFT = 63
 _BUCKETS = ("bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write")
 _IOTHREAD_INTEGERS = (
     "poll-max-ns",
     "poll-grow",
     "poll-shrink",
+    "poll-weight",
     "aio-max-batch",
     "thread-pool-min",
     "thread-pool-max",
 )
 
 
+_BUCKET_KEYS = tuple(f"{b}{end}" for b in _BUCKETS for end in ("", "-max", "-max-length"))
+_GROUP_KEYS = (*_BUCKET_KEYS, "iops-size")
+_THROTTLED = Outside(
+    "how long requests wait for a limit",
+    when="something is read or written through a node of the group, and its limits are low",
+)
+
+
+def check_type(t: Transition, arguments: dict[str, Any], types: Collection[str]) -> None:
+    """An object of one of the ``types`` that the program has is asked for, or it is refused."""
+    kind = arguments["qom-type"]
+    if kind not in types:
+        t.ev.check(ID_FORM, _ID.match(arguments["id"]))
+        t.ev.refuse(NO_TYPE, type=kind)
+    t.ev.accepted.add(NO_TYPE.id)
+
+
+@takes(
+    "qom-type",
+    "id",
+    variants={
+        "iothread": scope(*_IOTHREAD_INTEGERS),
+        "throttle-group": scope(
+            "limits",
+            outside=dict.fromkeys(
+                [*(f"limits.{key}" for key in _GROUP_KEYS), *(f"x-{key}" for key in _GROUP_KEYS)],
+                _THROTTLED,
+            ),
+        ),
+    },
+)
 def object_add(t: Transition, arguments: dict[str, Any]) -> None:
     """Make an object."""
     ev = t.ev
     kind, name = arguments["qom-type"], arguments["id"]
-    ev.check(UNSUPPORTED, kind in ("throttle-group", "iothread"), type=kind)
     ev.check(ID_FORM, _ID.match(name))
+    if kind not in ("throttle-group", "iothread"):
+        ev.leave(UNSUPPORTED, f"object-add/{kind}", type=kind)
     properties = {k: v for k, v in arguments.items() if k not in ("qom-type", "id")}
     if kind == "iothread":
         _check_iothread_properties(ev, properties)
@@ -182,7 +230,9 @@ def object_add(t: Transition, arguments: dict[str, Any]) -> None:
 
 def _check_iothread_properties(ev: Evaluation, properties: dict[str, Any]) -> None:
     for key in in_order(properties):
-        if key in _IOTHREAD_INTEGERS:
+        if key == "poll-weight":
+            ev.check(IOTHREAD_WEIGHT, 0 <= properties[key] <= _MOST_SHIFT, key=key)
+        elif key in _IOTHREAD_INTEGERS:
             ev.check(IOTHREAD_RANGE, properties[key] >= 0, key=key)
 
 
@@ -228,6 +278,7 @@ def _check_limits(ev: Evaluation, limits: dict[str, int]) -> None:
         ev.check(MAX_LOW, not peak[bucket] or peak[bucket] >= rate[bucket])
 
 
+@takes("id")
 def object_del(t: Transition, arguments: dict[str, Any]) -> None:
     """Delete an object that nobody uses."""
     ev = t.ev

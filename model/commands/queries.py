@@ -13,6 +13,7 @@ from model.limits import LIMITS, shown_limits
 from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
+from model.scope import takes
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ ACTUAL_SIZE = 0
 """What stands for the bytes that the host's file system allocated, which we cannot know."""
 
 
+@takes(
+    inert={
+        "flat": "only a release without a machine here has it, and its answer is always empty",
+    }
+)
 def query_block(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every disk of the machine with its node, in the order in which they came to them.
 
@@ -103,6 +109,7 @@ def query_block(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]
     return found
 
 
+@takes("flat")
 def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every node, newest first; with the images below it unless ``flat``."""
     names = Names(t.nodes)
@@ -240,6 +247,7 @@ def _names_of(t: Transition, perm: int) -> list[str]:
     return [name for bit, name in _PERM_NAMES if shown & bit]
 
 
+@takes()
 def x_debug_query_block_graph(t: Transition, arguments: dict[str, Any]) -> dict[str, Any]:
     """Nodes and links, newest first, with the permissions of each link."""
     derived = Permissions(t.nodes, {})

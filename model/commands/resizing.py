@@ -12,6 +12,7 @@ from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import ALL
 from model.rules import effect, guard
+from model.scope import takes
 from model.state import Perm
 from model.truncating import truncate
 
@@ -37,6 +38,7 @@ RESIZE_SAYS_WHO = effect(
 )
 
 
+@takes("device", "node-name", "size")
 def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     """Give a node another size, in bytes."""
     ev = t.ev

@@ -15,6 +15,7 @@ QEMU_11_1 = QEMU_10_0.derive(
         "file.asks-host",
         "hazard.refused-in-iothread",
         "hazard.sweep-awaited",
+        "iothread.poll-weight",
         "length.tells-filters",
         "mirror.knows-zeroes",
         "mirror.punches",

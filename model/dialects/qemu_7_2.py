@@ -85,6 +85,7 @@ QEMU_7_2 = Dialect(
             "job.own-backend",
             "job.sleeps-on",
             "length.tells-filters",
+            "iothread.poll-weight",
             "mirror.abort-read-only",
             "mirror.empty-is-equal",
             "mirror.knows-zeroes",

@@ -12,7 +12,7 @@ from model.drivers.job_filters import CommitTop
 from model.drivers.mirror_filters import CopyBeforeWrite, MirrorTop
 from model.drivers.several import Blkverify, Quorum
 
-__all__ = ["DRIVERS", "Driver", "driver_of"]
+__all__ = ["DRIVERS", "DRIVER_SCOPES", "Driver", "driver_of"]
 
 for _driver in (
     BackupTop(),
@@ -33,3 +33,6 @@ for _driver in (
     Throttle(),
 ):
     register(_driver)
+
+DRIVER_SCOPES = {name: driver.scope for name, driver in DRIVERS.items()}
+"""What each of them does with its options."""

@@ -12,8 +12,9 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 from model.qdict import in_order
-from model.rules import effect, guard
-from model.state import Limits, Link, Node, Perm, Role
+from model.rules import effect, guard, outside
+from model.scope import Outside, Scope, scope
+from model.state import EMPTY, Limits, Link, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,11 @@ SIZE_RANGE = guard(
     "A driver's size option is not negative.",
     source="7.2: run-time options are parsed as unsigned sizes",
     text="Parameter '{key}' expects a non-negative number below 2^64",
+)
+UNREADABLE = outside(
+    "options.unmodelled-value",
+    "An option has a value of its kind; in a 'json:' file name it may be any.",
+    text="the value {value!r} of the option '{key}' is not modelled",
 )
 ALWAYS_LOOKS = effect(
     "length.always-looks",
@@ -62,6 +68,14 @@ def as_string(value: Any) -> str:
     return str(value)
 
 
+def _as_number(ev: Evaluation, key: str, value: Any) -> int:
+    """An option that is a number; only a "json:" name can have one that is none."""
+    digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    if type(value) is not int and not digits:
+        ev.leave(UNREADABLE, f"blockdev-add.{key}", key=key, value=value)
+    return int(value)
+
+
 def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOptions:
     """Take the options of ``kinds`` out of ``options`` and return their parsed values.
 
@@ -69,19 +83,21 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
     the dictionary's order is refused.
     """
     taken = {key: options.pop(key) for key in list(options) if key in kinds}
-    negative = [k for k, v in taken.items() if kinds[k] == "size" and int(v) < 0]
+    negative = [k for k, v in taken.items() if kinds[k] == "size" and _as_number(ev, k, v) < 0]
     if negative:
         key = min(negative, key=in_order(taken).index)
         ev.refuse(SIZE_RANGE, key=key, value=taken[key])
     for key, value in taken.items():
         kind = kinds[key]
         if kind == "bool":
+            if value not in (True, False, "on", "off"):
+                ev.leave(UNREADABLE, f"blockdev-add.{key}", key=key, value=value)
             taken[key] = as_bool(value)
         elif kind == "string":
             taken[key] = as_string(value)
         else:
             ev.accepted.add(SIZE_RANGE.id)
-            taken[key] = int(value)
+            taken[key] = _as_number(ev, key, value)
             if taken[key] > _EXACT and kind == "size" and not ev.holds(EXACT_SIZES):
                 # What does not fit 63 bits is a negative length to some, and none to others.
                 near = int(float(taken[key]))
@@ -159,6 +175,34 @@ class Driver(ABC):
     """Options that a reopen may omit although they are set."""
     strong: tuple[str, ...] = ()
     """Options that change what a guest reads; they show in a ``json:`` file name."""
+    others: tuple[str, ...] = ()
+    """The options that the driver takes besides ``kinds``, its children among them."""
+    inert: Mapping[str, str] = EMPTY
+    """Why some options change nothing that the spec shows."""
+    outside: Mapping[str, Outside] = EMPTY
+    """Options that the spec does not model, at all or in part."""
+    watched: frozenset[str] = frozenset()
+    """Those of them that are not to be given, or not with every value; see :meth:`beyond`."""
+
+    def __init_subclass__(cls) -> None:
+        """Work out what to watch for."""
+        super().__init_subclass__()
+        cls.watched = frozenset(name for name, each in cls.outside.items() if not each.when)
+
+    @property
+    def scope(self) -> Scope:
+        """What the driver does with its options."""
+        apart = {*self.inert, *self.outside}
+        used = [name for name in (*self.kinds, *self.others) if name not in apart]
+        return scope(*used, outside=self.outside, inert=self.inert)
+
+    def beyond(self, options: Mapping[str, Any]) -> list[str]:
+        """The entries for options that make a difference which the spec does not know."""
+        return [
+            f"blockdev-add/{self.name}.{key}"
+            for key in in_order(options)
+            if key in self.watched and self.outside[key].matters(options[key])
+        ]
 
     # Opening and reopening
 
@@ -283,6 +327,12 @@ class Driver(ABC):
         The first of the writes went up to ``first``.
         """
         return length
+
+    def follow(self, t: Transition, node: Node, *, opening: bool) -> None:
+        """Something is to be read or written through the node, ``opening`` only to open it.
+
+        Where the spec does not know what becomes of that, it ends here.
+        """
 
     def wrote(self, t: Transition, node: Node) -> None:
         """Notice a write request, wherever it goes."""

@@ -10,7 +10,8 @@ import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
-from model.rules import effect, guard, hazard
+from model.rules import effect, guard, hazard, outside
+from model.scope import Outside
 from model.state import Perm
 
 if TYPE_CHECKING:
@@ -48,6 +49,23 @@ PR_MANAGER = guard(
     source="7.2",
     text="No persistent reservation manager with id '{id}'",
 )
+NO_PR_MANAGER = guard(
+    "file.no-pr-manager",
+    "An object that is to manage persistent reservations does so; none of those is modelled.",
+    source="7.2",
+    text="Object with id '{id}' is not a persistent reservation manager",
+    unreachable="the generator names no object that is there, nor a manager",
+)
+ELSEWHERE = outside(
+    "file.elsewhere",
+    "A file is one of the images, or lies beside them and does not exist.",
+    text="the file {path!r}, which is none of the images, is not modelled",
+)
+IO_URING = outside(
+    "file.io-uring",
+    "A file is read and written by threads, or by Linux AIO.",
+    text="a file node that uses io_uring is not modelled",
+)
 NATIVE_AIO = guard(
     "file.aio-native",
     "Linux AIO needs direct access to the file.",
@@ -59,6 +77,11 @@ LATENCY = guard(
     "A latency fits a signed number of nanoseconds.",
     source="7.2",
     text="latency-ns is invalid",
+)
+SLOW = outside(
+    "null.slow",
+    "A null driver answers nearly at once.",
+    text="a node that takes {latency} ns for a request is not modelled",
 )
 NULL_NAME = guard(
     "null.filename",
@@ -83,6 +106,30 @@ ABORTS_ON_SIZE = hazard(
 def _plain(path: str) -> str:
     """The shortest name of the same file, as far as names tell: "./sub//hd0" is "sub/hd0"."""
     return path if path.endswith("/") else normpath(path)
+
+
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4095
+
+
+def is_known(t: Transition, path: str) -> bool:
+    """Whether the spec can tell what the host says of a path that leads to none of the images.
+
+    It knows the directory that they lie in, and that nothing else is there.
+    """
+    if path in _DIRECTORIES or path in DEVICES:
+        return True
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        return False
+    raw = path.encode(errors="surrogatepass")
+    if len(raw) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in raw.split(b"/")):
+        return False
+    plain = normpath(path)
+    return not any(
+        image == plain or image.startswith(f"{plain}/") or plain.startswith(f"{image}/")
+        for image in t.images
+    )
 
 
 _SAFE_ALIGNMENT = 4096
@@ -152,6 +199,17 @@ class File(Driver):
     mutable = frozenset({"x-check-cache-dropped"})
     changes = frozenset({"drop-cache", "x-check-cache-dropped"})
     """Options that the driver can give another value."""
+    inert = {
+        "aio-max-batch": "how many requests go to the host at once does not change what they do",
+        "drop-cache": "it is about the host's cache when a guest moves to another host",
+        "x-check-cache-dropped": "it is about the host's cache when a guest moves to another host",
+    }
+    outside = {
+        "aio": Outside(
+            "io_uring: hosts differ in whether they have it",
+            when="a file is opened with io_uring",
+        )
+    }
     kinds = {
         "filename": "string",
         "aio": "string",
@@ -169,9 +227,14 @@ class File(Driver):
         node = t.nodes[name]
         if "pr-manager" in own:
             ev.meet(CLOSES_DESCRIPTOR)
-            ev.refuse(PR_MANAGER, id=own["pr-manager"])
+            ev.check(PR_MANAGER, own["pr-manager"] in t.objects, id=own["pr-manager"])
+            ev.refuse(NO_PR_MANAGER, id=own["pr-manager"])
         path = own["filename"]
         image = t.images.get(path) or t.images.get(_plain(path))
+        if image is None and not is_known(t, path):
+            ev.leave(ELSEWHERE, "blockdev-add/file.filename", path=path)
+        if own.get("aio") == "io_uring":
+            ev.leave(IO_URING, "blockdev-add/file.aio")
         if path in _DIRECTORIES or path in DEVICES:
             writes = path in _DIRECTORIES and not (node.read_only or node.auto_read_only)
             ev.check(DIRECTORY, not writes, path=path)
@@ -332,6 +395,9 @@ def _access(node: Node, perm: int) -> tuple[bool, bool]:
     return writes, node.no_cache
 
 
+_SHORT = 1_000_000
+
+
 class Null(Driver):
     """A node that reads as nothing and forgets what is written."""
 
@@ -339,6 +405,11 @@ class Null(Driver):
     can_reopen = True
     makes_filename = True
     strong = ("size", "read-zeroes")
+    outside = {
+        "latency-ns": Outside(
+            "how long requests take", when=f"they would take more than {_SHORT} ns each"
+        )
+    }
     kinds = {
         "size": "size",
         "latency-ns": "number",
@@ -354,7 +425,10 @@ class Null(Driver):
         if options.get("size", 0) < 0:
             ev.meet(ABORTS_ON_SIZE)
         own = absorb(ev, options, self.kinds)
-        ev.check(LATENCY, 0 <= own.get("latency-ns", 0) < 1 << 63)
+        latency = own.get("latency-ns", 0)
+        ev.check(LATENCY, 0 <= latency < 1 << 63)
+        if latency > _SHORT:
+            ev.leave(SLOW, f"blockdev-add/{self.name}.latency-ns", latency=latency)
         size = own.get("size", 1 << 30)
         opening.t.change(name, size=sectors(size))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -10,17 +11,22 @@ import attrs
 from model import refreshing
 from model.contexts import need_lock
 from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
+from model.drivers.files import is_known
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
 from model.qdict import extract
-from model.rules import Refusal, effect, guard, hazard
+from model.rules import Refusal, effect, guard, hazard, outside
+from model.scope import Outside
 from model.state import Limits, Node, Perm, Role, ThrottleGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from model.graph import Transition
     from model.opening import Opening
 
 _INT_MAX = (1 << 31) - 1
+_RATES = frozenset({"bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write"})
 
 NO_GROUP = guard(
     "throttle.group",
@@ -96,6 +102,22 @@ DEBUG_CONFIG = guard(
     source="7.2",
     text="Could not read blkdebug config file: No such file or directory",
 )
+CONFIG = outside(
+    "blkdebug.unmodelled-config",
+    "A configuration file does not exist.",
+    text="the configuration file {config!r} of a blkdebug node is not modelled",
+)
+INJECTS = outside(
+    "blkdebug.injects",
+    "No error is injected.",
+    text="an error that node '{node}' may inject is not modelled",
+)
+THROTTLES = outside(
+    "throttle.throttles",
+    "Nobody waits for a limit.",
+    text="the limits of throttle group '{group}' are so low that somebody may wait, which is not "
+    "modelled",
+)
 DEBUG_ALIGNMENT = guard(
     "blkdebug.limits",
     "The limits of a blkdebug node are multiples of its alignment, which is a power of two.",
@@ -112,6 +134,19 @@ RIGHTS_LOST = hazard(
 )
 
 
+_LEAST_BYTES, _LEAST_REQUESTS = 10**10, 10**7
+"""Limits a second that nothing which is read or written here ever reaches."""
+
+
+def _is_low(limits: Mapping[str, int]) -> bool:
+    """Whether somebody might have to wait for one of the limits of a group."""
+    return any(
+        0 < value < (_LEAST_BYTES if key.startswith("bps") else _LEAST_REQUESTS)
+        for key, value in limits.items()
+        if key in _RATES
+    )
+
+
 class Throttle(Filter):
     """Limits I/O by a group's rates."""
 
@@ -120,6 +155,7 @@ class Throttle(Filter):
     can_compress = True
     strong = ("throttle-group",)
     stops_slowly = True
+    others = ("file",)
     kinds = {"throttle-group": "string"}
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
@@ -127,6 +163,12 @@ class Throttle(Filter):
         self.open_child(opening, name, options)
         t = opening.t
         t.change(name, private=self._group(t, options), size=t.primary_length(t.nodes[name]))
+
+    def follow(self, t: Transition, node: Node, *, opening: bool) -> None:
+        """A limit may be reached here."""
+        group = t.objects.get(node.private)
+        if isinstance(group, ThrottleGroup) and _is_low(group.limits):
+            t.ev.leave(THROTTLES, "object-add/throttle-group.limits", group=group.id)
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
         """The node may move to another group."""
@@ -162,6 +204,7 @@ class CopyOnRead(Filter):
     """Copies what is read from below into the top image."""
 
     name = "copy-on-read"
+    others = ("file", "bottom")
     variable_length = True
     can_compress = True
 
@@ -210,6 +253,7 @@ class Compress(Filter):
     """Writes compressed."""
 
     name = "compress"
+    others = ("file",)
     variable_length = True
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
@@ -258,6 +302,7 @@ class Preallocate(Filter):
     can_reopen = True
     minds_permissions = True
     variable_length = True
+    others = ("file",)
     kinds = {"prealloc-align": "size", "prealloc-size": "size"}
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
@@ -462,6 +507,9 @@ class Preallocate(Filter):
         return perm & 15, shared | 16
 
 
+_INJECTED_EVENT = re.compile(r"inject-error\.[0-9]+\.event")
+_QUIET = frozenset({"read_aio", "write_aio", "read_backing_aio", "cor_write", "cow_read"})
+"""The events that come only when a format's data is read or written."""
 _PERMS = {"consistent-read": 1, "write": 2, "write-unchanged": 4, "resize": 8, "graph-mod": 16}
 
 
@@ -472,6 +520,13 @@ class DebugState:
     take: int = 0
     unshare: int = 0
     align: int = 0
+
+
+_INJECTED = Outside(
+    "errors that are injected, and the states that lead to them",
+    when="there is an error to inject, and something is read or written through the node, or its "
+    "event may come when something is opened or flushed",
+)
 
 
 class Blkdebug(Filter):
@@ -503,12 +558,23 @@ class Blkdebug(Filter):
         "opt-discard": "size",
         "max-discard": "size",
     }
+    others = ("image", "take-child-perms", "unshare-child-perms")
+    outside = {
+        "inject-error": _INJECTED,
+        "inject-error.*": _INJECTED,
+        "set-state": _INJECTED,
+        "set-state.*": _INJECTED,
+    }
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """Rules and permissions first, then the child, then the limits."""
         t, ev = opening.t, opening.t.ev
         own = absorb(ev, options, self.kinds)
-        ev.check(DEBUG_CONFIG, "config" not in own, config=own.get("config"))
+        if "config" in own:
+            if own["config"] in t.images or not is_known(t, own["config"]):
+                ev.leave(CONFIG, "blockdev-add/blkdebug.config", config=own["config"])
+            ev.refuse(DEBUG_CONFIG, config=own["config"])
+        ev.accepted.add(DEBUG_CONFIG.id)
         perms = []
         for prefix in ("inject-error.", "set-state.", "take-child-perms.", "unshare-child-perms."):
             rest, sub = extract(options, prefix)
@@ -567,6 +633,16 @@ class Blkdebug(Filter):
         needed, granted = default_permissions(role, writable, perm, shared)
         state: DebugState = node.private
         return needed | state.take, granted & ~state.unshare
+
+    def follow(self, t: Transition, node: Node, *, opening: bool) -> None:
+        """An error may be injected here."""
+        events = [value for key, value in node.options.items() if _INJECTED_EVENT.fullmatch(key)]
+        if events and not (opening and _QUIET.issuperset(events)):
+            t.ev.leave(INJECTS, "blockdev-add/blkdebug.inject-error", node=node.name)
+
+    def flush(self, t: Transition, node: Node) -> None:
+        """That may fail, too."""
+        self.follow(t, node, opening=True)
 
     def alignment(self, t: Transition, node: Node) -> int:
         """Its own."""

@@ -17,7 +17,16 @@ from model.drivers.base import (
     sectors,
 )
 from model.images import tables_end
-from model.lengths import UNKNOWN_BYTES, check_alone, content, grown, readable, shows_all, verified
+from model.lengths import (
+    UNKNOWN_BYTES,
+    check_alone,
+    content,
+    grown,
+    read_header,
+    readable,
+    shows_all,
+    verified,
+)
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.state import FrozenDict, Limits, Node, Role
 
@@ -252,6 +261,24 @@ class Qcow2(Driver):
         "discard-no-unref": "bool",
     }
     mutable = frozenset(kinds)
+    others = (
+        "file",
+        "backing",
+        "data-file",
+        "encrypt",
+        "encrypt.format",
+        "encrypt/aes.*",
+        "encrypt/luks.*",
+    )
+    inert = {
+        "pass-discard-request": "what the file gets to hear of discards does not show above",
+        "pass-discard-snapshot": "there are no snapshots within the images",
+        "pass-discard-other": "what the file gets to hear of discards does not show above",
+        **dict.fromkeys(
+            ("overlap-check", "overlap-check.template", *(f"overlap-check.{f}" for f in _FLAGS)),
+            "it has QEMU look for mistakes of its own in what it writes",
+        ),
+    }
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
         """Open the file, read the header, check the options, open a data file."""
@@ -259,6 +286,7 @@ class Qcow2(Driver):
         opening.open_child(name, "file", options, Role.IMAGE)
         file = t.primary_child(name)
         need_lock(t, file)
+        read_header(t, file)
         ev.check(UNREADABLE, readable(t, file))
         ev.check(MISMATCH, verified(t, file))
         image = content(t, file)
@@ -397,7 +425,8 @@ class Qcow2(Driver):
             value=value,
             template=template,
         )
-        ev.check(NOT_ENCRYPTED, not encryption, format=encryption.get("encrypt.format"))
+        encrypts = encryption.get("encrypt.format")
+        ev.check(NOT_ENCRYPTED, encrypts is None, format=encrypts)
         return Qcow2Settings(entry, lazy, own.get("discard-no-unref", False))
 
     def _check_caches(self, ev: Evaluation, node: Node, own: FlatOptions) -> int:
@@ -483,6 +512,7 @@ class Raw(Driver):
     variable_length = True
     strong = ("offset", "size")
     asks_below = True
+    others = ("file",)
     kinds = {"offset": "size", "size": "size"}
     mutable = frozenset(kinds)
 

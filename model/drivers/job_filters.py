@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.drivers.base import Filter, FlatOptions
+from model.drivers.mirror_filters import NOT_FOR_CLIENTS
 from model.state import Perm
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ class CommitTop(Filter):
     hears_of_length = False
 
     def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
-        """No client opens one."""
-        raise NotImplementedError
+        """Only jobs make such nodes."""
+        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
     def child_permissions(
         self, node: Node, role: int, writable: bool, perm: int, shared: int

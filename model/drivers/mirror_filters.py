@@ -12,6 +12,7 @@ from model.bitmaps import remove, whole
 from model.drivers.base import Filter, FlatOptions, default_permissions
 from model.lengths import cluster_size
 from model.rules import Evaluation, Refusal, effect, guard, hazard
+from model.scope import Outside
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
@@ -152,6 +153,11 @@ class CopyBeforeWrite(Filter):
     """Copies what is about to be overwritten to another node."""
 
     name = "copy-before-write"
+    others = ("file", "target", "bitmap", "bitmap.*", "min-cluster-size")
+    outside = {
+        "on-cbw-error": Outside("a copy that fails", unless=("break-guest-write",)),
+        "cbw-timeout": Outside("a copy that takes too long", unless=(0,)),
+    }
     borrows_filename = True
     minds_being_used = True
     hears_of_length = False

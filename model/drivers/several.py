@@ -82,6 +82,7 @@ class Quorum(Driver):
     name = "quorum"
     can_add_child = True
     strong = ("vote-threshold", "blkverify", "rewrite-corrupted", "read-pattern")
+    others = ("children",)
     kinds = {
         "vote-threshold": "number",
         "blkverify": "bool",
@@ -150,6 +151,7 @@ class Blkverify(Filter):
     is_protocol = True
     makes_filename = True
     child_name = "raw"
+    others = ("test", "raw")
     kinds = {"x-raw": "string", "x-image": "string"}
 
     def written(self, node: Node) -> list[str]:

@@ -69,7 +69,10 @@ def test_a_child_does_not_inherit_active(monitor: Monitor) -> None:
 
 
 def test_inactive_nodes_are_not_modelled(monitor: Monitor) -> None:
-    assert add(monitor, node_name="n0", **ZEROES, active=False) == "Inactive nodes are not modelled"
+    refusal = add(monitor, node_name="n0", **ZEROES, active=False)
+    assert refusal == "reopencheck: an inactive node is not modelled"
+    assert monitor.outcome is not None
+    assert monitor.outcome.unmodelled == {"blockdev-add.active"}
 
 
 # discard-no-unref

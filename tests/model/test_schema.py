@@ -495,6 +495,7 @@ def test_another_release_has_texts_of_its_own() -> None:
         "release": "5.2.0",
         "commands": own.commands,
         "other_commands": [],
+        "objects": [],
         "texts": texts,
         "types": own.types,
     }
