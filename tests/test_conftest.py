@@ -63,8 +63,8 @@ def given_out(tests: list[str], workers: int) -> list[list[str]]:
 
 
 def test_modules_stay_together_but_for_those_that_wait() -> None:
-    pure = [f"tests/model/test_a.py::test_{n}" for n in range(4)]
-    real = [f"tests/real/test_b.py::test_{n}[x::y]" for n in range(8)]
+    pure = [f"tests/model/test_a.py::test_{n}[x::y]" for n in range(4)]
+    real = [f"tests/real/test_b.py::test_{n}" for n in range(8)]
     first, second = given_out([*pure, *real], 2)
     assert first == pure
     assert second == real[:2]
