@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make run    sets up, checks the spec and compares it with the storage daemon
-# make test   sets up and runs the whole test suite
+# make test   sets up and runs the whole test suite, several tests at a time
+# make quick  the tests that need no daemon, without the slow ones: well within a minute
 # make lint   types, style and import contracts
 # make bench  the measurements
 # make lock   pins the newest versions that pyproject.toml allows
@@ -11,8 +12,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 1
+# Twice as many workers as cores (tests/conftest.py), because many tests wait; 0: one after the other.
+WORKERS ?= auto
 
-.PHONY: run test lint bench lock test-newest test-lowest setup clean
+.PHONY: run test quick lint bench lock test-newest test-lowest setup clean
 
 run: setup
 	@$(BIN)/reopencheck check --examples 150 --seed $(SEED)
@@ -28,7 +31,10 @@ test: setup
 	  echo "The test suite needs a daemon: apt-get install qemu-utils qemu-system-common" >&2; exit 2; }
 	@command -v qemu-system-x86_64 >/dev/null || { \
 	  echo "The test suite needs a system emulator: apt-get install qemu-system-x86" >&2; exit 2; }
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 10 --durations-min 2
+
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest --ignore tests/real -m 'not slow' --numprocesses logical
 
 lint: setup
 	$(BIN)/ruff check .

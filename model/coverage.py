@@ -84,7 +84,9 @@ def table(schema: Schema) -> list[Entry]:
     known = coverage_of(schema)
     for name, kind in schema.commands.items():
         if kind == UNCHECKED and name in COMMANDS:
-            entries += [Entry(name, "used"), *LISTS.get(COMMANDS[name], list)()]
+            lines = LISTS.get(COMMANDS[name])
+            entries.append(Entry(name, "used"))
+            entries += lines(schema.devices) if lines else ()
         elif name in known:
             entries += [Entry(name, "used"), *_command(schema, known[name], kind)]
         else:

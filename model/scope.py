@@ -21,6 +21,7 @@ from model.state import EMPTY, FrozenDict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from model.catalogue import Catalogue
     from model.graph import Transition
     from model.rules import Evaluation
     from model.trace import Json
@@ -186,10 +187,21 @@ Handler = Callable[["Transition", dict[str, Any]], Any]
 SCOPES: dict[Handler, Scope] = {}
 """What each command takes, by its function."""
 
-LISTS: dict[Handler, Callable[[], Iterable[Entry]]] = {}
-"""The lines of the table about a command whose arguments no schema checks, by its function."""
+LISTS: dict[Handler, Callable[[Catalogue], Iterable[Entry]]] = {}
+"""The lines of the table about a command whose arguments no schema checks, by its function: made
+from what a release says of its devices."""
 
 H = TypeVar("H", bound=Handler)
+
+
+def listed(lines: Callable[[Catalogue], Iterable[Entry]]) -> Callable[[H], H]:
+    """Say of a command whose arguments no schema checks what its lines of the table are."""
+
+    def register(handler: H) -> H:
+        LISTS[handler] = lines
+        return handler
+
+    return register
 
 
 def takes(

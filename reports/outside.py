@@ -68,9 +68,15 @@ def _is_member(subject: str) -> bool:
 def _commands(tables: Mapping[str, Sequence[Entry]]) -> Iterator[str]:
     yield "## Commands, drivers and types as a whole\n"
     yield "| what | releases |\n|---|---|"
+    rows: dict[tuple[str, str], list[str]] = {}
     for subject, (_, names) in _merged(tables, "outside").items():
         if not _is_member(subject):
-            yield f"| `{subject}` | {_where(names, len(tables))} |"
+            command, slash, variant = subject.partition("/")
+            where = _where(names, len(tables))
+            rows.setdefault((command + slash, where), []).append(variant)
+    for (command, where), variants in rows.items():
+        which = ", ".join(f"`{each}`" for each in variants if each)
+        yield f"| `{command}`{' ' if which else ''}{which} | {where} |"
     yield ""
 
 

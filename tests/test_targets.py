@@ -534,16 +534,6 @@ def test_a_command_of_ours_that_makes_no_sense_is_refused(
     assert "cannot be carried out" in exchange.replies()[0]["error"]["desc"]
 
 
-@pytest.mark.parametrize(
-    "data", [((0, 2048, 1),), ((-512, 512, 1),), ((0, 0, 1),), ((0, 512, 256),), ((0, 512, -1),)]
-)
-def test_data_that_cannot_be_written(
-    tmp_path: Path, data: tuple[tuple[int, int, int], ...]
-) -> None:
-    with pytest.raises(TargetError, match="image 'hd0': "):
-        ImageStore().create(tmp_path, [ImageSpec("hd0", "raw", 1024, data=data)])
-
-
 def test_a_job_that_does_not_go_on_is_waited_for_once() -> None:
     command = {"execute": "query-jobs"}
     own = OwnServer("nowhere")

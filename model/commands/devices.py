@@ -28,13 +28,14 @@ from model.commands.plugging import (
     find_device,
     find_driver,
     find_thread,
+    outside_devices,
     switch,
 )
 from model.images import ImageError
 from model.permissions import ALL
 from model.qdict import in_order
 from model.rules import Refusal, effect, guard, hazard
-from model.scope import takes
+from model.scope import listed, takes
 from model.state import Device, Perm, User
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ _TARGETS = 256
 _SECTOR = 512
 
 
+@listed(outside_devices)
 def device_add(t: Transition, arguments: dict[str, Any]) -> None:
     """Plug a device in.
 

@@ -15,6 +15,7 @@ import attrs
 from model.commands.iothreads import find_iothread
 from model.qdict import as_qemuopt_string
 from model.rules import guard, outside
+from model.scope import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,8 +176,13 @@ DRIVERS: Final = {
 }
 
 
-def outside_devices(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    """What of the devices of a machine is not modelled: each subject, and a sentence about it."""
+def outside_devices(catalogue: Catalogue) -> Iterator[Entry]:
+    """What of the devices of a machine is not modelled: a line of the table each."""
+    for subject, sentence in _outside_devices(catalogue):
+        yield Entry(subject, "outside", sentence)
+
+
+def _outside_devices(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
     for driver in sorted(catalogue.types - set(DRIVERS)):
         yield f"device_add/{driver}", "This device model."
     for driver, properties in sorted(catalogue.properties.items()):

@@ -362,6 +362,7 @@ def test_a_chain_that_a_bare_stream_has_frozen_stays() -> None:
     assert ask(claimed_chains_stay, dialect, before, query, moved) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*DIALECTS, *PROPOSALS])
 def test_laws_hold_in_every_dialect(name: str) -> None:
     dialect = find_dialect(name)

@@ -251,6 +251,7 @@ def test_the_order_of_links_and_generated_names_are_no_change() -> None:
     assert not laws.same_but_for_order(before, attrs.evolve(before, images=EMPTY), DIALECT)
 
 
+@pytest.mark.slow
 def test_laws_hold_and_every_witness_is_seen_in_a_run() -> None:
     witnesses = Witnesses(DIALECT)
     check = law_for(DIALECT)

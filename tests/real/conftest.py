@@ -10,7 +10,6 @@ release are skipped where nobody has installed it.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,19 +21,13 @@ from targets.debian import find_build
 from targets.errors import TargetError
 from targets.images import ImageStore
 from targets.pool import Target
+from tests.real.replays import Replays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from model.dialect import Dialect
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in this folder, so that no module can forget it."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.real)
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +60,19 @@ def build_of() -> Callable[[Dialect], Build]:
 @pytest.fixture(scope="session")
 def images() -> ImageStore:
     return ImageStore()
+
+
+@pytest.fixture(scope="session")
+def replays(images: ImageStore) -> Iterator[Replays]:
+    """A target for each build, which all tests share."""
+    with Replays(images) as shared:
+        yield shared
+
+
+@pytest.fixture
+def shared(replays: Replays, build: Build) -> Target:
+    """The storage daemon of the system as all tests share it: it resets itself between traces."""
+    return replays.target(build)
 
 
 @pytest.fixture

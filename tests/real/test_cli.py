@@ -115,19 +115,21 @@ def test_a_mutant_is_caught(tmp_path: Path) -> None:
     assert 1 <= mutant["caught"] <= 500
 
 
+PLANTED = """
+from model import dialects
+dialects.DIALECTS["qemu-7.2"] = dialects.QEMU_7_2.without("reopen.unchanged")
+from checker.cli import main
+main()
+"""
+"""The command line with a model that lacks a rule, which about every third example shows."""
+
+
+@pytest.mark.slow
 def test_planted_fault_becomes_a_case(tmp_path: Path) -> None:
     """Drive the whole way once: a model that lacks a rule, its case, and the case replayed."""
-    script = (
-        "import sys\n"
-        "from model import dialects\n"
-        "mutant = dialects.QEMU_7_2.without('reopen.unchanged')\n"
-        "dialects.DIALECTS['qemu-7.2'] = mutant\n"
-        "from checker.cli import main\n"
-        "main()\n"
-    )
-    words = ["diff", "--qemu", DAEMON, "--examples", "120", "--seed", "3", "--json"]
+    words = ["diff", "--qemu", DAEMON, "--examples", "15", "--seed", "3", "--json"]
     done = subprocess.run(
-        [sys.executable, "-c", script, *words, "--report", "report"],
+        [sys.executable, "-c", PLANTED, *words, "--report", "report"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -158,44 +160,49 @@ def test_planted_fault_becomes_a_case(tmp_path: Path) -> None:
     assert run(tmp_path, "replay", str(case)).returncode == 1
 
 
+def appears(directory: Path, pattern: str) -> bool:
+    """Wait until there is such a path; give up when the host cannot be that busy."""
+    deadline = time.monotonic() + 120
+    while not (found := list(directory.glob(pattern))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(found)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_prints_what_was_found_and_leaves_no_process(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    words = ["diff", "--qemu", DAEMON, "--examples", "1000000", "--seed", "1", "--json"]
+    words = ["diff", "--qemu", DAEMON, "--examples", "1000000", "--seed", "3", "--reduce", "0"]
     process = subprocess.Popen(
-        command_line(*words),
+        [sys.executable, "-c", PLANTED, *words, "--json"],
         cwd=tmp_path,
         env={**environment(), "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("reopencheck-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(3)
+    shown = appears(tmp_path, "out/cases/*.json")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
+    assert shown, err
     assert process.returncode == 130, err
     document = json.loads(out)
     assert document["interrupted"] is True
     assert document["examples"] > 0
+    assert document["findings"]
     assert "Traceback" not in err
     # Where the signal struck within the cleaning up, a guard goes on with it.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while list(tmp_path.glob("reopencheck-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not list(tmp_path.glob("reopencheck-*")), "scratch directories go with the daemons"
 
 
-def test_a_budget_ends_in_time(tmp_path: Path) -> None:
+def test_a_budget_ends_the_run(tmp_path: Path) -> None:
     words = ["diff", "--qemu", DAEMON, "--examples", "1000000", "--budget", "2s", "--json"]
-    start = time.monotonic()
     done = run(tmp_path, *words, "--reduce", "0")
-    assert time.monotonic() - start < 30
     document = json.loads(done.stdout)
-    assert document["examples"] > 0
+    assert 0 < document["examples"] < 1000000
     assert document["interrupted"] is False
 
 

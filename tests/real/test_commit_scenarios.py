@@ -11,23 +11,12 @@ from checker.compare import compare_trace
 from checker.oracle import expect
 from checker.settling import settled
 from model import find_dialect
-from targets.pool import Target
 from tests.real.job_scenarios_commit import COMMIT_SCENARIOS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from targets.binaries import Build
-    from targets.images import ImageStore
+    from targets.pool import Target
 
 DIALECT = find_dialect("qemu-7.2")
-
-
-@pytest.fixture(scope="module")
-def shared(build: Build, images: ImageStore) -> Iterator[Target]:
-    """One target for all scenarios; it resets itself between them."""
-    with Target(build, images=images) as ready:
-        yield ready
 
 
 @pytest.mark.parametrize("name", COMMIT_SCENARIOS)

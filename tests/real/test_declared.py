@@ -20,7 +20,6 @@ from model.programs import STORAGE_DAEMON
 from model.qdict import flatten
 from model.speaking import translated
 from model.trace import ImageSpec, Trace
-from targets.pool import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from model.trace import Command
     from targets.binaries import Build
+    from tests.real.replays import Replays
 
 Options = dict[str, Any]
 IMAGES = (ImageSpec("hd0.raw", "raw", 0), ImageSpec("hd1.raw", "raw", 1 << 20))
@@ -112,15 +112,15 @@ NODES = [
 @pytest.mark.parametrize("opened", NODES, ids=lambda each: each.driver)
 @pytest.mark.parametrize("dialect", DAEMONS, ids=lambda each: each.name)
 def test_a_declared_driver_answers_as_the_daemon_does(
-    dialect: Dialect, opened: Opened, build_of: Callable[[Dialect], Build]
+    dialect: Dialect, opened: Opened, build_of: Callable[[Dialect], Build], replays: Replays
 ) -> None:
     known = {"driver": opened.driver, "node-name": NODE, **opened.children}
     commands = [*opened.before, command("blockdev-add", **known, **opened.was)]
     start = len(commands)
     commands += [command("blockdev-reopen", options=[{**known, **each}]) for each in opened.reopens]
     trace = translated(Trace(IMAGES, tuple(commands)), dialect.schema)
-    with Target(build_of(dialect)) as target:
-        replies = [each.reply for each in target.run(trace).observations]
+    seen = replays.replay(build_of(dialect), trace).observations
+    replies = [each.reply for each in seen]
     assert all("return" in each for each in replies[:start]), replies[:start]
     said = [each.get("error", {}).get("desc") for each in replies[start:]]
     expected, was = [], flatten(opened.was)

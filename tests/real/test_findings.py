@@ -19,7 +19,6 @@ from model.speaking import translated
 from strategies.openable import OPENINGS
 from targets.debian import find_build
 from targets.errors import TargetError
-from targets.pool import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from checker.case import Case
     from model.trace import Observation
     from targets.binaries import Build
+    from targets.pool import Target
+    from tests.real.replays import Replays
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = sorted((ROOT / "cases" / "findings").glob("*.json"))
@@ -56,12 +57,11 @@ def shows(case: Case, seen: Sequence[Observation]) -> bool:
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_finding_shows(path: Path, release: str) -> None:
+def test_finding_shows(path: Path, release: str, replays: Replays) -> None:
     case = load(path)
     build = build_of_release(release)
     trace = translated(case.trace(), find_dialect(f"qemu-{release}").schema)
-    with Target(build) as target:
-        replay = target.confirm(trace)
+    replay = replays.replay(build, trace)
     on = case.provenance["releases"].split()
     others = case.provenance.get("others", "").split()
     assert sorted([*on, *others]) == sorted(RELEASES), "each release is told of"
@@ -86,11 +86,10 @@ def test_what_wants_a_link_frozen_twice_gets_it_from_a_counter(path: Path) -> No
     assert "return" in replies[1]
 
 
-def test_model_and_daemon_answer_for_every_option(build: Build) -> None:
+def test_model_and_daemon_answer_for_every_option(shared: Target) -> None:
     """All that is tried of the drivers that the spec has; the texts included."""
     types = QEMU_7_2.schema.types
     drivers = sorted(OPENINGS.keys() & DRIVERS.keys())
-    with Target(build) as target:
-        real = list(trials(types, lambda trace: target.run(trace).observations, drivers))
+    real = list(trials(types, lambda trace: shared.run(trace).observations, drivers))
     assert list(trials(types, Model(QEMU_7_2).observe, drivers)) == real
     assert sum(isinstance(each, Trial) for each in real) > 400

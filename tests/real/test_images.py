@@ -122,3 +122,13 @@ def test_data_need_the_backing_file_first(tmp_path: Path, images: ImageStore) ->
     top = ImageSpec("hd1", "qcow2", MIB, "hd0", "qcow2", ((0, 10, 7),))
     with pytest.raises(TargetError, match=r"image 'hd1': .+"):
         images.create(tmp_path, [top])
+
+
+@pytest.mark.parametrize(
+    "data", [((0, 2048, 1),), ((-512, 512, 1),), ((0, 0, 1),), ((0, 512, 256),), ((0, 512, -1),)]
+)
+def test_data_that_cannot_be_written(
+    tmp_path: Path, images: ImageStore, data: tuple[tuple[int, int, int], ...]
+) -> None:
+    with pytest.raises(TargetError, match="image 'hd0': "):
+        images.create(tmp_path, [ImageSpec("hd0", "raw", 1024, data=data)])

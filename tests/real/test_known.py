@@ -5,20 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
 from checker.case import load
 from checker.compare import MASKS, NORMALISATIONS
-from checker.judge import Example, judge
+from checker.judge import Example
 from checker.oracle import oracle
 from checker.settling import settled
 from model.dialect import Dialect
 from model.dialects import DIALECTS
 from model.guest import NO_GUEST
 from targets.binaries import Build
-from targets.pool import Target
+
+if TYPE_CHECKING:
+    from tests.real.replays import Replays
 
 BuildOf: TypeAlias = Callable[[Dialect], Build]
 
@@ -64,14 +66,13 @@ def test_every_hazard_has_a_case(dialect: Dialect) -> None:
 
 @every_dialect
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_hazard_shows(path: Path, dialect: Dialect, build_of: BuildOf) -> None:
+def test_hazard_shows(path: Path, dialect: Dialect, build_of: BuildOf, replays: Replays) -> None:
     """The daemon dies, hangs or differs, and the model has met the hazard by then.
 
     Where the dialect says that its release has not got the defect, they agree.
     """
     example = _example(path, dialect)
-    with Target(build_of(dialect), timeout=2.0) as target:
-        verdict = judge(example, target.confirm(example.trace))
+    verdict = replays.verdict(build_of(dialect), example)
     if verdict is None:
         mended = "the daemon does what the spec says: the defect is mended"
         assert not _named(path, example), mended

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
 from checker.case import load
-from checker.judge import Example, judge
+from checker.judge import Example
 from checker.oracle import oracle
 from checker.settling import settled
 from model.dialect import Dialect
 from model.dialects import DIALECTS
 from targets.binaries import Build
-from targets.pool import Target
+
+if TYPE_CHECKING:
+    from tests.real.replays import Replays
 
 BuildOf: TypeAlias = Callable[[Dialect], Build]
 
@@ -29,7 +31,9 @@ def test_there_is_a_corpus() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
 @pytest.mark.parametrize("path", MENDED, ids=lambda path: path.stem)
-def test_spec_and_daemon_agree(path: Path, dialect: Dialect, build_of: BuildOf) -> None:
+def test_spec_and_daemon_agree(
+    path: Path, dialect: Dialect, build_of: BuildOf, replays: Replays
+) -> None:
     """In all that the case once showed, in its own release without a defect that would excuse it.
 
     Others may have one on the way, and what comes after it is not compared.
@@ -38,6 +42,5 @@ def test_spec_and_daemon_agree(path: Path, dialect: Dialect, build_of: BuildOf) 
     example = Example(trace, oracle(dialect)(trace))
     if load(path).dialect == dialect.name:
         assert example.hazard_before(len(trace.commands)) is None
-    with Target(build_of(dialect)) as target:
-        verdict = judge(example, target.confirm(trace))
+    verdict = replays.verdict(build_of(dialect), example)
     assert verdict is None or example.hazard_before(verdict.step) is not None

@@ -11,23 +11,14 @@ import pytest
 
 from checker.compare import compare_trace
 from model import Monitor
-from targets.pool import Target
 from tests.real.scenarios import KIB, MIB, SCENARIOS, add, file, image, node, resize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from model.trace import ImageSpec
-    from targets.binaries import Build
     from targets.images import ImageStore
-
-
-@pytest.fixture(scope="module")
-def shared(build: Build, images: ImageStore) -> Iterator[Target]:
-    """One target for all scenarios; it resets itself between them."""
-    with Target(build, images=images) as ready:
-        yield ready
+    from targets.pool import Target
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -12,7 +12,6 @@ from model.dialects import DIALECTS, SERIES_V1
 from model.monitor import Monitor, Outcome
 from model.speaking import translated
 from model.trace import ImageSpec, Trace
-from targets.pool import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from model.trace import Command
     from targets.binaries import Build
+    from tests.real.replays import Replays
 
 IMAGES = tuple(ImageSpec(f"hd{n}.qcow2", "qcow2", 1 << 20) for n in range(3))
 
@@ -68,12 +68,11 @@ def test_the_series_refuses_a_backing_file_in_another_context(moved: str) -> Non
 @either
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
 def test_no_release_does(
-    dialect: Dialect, moved: str, build_of: Callable[[Dialect], Build]
+    dialect: Dialect, moved: str, build_of: Callable[[Dialect], Build], replays: Replays
 ) -> None:
     """One is moved to the other; 5.2 and 7.2 may end over it, as the spec says."""
     trace = trace_of(moved, dialect)
-    with Target(build_of(dialect)) as target:
-        replay = target.run(trace)
+    replay = replays.replay(build_of(dialect), trace)
     outcome = told(moved, dialect)
     assert outcome.reply == {"return": {}}
     assert (replay.death is not None) is ("hazard.unlocked-iothread" in outcome.hazards)

@@ -36,7 +36,7 @@ EMULATOR = find_dialect("qemu-system-7.2")
 
 
 @lru_cache
-def states(dialect: Dialect = DIALECT) -> tuple[BlockState, ...]:
+def states(dialect: Dialect) -> tuple[BlockState, ...]:
     """States of many kinds, with nodes in them."""
     seen: list[BlockState] = []
 
@@ -115,6 +115,7 @@ def _applies(spoils: tuple[object, ...], command: str) -> set[str]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoils", "command"),
     [
@@ -132,6 +133,7 @@ def test_every_spoil_applies_somewhere(spoils: tuple[object, ...], command: str)
     assert names - kept <= found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(set(SPOILS) - {"blockdev-add", "blockdev-reopen"}))
 def test_every_spoil_of_the_other_commands_applies(command: str) -> None:
     names = {spoil.__name__ for spoil in SPOILS[command]}
@@ -170,9 +172,10 @@ def test_malforming_breaks_something() -> None:
             assert size["size"] in (512, True, 2**65)
 
 
+@pytest.mark.slow
 def test_most_malformed_commands_are_refused() -> None:
     refused = total = 0
-    for number, state in enumerate(states()):
+    for number, state in enumerate(states(DIALECT)):
         monitor = Monitor(DIALECT)
         monitor.state = state
         reply = monitor.execute(build_malformed(Scene(state, RandomChooser(number), QEMU_7_2)))

@@ -20,6 +20,8 @@ from strategies.scene import Scene
 if TYPE_CHECKING:
     from model.trace import Command
 
+pytestmark = pytest.mark.slow
+
 DIALECT = find_dialect("qemu-7.2")
 CLUSTER = 65536
 THROTTLED = ("commit", "stream")

@@ -22,6 +22,8 @@ from strategies.images import MOST_IMAGES
 if TYPE_CHECKING:
     from model.trace import Command
 
+pytestmark = pytest.mark.slow
+
 DIALECT = find_dialect("qemu-7.2")
 EXAMPLES = 150
 
