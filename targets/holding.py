@@ -45,6 +45,7 @@ _MOST_ODD = 4
 _DEEPEST_ODD = 3
 _LONGEST_HEADER_NAME = 200
 _MOST_PREFIXES = 4
+_MOST_IN_JSON = 50
 _SHOWN = 60
 _LONGEST_MEMBER = 64
 
@@ -249,6 +250,10 @@ def image_name(options: Check) -> Check:
                 break
             rest = made_up["rest"]
         if rest.startswith(PREFIX):
+            if rest.count("{") + rest.count("[") > _MOST_IN_JSON:
+                raise Refused(
+                    f"a json: name may have {_MOST_IN_JSON} objects and lists: use fewer nodes"
+                )
             try:
                 described = parse(rest)
             except ValueError as error:

@@ -151,6 +151,7 @@ JSON_NAMES = (
     "json:'x'",
     "json:null",
     "json:" + "[" * 1000,
+    "json:" + "{'driver':'raw','file':" * 900 + "{'driver':'null-co'}" + "}" * 900,
     'json:{"driver":"null-co","node-name":"/x"}',
     'json:{"driver":"throttle","throttle-group":"a:b","file":{"driver":"null-co"}}',
     "blkdebug::json:{'driver':'nbd'}",
@@ -185,6 +186,8 @@ def names() -> Iterator[Hostile]:
         if name != 'json:{"driver":"null-co"} ':
             yield alone(f"backing-file {ascii(name)[:70]}", NAMING["backing-file"](name))
         yield alone(f"filename {ascii(name)[:70]}", NAMING["filename"](name))
+    deep = "json:" + "{'driver':'raw','file':" * 900 + "{'driver':'null-co'}" + "}" * 900
+    yield alone("base of 900 nodes", NAMING["base"](deep))
 
 
 SOCKETS = (
