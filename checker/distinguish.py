@@ -19,7 +19,7 @@ from checker.diff import REDUCE_SECONDS, StopRun
 from checker.differing import Distinction, Way, differences, without
 from checker.ending import Ended, noting
 from checker.exhaustive import Exploration, Explored, Scope
-from checker.interrupts import listening
+from checker.interrupts import deferred, listening
 from checker.judge import as_json
 from checker.parties import plain, written_for
 from checker.reduce import reduce_trace
@@ -216,8 +216,9 @@ class Search:
         """Remember the shortest of its kind, and hand it on to be kept."""
         if known is not None:
             found = attrs.evolve(found, occurrences=known.occurrences + 1)
-        self._found[found.signature] = found
-        self._keep(found)
+        with deferred():  # an interrupt leaves no distinction without its case
+            self._found[found.signature] = found
+            self._keep(found)
 
     def _ask(self, trace: Trace, *, fresh: bool = False) -> Shown:
         one, other = self._parties

@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,6 +79,18 @@ class Interrupts:
         elif now > self.asked + PATIENCE:
             os._exit(STATUS)
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Carry out the body whole; a signal that comes meanwhile counts after it."""
+        raises, self._raises = self._raises, False
+        before = self.asked
+        try:
+            yield
+        finally:
+            self._raises = raises and self.asked is None
+        if raises and self.asked is not before:
+            raise KeyboardInterrupt
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was one, whoever dropped it."""
         if self.asked is not None:
@@ -123,6 +135,15 @@ def hold() -> None:
     """Note signals only from now on: what was found is being told."""
     for interrupts in _listening:
         interrupts.hold()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Carry out the body whole; a signal that comes meanwhile counts after it."""
+    with ExitStack() as stack:
+        for interrupts in _listening:
+            stack.enter_context(interrupts.deferred())
+        yield
 
 
 def check() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from checker.case import from_finding, keep
+from checker.interrupts import deferred
 from model.commands.driving import READ
 from model.trace import REOPENS
 from reports.values import Finding, RuleUse, RunKind, Summary
@@ -142,6 +143,10 @@ class Tally:
         Called again with the same signature it replaces both: the reduced form. Where the
         directory has a shorter case of it from before, that is what is told.
         """
+        with deferred():  # an interrupt leaves no finding without its case
+            self._keep(finding, note)
+
+    def _keep(self, finding: Finding, note: str) -> None:
         known = self._findings.get(finding.signature)
         occurrences = 1 if known is None else known.occurrences
         self._findings[finding.signature] = attrs.evolve(

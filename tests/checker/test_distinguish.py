@@ -160,13 +160,13 @@ def test_the_search_finds_short_sequences() -> None:
     result = run_compare(
         Model(LAX),
         Model(DIALECT),
-        generators(LAX, DIALECT, 2),
+        generators(LAX, DIALECT, 8),
         seed=0,
         budget=600,
         scope=None,
         keep=kept.append,
     )
-    assert result.examples == 60
+    assert result.examples == 240
     assert not result.interrupted
     (way, found), *_ = result.rows()
     assert way is Way.ONLY_FIRST

@@ -193,6 +193,23 @@ def test_while_results_are_told_signals_are_noted() -> None:
         assert heard.asked is not None
 
 
+def test_a_finding_gets_its_case_whenever_the_signal_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def strikes(file: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", strikes)
+    tally = Tally("diff", QEMU_7_2, seed=1, cases=tmp_path)
+    with listening(), pytest.raises(KeyboardInterrupt):
+        tally.keep(FINDING)
+    (found,) = tally.summary().findings
+    assert [str(path) for path in tmp_path.iterdir()] == [found.case_file]
+
+
 def test_who_asks_again_after_a_while_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[int] = []
     monkeypatch.setattr(os, "_exit", ends.append)

@@ -12,6 +12,7 @@ from checker.reduce import ddmin, reduce_trace
 from checker.settling import is_wait
 from model.images import ImageError
 from model.trace import ImageSpec, Trace
+from targets.errors import TargetError
 
 
 def command(name: str, **arguments: Any) -> dict[str, Any]:
@@ -166,3 +167,15 @@ def test_a_trace_whose_images_cannot_be_made_does_not_hold() -> None:
     images = (ImageSpec("a.raw", "raw", 1), ImageSpec("b.raw", "raw", 1), ImageSpec("c", "raw", 1))
     found = reduce_trace(Trace(images, ()), lambda _: True, settle=refuses)
     assert len(found.trace.images) == 2
+
+
+def test_a_candidate_that_cannot_be_carried_out_shows_nothing() -> None:
+    trace = Trace((), tuple(command(f"c{n}") for n in range(6)))
+
+    def fails(candidate: Trace) -> bool:
+        names = [each["execute"] for each in candidate.commands]
+        if "c1" not in names:
+            raise TargetError("the daemon does not start: attempt to add duplicate property 'io0'")
+        return "c4" in names
+
+    assert [c["execute"] for c in reduce_trace(trace, fails).trace.commands] == ["c1", "c4"]

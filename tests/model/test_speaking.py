@@ -48,6 +48,14 @@ def test_objects_are_there_from_the_start_where_none_can_be_added() -> None:
     )
 
 
+def test_an_object_is_there_once_however_often_it_is_made() -> None:
+    """A daemon that is to make an object twice does not start."""
+    plain = {"qom-type": "iothread", "id": "io0"}
+    had = {"execute": OBJECT, "arguments": plain}
+    for commands in ((had, adds(**plain)), (adds(**plain), had), (had, had)):
+        assert translated(Trace((), (*commands, FLAT)), OLD).commands == (had, FLAT)
+
+
 def test_a_translated_trace_leads_to_the_same_graph() -> None:
     options = {"driver": "throttle", "throttle-group": "tg0", "file": "n", "node-name": "t"}
     changed = {**options, "read-only": False}
