@@ -77,7 +77,7 @@ def test_nothing_is_left_to_chance() -> None:
 
 
 def test_what_takes_two_images_is_not_found_with_one() -> None:
-    lax = f"{PLAIN} without graph.cycle"
+    lax = f"{PLAIN} without permissions.conflict"
     assert explore(PLAIN, lax, 1, 3).distinctions == ()
     assert explore(PLAIN, lax, 2, 2).distinctions != ()
 

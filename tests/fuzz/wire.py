@@ -84,6 +84,10 @@ class Peer:
     def mark(self) -> None:
         """Nothing is written to standard error."""
 
+    def was_held(self) -> bool:
+        """Nobody can stop it."""
+        return False
+
     def autopsy(self, step: int, *, silent: bool) -> Death:
         """It is gone if it is not silent."""
         return Death("hang" if silent else "exit", step)
