@@ -242,6 +242,8 @@ def decode(data: bytes) -> Case:
         case = msgspec.convert(head, Case)
     except msgspec.ValidationError as error:
         raise CaseError(f"not a valid case: {error}") from None
+    except UnicodeEncodeError:
+        raise CaseError("not a valid case: a lone surrogate stands where none may") from None
     if case.difference is not None and case.difference.step >= max(1, len(case.steps)):
         raise CaseError("not a valid case: its difference is at a step that it does not have")
     try:

@@ -17,7 +17,7 @@ from checker.interrupts import check as check_interrupts
 from checker.settling import is_wait
 from model.commands.driving import DRIVING, WRITE
 from model.images import ImageError
-from model.trace import ImageSpec, Json, Trace
+from model.trace import ImageSpec, Json, Trace, name_of
 from targets.errors import TargetError
 
 T = TypeVar("T")
@@ -166,7 +166,7 @@ def _drop_data_of(search: _Search, name: str) -> None:
 def _write_less(search: _Search) -> None:
     """Let commands that write write less."""
     for number, command in enumerate(search.best.commands):
-        if command.get("execute") != WRITE:
+        if name_of(command) != WRITE:
             continue
         for less in _lengths(command["arguments"]["length"]):
             smaller = {**command, "arguments": {**command["arguments"], "length": less}}
@@ -213,7 +213,7 @@ def _drop_members(search: _Search) -> None:
             changed = False
             commands = search.best.commands
             command = commands[number]
-            if "arguments" not in command or command.get("execute") in DRIVING:
+            if "arguments" not in command or name_of(command) in DRIVING:
                 break
             for arguments in _without_one(command["arguments"]):
                 smaller = {**command, "arguments": arguments}

@@ -14,6 +14,7 @@ import attrs
 from model import Monitor
 from model.commands.driving import WAIT, waits
 from model.speaking import translated
+from model.trace import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def is_wait(command: Command) -> bool:
     """Whether a command waits for a job."""
-    return command.get("execute") == WAIT
+    return name_of(command) == WAIT
 
 
 def settled(trace: Trace, dialect: Dialect) -> Trace:

@@ -12,7 +12,7 @@ import attrs
 from checker.case import from_finding, keep
 from checker.interrupts import deferred
 from model.commands.driving import READ
-from model.trace import REOPENS
+from model.trace import REOPENS, name_of
 from reports.values import Finding, RuleUse, RunKind, Summary
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _reopens_with_job(example: Example) -> bool:
     """
     busy = False
     for command, expectation in zip(example.trace.commands, example.expectations, strict=False):
-        if busy and command.get("execute") in REOPENS:
+        if busy and name_of(command) in REOPENS:
             checked = not any(rule.startswith("qapi.") for rule in expectation.refused)
             if checked:
                 return True
@@ -239,6 +239,6 @@ def _reopens_with_job(example: Example) -> bool:
 def _reads_data(example: Example) -> bool:
     """Whether what a guest reads is compared."""
     return any(
-        command.get("execute") == READ and "return" in expectation.observation.reply
+        name_of(command) == READ and "return" in expectation.observation.reply
         for command, expectation in zip(example.trace.commands, example.expectations, strict=False)
     )

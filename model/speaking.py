@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.commands.driving import OBJECT
+from model.trace import name_of
 
 if TYPE_CHECKING:
     from model.schema import Schema
@@ -27,7 +28,7 @@ def spoken(command: Command, schema: Schema) -> Command:
 
     Any other command is as it was, and so is a reopen of several nodes.
     """
-    name, arguments = command.get("execute"), command.get("arguments")
+    name, arguments = name_of(command), command.get("arguments")
     if not isinstance(arguments, dict) or not isinstance(name, str) or schema.knows(name):
         return command
     if name == _LISTED and schema.knows(_FLAT) and arguments.keys() == {"options"}:
@@ -50,7 +51,7 @@ def translated(trace: Trace, schema: Schema) -> Trace:
         rest: list[Command] = []
         for command in commands:
             # A daemon that is to make an object twice does not start.
-            if command.get("execute") == OBJECT:
+            if name_of(command) == OBJECT:
                 objects.setdefault(str(command["arguments"].get("id")), command)
             elif _is_plain(command):
                 made = {"execute": OBJECT, "arguments": command["arguments"]}
@@ -65,7 +66,7 @@ def _is_plain(command: Command) -> bool:
     """Whether a command makes an object that a daemon can be started with."""
     arguments: Any = command.get("arguments")
     return (
-        command.get("execute") == _ADD
+        name_of(command) == _ADD
         and isinstance(arguments, dict)
         and arguments.get("qom-type") in ("iothread", "throttle-group")
         and str(arguments.get("id", "")).isalnum()

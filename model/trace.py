@@ -68,6 +68,12 @@ class Observation:
     exports: list[dict[str, Json]] | None = None
 
 
+def name_of(command: Command) -> str:
+    """What a command executes; empty where what stands there is no name (a stranger's trace)."""
+    name = command.get("execute")
+    return name if isinstance(name, str) else ""
+
+
 RATE_LIMITED = frozenset({"QUORUM_FAILURE", "QUORUM_REPORT_BAD"})
 """The events of which QEMU sends one a second about each node, and the last of the others late."""
 
@@ -93,5 +99,5 @@ def asks_for_users(commands: Iterable[Command]) -> tuple[bool, bool]:
 
     They are if one of the commands makes any: a query costs as much as a small command.
     """
-    names = {str(command.get("execute")) for command in commands}
+    names = {name_of(command) for command in commands}
     return not names.isdisjoint(_MAKES_JOBS), not names.isdisjoint(_MAKES_EXPORTS)

@@ -21,6 +21,7 @@ from model.commands.driving import DRIVING, OBJECT, READ, WAIT
 from model.dialect import NoSuchDialectError
 from model.dialects import find_dialect
 from model.programs import STORAGE_DAEMON, Program
+from model.trace import name_of
 from reports.limits import MOST_TITLE, MOST_VALUE
 from reports.shown import shown
 
@@ -111,14 +112,14 @@ def render(finding: Finding, name: str = "this-script") -> str:
     for image in finding.images:
         parts.append(f"{_create(image)} || exit 2\n")
         parts += [f"{line} || exit 2\n" for line in _fill(image)]
-    driven = any(step.command.get("execute") in _DRIVEN for step in finding.steps)
+    driven = any(name_of(step.command) in _DRIVEN for step in finding.steps)
     parts += _driven(finding.steps) if driven else _at_once(finding)
     parts.append(_SHOW)
     for number, step in enumerate(finding.steps, 1):
         parts.append(_say(f"{number}  {json.dumps(step.command)}"))
         if step.expected is not None:
             parts.append(_say(f"  expected  {json.dumps(step.expected.reply)}"))
-        if step.command.get("execute") == OBJECT:
+        if name_of(step.command) == OBJECT:
             parts.append(_say("  got       (the daemon was started with it)"))
         else:
             parts.append(f"show step-{number}\n")
@@ -146,7 +147,7 @@ def _objects(steps: Iterable[Step]) -> str:
     """Shell that gives the daemon its objects as further arguments."""
     words: list[str] = []
     for step in steps:
-        if step.command.get("execute") == OBJECT:
+        if name_of(step.command) == OBJECT:
             members = dict(step.command["arguments"])
             kind = members.pop("qom-type")
             told = [f"{name}={value}" for name, value in members.items()]
@@ -161,7 +162,7 @@ def _at_once(finding: Finding) -> Iterable[str]:
     yield "\ncat >requests <<'END_OF_REQUESTS'\n"
     yield '{"execute": "qmp_capabilities"}\n'
     for number, step in enumerate(finding.steps, 1):
-        if step.command.get("execute") != OBJECT:
+        if name_of(step.command) != OBJECT:
             yield json.dumps({**step.command, "id": f"step-{number}"}) + "\n"
     yield from (f"{query}\n" for query in _QUERIES)
     yield '{"execute": "quit"}\nEND_OF_REQUESTS\n'
@@ -174,7 +175,7 @@ def _driven(steps: Iterable[Step]) -> Iterable[str]:
     yield _tell('{"execute": "qmp_capabilities"}')
     socket = ""
     for number, step in enumerate(steps, 1):
-        execute = step.command.get("execute")
+        execute = name_of(step.command)
         if execute == OBJECT:
             continue
         if execute in _DRIVEN:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.commands.driving import WRITE
+from model.trace import name_of
 from targets.holding import Refused, shown
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def check_pieces(trace: Trace) -> None:
 
 def _brings_bytes(command: Command) -> bool:
     """Whether a command writes bytes of the trace's choice to a node."""
-    execute = command.get("execute")
+    execute = name_of(command)
     return isinstance(execute, str) and execute in _BRINGS_BYTES
 
 
@@ -72,7 +73,7 @@ def _check_below_qcow2(trace: Trace) -> None:
     below: set[str] = set()
     named: dict[str, int] = {}
     for number, command in enumerate(trace.commands, 1):
-        if command.get("execute") == "blockdev-create":
+        if name_of(command) == "blockdev-create":
             raise Refused(
                 f"step {number}: blockdev-create: runs of bytes end within sectors, so no image "
                 "may be made: use whole sectors"
@@ -123,7 +124,7 @@ def _ends(trace: Trace) -> Iterator[int]:
                 yield offset % SECTOR
                 yield (offset + length) % SECTOR
     for command in trace.commands:
-        if command.get("execute") == WRITE:
+        if name_of(command) == WRITE:
             arguments = command["arguments"]
             offset, length = arguments["offset"], arguments["length"]
             yield offset % SECTOR
@@ -140,7 +141,7 @@ def _windows(commands: Iterable[Command]) -> set[int]:
 
 def _options(command: Command) -> Json:
     """The arguments of a command that describes nodes; None for another one."""
-    execute = command.get("execute")
+    execute = name_of(command)
     if isinstance(execute, str) and execute in _SHOWS_NODES:
         return command.get("arguments")
     return None

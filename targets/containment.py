@@ -269,6 +269,8 @@ def _check_driving(execute: str, command: Command) -> None:
         msgspec.convert(arguments, shape)
     except msgspec.ValidationError as error:
         raise Refused(str(error)) from None
+    except UnicodeEncodeError:
+        raise Refused("a lone surrogate stands where none may") from None
     if execute == OBJECT:
         check_members(arguments, OBJECT_TABLE, (), strict=False)
 

@@ -19,6 +19,7 @@ import attrs
 from model.commands.devices import PERIPHERAL
 from model.commands.driving import NOT_REACHED, OBJECT, READ, WAIT, WRITE
 from model.rules import NOT_MODELLED
+from model.trace import name_of
 from targets.errors import TargetError
 from targets.nbd import MOST_BYTES, Disk, NBDError, connected
 
@@ -76,7 +77,7 @@ class Surroundings:
 
 def is_own(command: Command) -> bool:
     """Whether a command is one of ours, which no daemon knows."""
-    return command.get("execute") in _OWN
+    return name_of(command) in _OWN
 
 
 def objects_of(commands: Iterable[Command]) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ def objects_of(commands: Iterable[Command]) -> tuple[str, ...]:
     """
     words: list[str] = []
     for command in commands:
-        if command.get("execute") == OBJECT:
+        if name_of(command) == OBJECT:
             arguments = dict(_arguments(command))
             kind = arguments.pop("qom-type", None)
             if not isinstance(kind, str) or not isinstance(arguments.get("id"), str):
@@ -100,14 +101,13 @@ def objects_of(commands: Iterable[Command]) -> tuple[str, ...]:
 def moves_nodes(commands: Iterable[Command]) -> bool:
     """Whether nodes may come to be in the thread of an object."""
     return any(
-        command.get("execute") in _MOVES and "iothread" in _arguments(command)
-        for command in commands
+        name_of(command) in _MOVES and "iothread" in _arguments(command) for command in commands
     )
 
 
 def paused_by(command: Command, paused: frozenset[str]) -> frozenset[str]:
     """The jobs that a client has paused, after one more command that was accepted."""
-    name = str(command.get("execute"))
+    name = name_of(command)
     arguments = _arguments(command)
     if name in _PAUSES:
         return paused | {str(arguments.get(_PAUSES[name]))}
@@ -122,7 +122,7 @@ def _arguments(command: Command) -> dict[str, Any]:
 
 def resumed_by(command: Command) -> str | None:
     """The job that a command tells to go on, if it is accepted."""
-    job = _arguments(command).get(_RESUMES.get(str(command.get("execute")), ""))
+    job = _arguments(command).get(_RESUMES.get(name_of(command), ""))
     return job if isinstance(job, str) else None
 
 

@@ -18,7 +18,7 @@ import attrs
 
 from model.commands.devices import UNPLUGGED
 from model.commands.driving import WAIT
-from model.trace import Command, Json, Observation, Reply, asks_for_users
+from model.trace import Command, Json, Observation, Reply, asks_for_users, name_of
 from targets.connection import ConnectionLostError, SilenceError
 from targets.daemon import TIMEOUT, Daemon
 from targets.deaths import Death, unasked
@@ -126,7 +126,7 @@ class Exchange:
         self._trouble: ProtocolError | TooMuchError | None = None
         self._impatience = PATIENCE_IN_ALL
         self._events = 0
-        names = {str(command.get("execute")) for command in commands}
+        names = {name_of(command) for command in commands}
         self._has_servers = not names.isdisjoint(_CONCERNS_SERVER)
         self._threads = jobs and moves_nodes(commands[:observed])
         self._make_way()
@@ -168,7 +168,7 @@ class Exchange:
         if death is None and self._daemon.was_held():
             # What came late, or not in time, may have been waited for in vain.
             return self._daemon.autopsy(0, silent=True)
-        told = any(command.get("execute") == "quit" for command in self._commands)
+        told = any(name_of(command) == "quit" for command in self._commands)
         return death if death is None or told else unasked(death)
 
     def _finish(self, timeout: float) -> Death | None:
@@ -239,7 +239,7 @@ class Exchange:
     def _waited(self, index: int) -> bool:
         """Whether a command is followed by waiting for what it set going."""
         after = index + 1
-        return after < len(self._commands) and self._commands[after].get("execute") == WAIT
+        return after < len(self._commands) and name_of(self._commands[after]) == WAIT
 
     def _go_on(self) -> None:
         """Send what can be sent, and begin with a command of ours whose turn has come."""
@@ -270,7 +270,7 @@ class Exchange:
         if not self._has_servers and not self._threads:
             return Surroundings(self.statuses, own, read=self._read)
         for command, step in zip(self._commands[: self._answered], self._steps, strict=False):
-            name = command.get("execute")
+            name = name_of(command)
             if step.reply is None or "return" not in step.reply:
                 continue
             paused = paused_by(command, paused)

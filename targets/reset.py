@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from model.commands.devices import UNPLUGGED
 from model.commands.driving import DRIVING, WAIT
-from model.trace import RATE_LIMITED
+from model.trace import RATE_LIMITED, name_of
 from targets.daemon import TIMEOUT, Daemon
 from targets.driving import STOP_SERVER, moves_nodes, objects_of
 from targets.replay import EXPORTS, NODES, Exchange
@@ -106,7 +106,7 @@ def needs_restart(trace: Trace, replies: Iterable[Reply], events: Iterable[str])
         # It may be one that the daemon was started with.
         return True
     for command, reply in zip(trace.commands, replies, strict=False):
-        name = str(command.get("execute"))
+        name = name_of(command)
         known = name in _UNDONE or name.startswith("query-")
         if "return" in reply and not known:
             return True
@@ -117,7 +117,7 @@ def needs_restart(trace: Trace, replies: Iterable[Reply], events: Iterable[str])
 
 def makes_users(trace: Trace) -> bool:
     """Whether a trace may leave more than nodes and objects, which `remove_users` removes."""
-    return any(command.get("execute") in MAKES_USERS for command in trace.commands)
+    return any(name_of(command) in MAKES_USERS for command in trace.commands)
 
 
 def removals(trace: Trace) -> tuple[Command, ...]:
@@ -143,7 +143,7 @@ def remove_users(
     for job in alive:
         commands.append({"execute": WAIT, "arguments": {"id": job, "status": "null"}})
         commands.append(_about("job-dismiss", job))
-    if any(command.get("execute") == "nbd-server-start" for command in trace.commands):
+    if any(name_of(command) == "nbd-server-start" for command in trace.commands):
         # All of its exports go with it.
         commands.append(STOP_SERVER)
     nodes = _names(trace, "blockdev-add", "node-name")
@@ -201,7 +201,7 @@ def _names(trace: Trace, execute: str, member: str) -> list[str]:
     names: dict[str, None] = {}
     for command in trace.commands:
         arguments = command.get("arguments")
-        if command.get("execute") == execute and isinstance(arguments, dict):
+        if name_of(command) == execute and isinstance(arguments, dict):
             name = arguments.get(member)
             if isinstance(name, str):
                 names[name] = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from model.trace import Command, Reply
     from reports.values import Summary
 
+
 @pytest.fixture(autouse=True)
 def no_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of the small world are none that a case may hold."""
