@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -21,6 +22,9 @@ from targets.daemon import Daemon
 from targets.errors import TargetError
 from targets.replay import Exchange, replay
 from targets.walls import trusting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOTHING = Trace((), ({"execute": "query-version"},))
 
@@ -139,6 +143,8 @@ def test_an_end_between_traces_is_a_value(
 ) -> None:
     assert replay(daemon, NOTHING).death is None
     os.kill(daemon.pid, number)
+    # One that is asked while it leaves on SIGTERM may hang, which is another matter.
+    wait_until(lambda: not daemon.alive)
     seen = replay(daemon, NOTHING)
     assert seen.observations == ()
     assert seen.death is not None
@@ -160,6 +166,14 @@ def test_a_daemon_that_leaves_is_quoted(daemon: Daemon) -> None:
     assert death.stderr[-2:] == ("line", "Assertion `\ufffd' failed.")
 
 
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it has not happened in 30 seconds")
+
+
 def test_a_daemon_that_goes_on_after_a_stop_is_asked_again(build: Build, tmp_path: Path) -> None:
     # Only a process of our own tells us of a stop that is over by now: not one behind walls.
     bare = attrs.evolve(build, walls=trusting(("all",)))
@@ -167,6 +181,8 @@ def test_a_daemon_that_goes_on_after_a_stop_is_asked_again(build: Build, tmp_pat
         daemon.mark()
         exchange = Exchange(daemon, NOTHING.commands, observed=0)
         os.kill(daemon.pid, signal.SIGSTOP)
+        # SIGCONT takes back a SIGSTOP that has not stopped anything yet.
+        wait_until(lambda: " (stopped)" in Path(f"/proc/{daemon.pid}/status").read_text())
         os.kill(daemon.pid, signal.SIGCONT)
         death = exchange.finish()
     assert death is not None

