@@ -17,7 +17,7 @@ from model import Outcome, step
 from model.commands.driving import OBJECT
 from model.commands.exports import STAYS_AND_TELLS
 from model.drivers import driver_of
-from model.drivers.filters import PREALLOC_EARLY, PREALLOC_STUCK, PreallocateState
+from model.drivers.filters import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK, PreallocateState
 from model.drivers.formats import Qcow2State
 from model.graph import Transition
 from model.guest import COPIED_ON_READ
@@ -159,7 +159,8 @@ def refused_commands_change_nothing(
     A job that could not start leaves more behind: a node that was to be written, and is not, has
     been reopened twice; the block backend of a stream is lost. A preallocate node that was to
     become read-only may have given back its space and rights too early, which it sees later;
-    one that could not be resized claims rights.
+    one that could not be resized claims rights, and one that nobody writes through any more may see
+    so only when a command that is refused has its permissions looked at.
     Of an export, an error may tell only that it is in another thread. A device that looks at its
     disk may have copied on read.
     """
@@ -171,7 +172,9 @@ def refused_commands_change_nothing(
     if command.get("execute") in STARTS and _same_graph(before, after):
         return None
     wrong_about_space = outcome.accepted & {PREALLOC_EARLY.id, PREALLOC_STUCK.id}
-    if wrong_about_space or (dialect.has(PREALLOC_EARLY) and any(_gave_too_early(before))):
+    sees_late = PREALLOC_LATER.id in outcome.accepted and any(_claims_in_vain(before))
+    too_early = dialect.has(PREALLOC_EARLY) and any(_gave_too_early(before))
+    if wrong_about_space or sees_late or too_early:
         one, other = _without_space(before, dialect), _without_space(after, dialect)
         if same_but_for_order(one, other, dialect):
             return None
@@ -192,6 +195,16 @@ def _gave_too_early(state: BlockState) -> Iterator[Node]:
         if isinstance(node.private, PreallocateState) and node.private.data_end is None:
             perm, _ = known.cumulative(node.name)
             if perm & Perm.WRITE and perm & Perm.RESIZE:
+                yield node
+
+
+def _claims_in_vain(state: BlockState) -> Iterator[Node]:
+    """The preallocate nodes that claim to be alone while nobody writes and resizes there."""
+    known = Permissions(state.nodes, {})
+    for node in state.nodes.values():
+        if isinstance(node.private, PreallocateState) and node.private.alone:
+            perm, _ = known.cumulative(node.name)
+            if not (perm & Perm.WRITE and perm & Perm.RESIZE):
                 yield node
 
 

@@ -877,7 +877,7 @@ OPTIONS: tuple[tuple[str, Options, dict[str, list[Any]]], ...] = (
         "file",
         {"filename": "hd0.qcow2"},
         {
-            "aio": ["threads", "native", "io_uring"],
+            "aio": ["threads", "native"],
             "locking": ["on", "off", "auto"],
             "aio-max-batch": [0, 5],
             "drop-cache": [True, False],
