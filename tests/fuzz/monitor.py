@@ -104,13 +104,14 @@ def complaints(
 
 
 def _shown(state: BlockState, dialect: Dialect) -> list[str]:
-    """What the queries show of a state, in no order: a refusal may change that of links."""
+    """What queries show of the nodes, in no order, which a refusal may change; and the rest."""
     monitor = Monitor(dialect)
     monitor.state = state
     seen = monitor.observe()
     graph = seen.graph or {}
     shown = [*(seen.nodes or []), *graph.get("nodes", []), *graph.get("edges", [])]
-    return sorted(json.dumps(each, sort_keys=True) for each in shown)
+    rest = (state.jobs, state.exports, state.nbd_server, state.objects, state.devices)
+    return [*sorted(json.dumps(each, sort_keys=True) for each in shown), *map(repr, rest)]
 
 
 def well_formed(reply: Any) -> bool:
