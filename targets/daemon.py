@@ -36,6 +36,7 @@ _EXIT_WITHIN = 15.0
 _TAIL_BYTES = 8192
 _TAIL_LINES = 20
 _LOOK_EVERY = 0.25
+_LOOKS_PER_WALK = 4
 _MOST_STDERR = 1 << 22
 """Bytes of error output after which all but its end is forgotten."""
 
@@ -222,10 +223,13 @@ class Daemon:
     def _look_after(self) -> None:
         """Keep what the daemon writes within bounds, until it is closed: a thread of its own."""
         bounded = "disk" in self.build.walls.up
+        looks = 0
         while not self._closing.wait(_LOOK_EVERY):
+            looks += 1
             if os.fstat(self._stderr.fileno()).st_size > _MOST_STDERR:
                 os.ftruncate(self._stderr.fileno(), 0)
-            if bounded and scratch.occupied(self.directory) > DISK:
+            # Not each time: to look through a directory takes longer.
+            if bounded and looks % _LOOKS_PER_WALK == 0 and scratch.occupied(self.directory) > DISK:
                 self._overflow = f"its scratch directory grew beyond {DISK} bytes"
                 self.kill()
                 return

@@ -66,7 +66,7 @@ WALLS = (
     Wall("descriptors", f"at most {DESCRIPTORS} open files"),
     Wall("cpu", f"at most {CPU_SECONDS} s of processor time"),
     Wall("core", "no core dumps"),
-    Wall("disk", f"at most {DISK // GIB} GiB on the disk, looked at four times a second"),
+    Wall("disk", f"at most {DISK // GIB} GiB on the disk, looked at once a second"),
 )
 
 NAMES = tuple(wall.name for wall in WALLS)
