@@ -267,3 +267,32 @@ def test_laws_hold_and_every_witness_is_seen_in_a_run() -> None:
 def test_witnesses_start_unseen() -> None:
     assert all(not count for count in Witnesses(DIALECT).counts.values())
     assert Witnesses(DIALECT).missing()
+
+
+def test_a_refused_resize_may_see_the_length_of_another_file() -> None:
+    """Seen on 7.2: the driver looks at its file before it finds out that it cannot resize it."""
+    monitor = Monitor(DIALECT)
+
+    def reopened_over(file: str) -> dict[str, Any]:
+        options = {"driver": "preallocate", "node-name": "n0", "file": file}
+        return {"execute": "blockdev-reopen", "arguments": {"options": [options]}}
+
+    writer = {"driver": "blkdebug", "image": "n0", "take-child-perms": ["write", "resize"]}
+    resize = {"execute": "block_resize", "arguments": {"node-name": "n0", "size": 3}}
+    for each in (
+        command(ADD, driver="null-co", node_name="n2", size=65536),
+        command(ADD, driver="null-co", node_name="n3", size=4096),
+        command(ADD, driver="preallocate", node_name="n0", file="n2"),
+        {"execute": "blockdev-add", "arguments": {**writer, "node-name": "c"}},
+        reopened_over("n3"),
+        resize,
+        reopened_over("n2"),
+    ):
+        monitor.execute(each)
+    before = monitor.state
+    monitor.execute(resize)
+    assert monitor.outcome is not None
+    assert "error" in monitor.outcome.reply
+    assert monitor.state != before
+    broken = laws.refused_commands_change_nothing(before, resize, monitor.outcome, DIALECT)
+    assert broken is None
