@@ -36,7 +36,7 @@ LONGEST: Final = 20.0
 """Seconds that a case may take."""
 STATUSES: Final = (0, 1, 2, 4)
 """How a replay may end: it agrees, does not, was refused, is outside the spec."""
-OURS: Final = (*DAEMONS, "reopencheck", "python", "sh", "qemu-img", "qemu-io", "bwrap", "unshare")
+OURS: Final = (*DAEMONS, "reopencheck", "python", "sh", "qemu-img", "qemu-io", "unshare")
 """What the kernel may call the processes of a replay, or how such a name begins."""
 _CANARIES: Final = ("@CANARY@", "/etc/passwd")
 _ESTABLISHED_OR_LISTENING: Final = ("tcp", "tcp6", "udp", "udp6")
