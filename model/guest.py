@@ -99,7 +99,8 @@ BAD_HEARD = effect(
 
 IN_PARTS = effect(
     "data.read-in-parts",
-    "What is read through a blkdebug node is read in parts of as many bytes as that takes at once.",
+    "What is read through a blkdebug node is read in parts of as many bytes as that takes at once, "
+    "and a quorum with such a node below it votes on each part.",
     source="5.2",
 )
 KEEPS_PLACE = effect(
@@ -297,7 +298,11 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
     if node.driver == "file":
         return _file_pieces(t, node, start, end)
     if node.driver == "quorum":
-        return _vote(t, node, start, end, rewrites)
+        return [
+            piece
+            for first, last in _parts(t, node, start, end)
+            for piece in _vote(t, node, first, last, rewrites)
+        ]
     if node.driver == "blkverify":
         seen = [_runs(_pieces(t, link.child, start, end, rewrites)) for link in node.children]
         if seen[0] != seen[1]:
@@ -317,14 +322,21 @@ def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrite
     """What is read through a filter; that blkdebug reads in parts shows only where some vote."""
     driver_of(node.driver).follow(t, node, opening=False)
     child = t.primary_child(node.name)
-    most = at_once(t, node.name) if node.driver == "blkdebug" else 0
-    if not most or end - start <= most or not _votes(t, child) or not t.ev.holds(IN_PARTS):
+    if node.driver != "blkdebug" or not _votes(t, child):
         return _pieces(t, child, start, end, rewrites)
     return [
         piece
-        for part in range(start, end, most)
-        for piece in _pieces(t, child, part, min(part + most, end), rewrites)
+        for first, last in _parts(t, node, start, end)
+        for piece in _pieces(t, child, first, last, rewrites)
     ]
+
+
+def _parts(t: Transition, node: Node, start: int, end: int) -> list[tuple[int, int]]:
+    """The parts in which a node reads a range, by what it takes at once."""
+    most = at_once(t, node.name)
+    if not most or end - start <= most or not t.ev.holds(IN_PARTS):
+        return [(start, end)]
+    return [(first, min(first + most, end)) for first in range(start, end, most)]
 
 
 def _votes(t: Transition, name: str) -> bool:
