@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # make run    sets up, checks the spec and compares it with the storage daemon
 # make test   sets up and runs the whole test suite, several tests at a time
-# make quick  the tests that need no daemon, without the slow ones: well within a minute
+# make quick  the tests that need no daemon, without the slow ones: a minute or two
 # make lint   types, style and import contracts
 # make bench  the measurements
 # make lock   pins the newest versions that pyproject.toml allows

@@ -13,7 +13,7 @@ import click
 
 from checker import doctor as doctoring
 from checker.case import from_finding, write
-from checker.console import finding_lines
+from checker.console import finding_lines, times
 from checker.ending import Ended, Telling, noting, recovered, status
 from checker.journal import Journal
 from checker.options import (
@@ -25,6 +25,7 @@ from checker.options import (
     document,
     json_option,
     say,
+    seed_option,
     steps_option,
     tell,
     trust_option,
@@ -73,17 +74,22 @@ class _Told:
     recovered: list[Finding]
 
 
-@click.command()
+@click.command(short_help="Search for sequences that tell A and B apart.")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @trust_option
 @budget_option
 @steps_option
-@click.option("--examples", type=click.IntRange(min=1), metavar="N", help="End after this many.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Repeats a search.")
-@click.option("--exhaustive", is_flag=True, help="Try every sequence of a small scope, no other.")
-@click.option("--images", type=click.IntRange(1, 9), metavar="N", help="Of the scope (2).")
-@click.option("--depth", type=click.IntRange(1, 99), metavar="D", help="Commands, at most (4).")
+@click.option("--examples", type=click.IntRange(min=1), metavar="N", help="Stop after N traces.")
+@seed_option
+@click.option("--exhaustive", is_flag=True, help="Try every sequence of a small scope only.")
+@click.option("--images", type=click.IntRange(1, 9), metavar="N", help="Images in that scope (2).")
+@click.option(
+    "--depth",
+    type=click.IntRange(1, 99),
+    metavar="D",
+    help="Commands in a sequence of that scope, at most (4).",
+)
 @click.option(
     "--confirm/--no-confirm",
     "confirms",
@@ -323,7 +329,7 @@ def _show_row(result: Comparison, row: _Row) -> None:
     found = row.found
     say(f"  {found.title}")
     shortest = ", none shorter in the scope" if result.shown_shortest(found) else ""
-    seen = f"; seen {found.occurrences} times" if result.examples else ""
+    seen = f"; seen {times(found.occurrences)}" if result.examples else ""
     say(f"      {found.rules[0]} | {found.rules[1]}; {_commands(found.length)}{shortest}{seen}")
     for line in row.confirmation.told():
         say(f"      {line}")
@@ -379,17 +385,17 @@ def _document(result: Comparison, told: _Told) -> Json:
     }
 
 
-@click.command()
+@click.command(short_help="Try what becomes of every option when a node is reopened.")
 @click.argument("party", metavar="[A]", default=DEFAULT_DIALECT)
-@click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this driver.")
+@click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this one. Repeatable.")
 @trust_option
 @json_option
 def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> None:
     """Try every option of every driver: what becomes of it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
-    reopened with the very same options and without this one; options that a child inherits or has
-    of its own are tried with a reopen of the other.
+    reopened once with the very same options and once without this one. An option that a child
+    inherits from its parent, or has of its own, is also tried with a reopen of the other node.
     """
     from checker.giving import Trial, trials  # noqa: PLC0415
     from checker.parties import Model, find_party  # noqa: PLC0415

@@ -29,6 +29,10 @@ _PLAIN_EVERY = 10.0
 _MOVE_EVERY = 0.1
 
 
+OUTSIDE_PAGE = "reopencheck rules --outside"
+"""What lists everything that is outside the spec."""
+
+
 class Shows(Protocol):
     """Shows how a run goes; a context manager."""
 
@@ -127,6 +131,11 @@ def shows(console: Console, examples: int) -> Shows:
     return PlainLines(console, examples)
 
 
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def _share(part: int, whole: int) -> str:
     return f"{part} ({100 * part / whole:.0f} %)" if whole else str(part)
 
@@ -159,11 +168,11 @@ def summary_lines(summary: Summary) -> list[str]:
     else:
         lines.append(f"  violations  {summary.violations}")
     if summary.outside:
-        lines.append(f"  outside     {summary.outside} examples left the spec: see the docs")
+        lines.append(f"  outside     {summary.outside} examples left the spec ({OUTSIDE_PAGE})")
     if summary.disturbed:
         told = "were disturbed from outside again and again, and could not be judged"
         lines.append(f"  disturbed   {summary.disturbed} examples {told}")
-    lines += [f"  known issue {issue}: seen {count} times" for issue, count in summary.known_issues]
+    lines += [f"  known issue {name}: seen {times(count)}" for name, count in summary.known_issues]
     lines += [f"  note: {note}" for note in summary.notes]
     for name, missing in (
         ("never reached", summary.unreached),
@@ -193,8 +202,8 @@ def _users_lines(summary: Summary) -> list[str]:
 
 def finding_lines(name: str, finding: Finding) -> list[str]:
     """A finding as two lines: what it is, and where its case stands."""
-    times = "once" if finding.occurrences == 1 else f"{finding.occurrences} times"
-    told = f"{finding.kind}, seen {times}, {len(finding.steps)} commands"
+    length = "1 command" if len(finding.steps) == 1 else f"{len(finding.steps)} commands"
+    told = f"{finding.kind}, seen {times(finding.occurrences)}, {length}"
     lines = [f"  {name} ({told}): {shown(finding.title, MOST_TITLE)}"]
     if finding.case_file is not None:
         lines.append(f"    case: {finding.case_file}")

@@ -139,7 +139,7 @@ def notes_on(chosen: Walls) -> list[str]:
         notes.append(f"walls that cannot stand here: {', '.join(cannot)} (reopencheck doctor)")
     trusted = [wall.name for wall in WALLS if wall.name not in {*chosen.up, *cannot}]
     if trusted:
-        notes.append(f"without the walls that were trusted away: {', '.join(trusted)}")
+        notes.append(f"without the walls that --trust took down: {', '.join(trusted)}")
     return notes
 
 

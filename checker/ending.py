@@ -27,6 +27,7 @@ from checker.options import (
     PIPE_CLOSED,
     WRONG,
     as_text,
+    fitted,
     put,
     say,
     tell,
@@ -34,6 +35,7 @@ from checker.options import (
 from checker.output import write_report
 from model.dialect import NoSuchDialectError
 from model.images import ImageError
+from reports.shown import shown
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
@@ -183,7 +185,7 @@ def finish(
             put(as_text({**document, "trouble": "; ".join(telling.troubles)}))
             return
         for line in lines(summary):
-            say(line)
+            put(fitted(shown(line)))
         if reported:
             say(f"  report: {report}")
         say(verdict(summary, trouble=bool(telling.troubles)))

@@ -12,7 +12,9 @@ import json
 import math
 import re
 import secrets
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -45,6 +47,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 def say(line: str = "") -> None:
     """Print a line of the result; see :func:`put`."""
     put(shown(line))
+
+
+def fitted(line: str) -> str:
+    """A line of words as a terminal shows it best: broken between words, not within them.
+
+    Where standard output is no terminal it stays one line, for programs that look for it.
+    """
+    if not sys.stdout.isatty():
+        return line
+    return textwrap.fill(
+        line,
+        width=max(40, shutil.get_terminal_size().columns),
+        subsequent_indent=" " * 14,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def put(text: str) -> None:
@@ -145,10 +163,20 @@ def steps_option(command: F) -> F:
     )(command)
 
 
+def seed_option(command: F) -> F:
+    """The option that repeats what was tried before."""
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="S",
+        help="Repeat the run with this seed; without it, one is chosen and printed.",
+    )(command)
+
+
 def budget_option(command: F) -> F:
     """The option that ends a run by time."""
     return click.option(
-        "--budget", callback=_seconds, metavar="T", help="End after this time (90s, 5m)."
+        "--budget", callback=_seconds, metavar="T", help="Stop after this time (90s, 5m)."
     )(command)
 
 
@@ -160,7 +188,7 @@ def cases_option(command: F) -> F:
         default=Path("out/cases"),
         show_default=True,
         metavar="DIR",
-        help="Write what fails there.",
+        help="Write the case of each failure to this directory.",
     )(command)
 
 
@@ -170,7 +198,9 @@ def run_options(examples: int) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for option in reversed(
             (
-                click.option("--dialect", metavar="D", help="The release or proposal to speak."),
+                click.option(
+                    "--dialect", metavar="D", help="Use the rules of this release or proposal."
+                ),
                 click.option(
                     "--examples",
                     type=click.IntRange(min=1),
@@ -180,18 +210,13 @@ def run_options(examples: int) -> Callable[[F], F]:
                     help="Traces to make.",
                 ),
                 steps_option,
-                click.option(
-                    "--seed",
-                    type=click.IntRange(min=0),
-                    metavar="S",
-                    help="Repeats a run; otherwise one is chosen and told.",
-                ),
+                seed_option,
                 budget_option,
                 click.option(
                     "--report",
                     type=click.Path(path_type=Path, file_okay=False),
                     metavar="DIR",
-                    help="Write a summary, JUnit XML and scripts there.",
+                    help="Write a summary, JUnit XML and scripts to this directory.",
                 ),
                 cases_option,
                 json_option,

@@ -58,7 +58,7 @@ def _known_directory() -> Path:
 
 @click.command()
 @click.argument("case_file", metavar="CASE", type=click.Path(path_type=Path))
-@click.option("--qemu", metavar="BIN", help="Replay it on this storage daemon.")
+@click.option("--qemu", metavar="BIN", help="Replay it on this build of QEMU; see diff --help.")
 @trust_option
 @click.option("--dialect", metavar="D", help="Replay it on the model, in this dialect.")
 @json_option
@@ -68,8 +68,8 @@ def replay(
     """Replay a case on the model, or on a real daemon with --qemu.
 
     Status 0: every step is answered as the case expects (a case of kind "property": the
-    model breaks no law); 1: it is not; 2: the daemon was ended or stopped by somebody each time;
-    4: the case leaves the spec, and up to there every step is answered as it expects.
+    model breaks no law); 1: one is not; 2: each time, something outside ended or stopped the
+    daemon; 4: the case leaves the spec, and up to there every step is answered as it expects.
     """
     from checker.replay import by_model, check_case, compare_case, disturbed  # noqa: PLC0415
     from checker.verdicts import DisturbedError, undisturbed  # noqa: PLC0415
@@ -77,12 +77,18 @@ def replay(
     if qemu is not None and dialect is not None:
         raise click.UsageError("--qemu and --dialect exclude each other")
     case = load(case_file)
+    other_release = ""
     if qemu is not None:
         from targets.pool import Target  # noqa: PLC0415
 
         build = find_build(qemu, walls)
         for note in doctoring.notes_on(walls):
             tell(f"reopencheck: {note}")
+        if doctoring.dialect_for(build)[0].name != case.dialect:
+            other_release = (
+                f"the case says what {case.dialect} does, and this is {build.version}:"
+                " a difference may be one between releases"
+            )
         with Target(build) as target:
             try:
                 seen = undisturbed(target.confirm)(case.trace())
@@ -102,6 +108,8 @@ def replay(
         document(result.as_json())
     else:
         _show_replay(result)
+    if other_release and result.verdict == "differs":
+        tell(f"reopencheck: {other_release}")
     sys.exit(_STATUSES[result.verdict])
 
 
@@ -130,12 +138,18 @@ def _show_replay(result: Replayed) -> None:
     say(f"{verdict}: {result.side}")
 
 
-@click.command()
-@click.option("--dialect", metavar="D", default=DEFAULT_DIALECT, show_default=True)
+@click.command(short_help="List the rules of a dialect.")
+@click.option(
+    "--dialect",
+    metavar="D",
+    default=DEFAULT_DIALECT,
+    show_default=True,
+    help="List the rules of this release or proposal.",
+)
 @click.option("--outside", is_flag=True, help="Print the page of what is outside the spec.")
 @json_option
 def rules(dialect: str, *, outside: bool, as_json: bool) -> None:
-    """List the rules of a dialect: what decides, in one sentence each, and where it comes from.
+    """List the rules of a dialect: what each decides, in a sentence, and where it comes from.
 
     What is outside the spec, in all releases, is no rule of a dialect and has a page of its own.
     """
@@ -175,15 +189,18 @@ def _tell_outside(*, as_json: bool) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Say what was found and what is missing.")
 @click.option("--masks", is_flag=True, help="List every exception to equality.")
 @json_option
 def doctor(*, masks: bool, as_json: bool) -> NoReturn:
-    """Say what was found, which release it is, and what is missing. Status 2 if anything is."""
+    """Say what was found, which release it is, and what is missing.
+
+    Status 2 if a program or package is missing. A wall that cannot stand changes no status.
+    """
     known = load_known(_known_directory())
     hazards = [rule for rule in all_rules() if rule.kind == "hazard"]
     count = (
-        f"{len(MASKS)} mask, {len(NORMALISATIONS)} normalisations and {len(hazards)} hazards"
+        f"{len(MASKS)} masks, {len(NORMALISATIONS)} normalisations and {len(hazards)} hazards"
         " are all the exceptions to equality"
     )
     if masks and not as_json:
@@ -219,7 +236,7 @@ def qemu() -> None:
     """Work with QEMU builds."""
 
 
-@qemu.command("import-schema")
+@qemu.command("import-schema", short_help="Make the schema document of a build.")
 @click.argument("binary", metavar="BIN", default=DAEMON)
 @click.option(
     "--output",
@@ -245,33 +262,38 @@ def import_schema(binary: str, output: Path | None) -> None:
         say(f"{output}: schema of {build.text}")
 
 
-@qemu.command("install")
+@qemu.command("install", short_help="Fetch builds of other releases.")
 @click.argument("releases", metavar="RELEASE...", nargs=-1, required=True)
 def install(releases: tuple[str, ...]) -> None:
     """Fetch builds of other releases from Debian's archive: 5.2, 10.0, 11.1.
 
-    They are unpacked into the user's cache, and nothing is installed. What is there already is left
-    alone. Then --qemu takes the release for a name.
+    They are unpacked into the user's cache; the system is not changed, and what has been fetched
+    already is left alone. After that, --qemu takes the release as a name (--qemu 10.0).
     """
     for release in releases:
         build, new = debian.install(release)
         say(f"{release}: {build.text}, {'now' if new else 'already'} in {debian.cache() / release}")
 
 
-@qemu.command("list")
+@qemu.command("list", short_help="List the builds that --qemu can be given.")
 @click.argument("binaries", metavar="[BIN]...", nargs=-1)
 @json_option
-def list_builds(binaries: tuple[str, ...], *, as_json: bool) -> None:
-    """List the builds that --qemu can be given: in PATH, fetched, or named here."""
+def list_builds(binaries: tuple[str, ...], *, as_json: bool) -> NoReturn:
+    """List the builds that --qemu can be given: in PATH, fetched, or named here.
+
+    Status 2 if one that is named here cannot be used.
+    """
     rows = [_build_row(name) for name in (DAEMON, EMULATOR, *debian.SOURCES, *binaries)]
     if as_json:
         document({"builds": rows})
-        return
-    for row in rows:
-        if row["usable"]:
-            say(f"ok       {row['name']}: {row['text']}; {row['dialect']}")
-        else:
-            say(f"MISSING  {row['name']}: {row['text']}")
+    else:
+        for row in rows:
+            if row["usable"]:
+                say(f"ok       {row['name']}: {row['text']}; {row['dialect']}")
+            else:
+                say(f"MISSING  {row['name']}: {row['text']}")
+    named = [row for row in rows if row["name"] in binaries]
+    sys.exit(HELD if all(row["usable"] for row in named) else WRONG)
 
 
 def _build_row(name: str) -> dict[str, Json]:

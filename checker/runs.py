@@ -26,6 +26,7 @@ from checker.options import (
     qemu_option,
     run_options,
     say,
+    seed_option,
     steps_option,
     tell,
     trust_option,
@@ -92,7 +93,7 @@ class _Told:
         )
 
 
-@click.command()
+@click.command(short_help="Check the model alone: its invariants after every command.")
 @run_options(examples=500)
 def check(**values: Any) -> None:
     """Check the model alone: its invariants after every command that the machine writes."""
@@ -133,17 +134,17 @@ def _reduce_option(replays: int) -> Callable[[F], F]:
         default=replays,
         show_default=True,
         metavar="N",
-        help="Replays that the reduction of a finding may take; 0: do not reduce.",
+        help="Spend at most N replays on reducing a finding; 0: do not reduce.",
     )
 
 
-@click.command()
+@click.command(short_help="Compare the model with a real QEMU, command by command.")
 @qemu_option
 @trust_option
 @_reduce_option(200)
 @run_options(examples=500)
 def diff(qemu: str, reduce_replays: int, **values: Any) -> None:
-    """Compare the model with a real storage daemon, command by command."""
+    """Compare the model with a real storage daemon or system emulator, command by command."""
     from checker.diff import DiffOptions, run_diff  # noqa: PLC0415
 
     with _on_daemon("diff", qemu, values) as run:
@@ -151,13 +152,13 @@ def diff(qemu: str, reduce_replays: int, **values: Any) -> None:
         run_diff(run.tally, run.examples, run.sides, how, run.progress)
 
 
-@click.command()
+@click.command(short_help="Run the same traces twice on a real QEMU.")
 @qemu_option
 @trust_option
 @_reduce_option(50)
 @run_options(examples=500)
 def repeat(qemu: str, reduce_replays: int, **values: Any) -> None:
-    """Run the same traces twice on a storage daemon, and compare it with itself."""
+    """Run the same traces twice on a storage daemon or system emulator, and compare the answers."""
     from checker.repeat import run_repeat  # noqa: PLC0415
 
     with _on_daemon("repeat", qemu, values) as run:
@@ -209,14 +210,27 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
         yield _Run(options, tally, examples(dialect, options.amount()), sides, progress)
 
 
-@click.command()
+@click.command(short_help="Drop one rule after the other: is it noticed?")
 @qemu_option
 @trust_option
-@click.option("--dialect", metavar="D", help="The dialect to take rules from.")
-@click.option("--rule", "wanted", multiple=True, metavar="ID", help="Only this rule (reopen.*).")
-@click.option("--examples", type=click.IntRange(min=1), default=500, show_default=True, metavar="N")
+@click.option("--dialect", metavar="D", help="Drop the rules of this release or proposal.")
+@click.option(
+    "--rule",
+    "wanted",
+    multiple=True,
+    metavar="ID",
+    help="Drop only this rule, or those of a pattern ('reopen.*'). Repeatable.",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    metavar="N",
+    help="Traces to make for each rule, at most.",
+)
 @steps_option
-@click.option("--seed", type=click.IntRange(min=0), metavar="S")
+@seed_option
 @json_option
 def mutants(
     *,
@@ -229,7 +243,7 @@ def mutants(
     seed: int | None,
     as_json: bool,
 ) -> NoReturn:
-    """Drop one rule of the model after the other; each must be told from the real daemon."""
+    """Drop one rule of the model after the other; the comparison must notice each time."""
     from checker.generate import examples as make  # noqa: PLC0415
     from checker.mutants import Mutant, MutantRun, choose_rules, run_mutants  # noqa: PLC0415
     from checker.sides import open_sides, with_oracle  # noqa: PLC0415
@@ -277,6 +291,8 @@ def mutants(
     telling = Telling(run.trouble)
     caught = len(run.mutants) - len(run.survivors)
     line = f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}"
+    if run.interrupted:
+        line += f" (interrupted: {len(rules)} were to be tried)"
     telling.attempt(lambda: document(run.as_json()) if as_json else say(line))
     telling.end(
         status(

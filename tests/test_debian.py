@@ -176,13 +176,17 @@ def test_a_release_that_nobody_has() -> None:
 
 def test_the_commands(tools: Path) -> None:
     run = CliRunner().invoke
-    listed = json.loads(run(cli, ["qemu", "list", "--json", "/nowhere"]).output)["builds"]
+    asked = run(cli, ["qemu", "list", "--json", "/nowhere"])
+    assert asked.exit_code == 2
+    listed = json.loads(asked.output)["builds"]
     unusable = [row["name"] for row in listed if not row["usable"]]
     assert unusable[-4:] == ["5.2", "10.0", "11.1", "/nowhere"]
     first = run(cli, ["qemu", "install", "10.0"])
     assert first.exit_code == 0
     assert f"now in {debian.cache() / '10.0'}" in first.output
     assert "already in" in run(cli, ["qemu", "install", "10.0"]).output
-    shown = run(cli, ["qemu", "list"]).output
+    every = run(cli, ["qemu", "list"])
+    assert every.exit_code == 0
+    shown = every.output
     assert "ok       10.0: qemu-storage-daemon version 10.0.13 (fake); qemu-10.0" in shown
     assert "MISSING  5.2: there is no QEMU 5.2 here: reopencheck qemu install 5.2" in shown

@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from checker.console import summary_lines
+from checker.options import fitted
 from tests.reports.samples import SUMMARY
+
+if TYPE_CHECKING:
+    import pytest
 
 STATES = (("created", 4), ("running", 3), ("paused", 0), ("null", 3))
 
@@ -26,3 +32,16 @@ def test_a_repetition_tells_what_differed() -> None:
     assert "  divergences 3, known 0" in told
     assert "violations" not in told
     assert "violations" in "\n".join(summary_lines(attrs.evolve(SUMMARY, command="check")))
+
+
+def test_a_terminal_gets_lines_that_break_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "  never reached: " + ", ".join(f"reopen.rule-{number}" for number in range(20))
+    assert fitted(line) == line
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    first, *others = fitted(line).splitlines()
+    assert first.startswith("  never reached: reopen.rule-0,")
+    assert others
+    assert all(other.startswith(" " * 14 + "reopen.rule-") for other in others)
+    assert all(len(shown) <= 60 for shown in (first, *others))
+    assert " ".join(fitted(line).split()) == line.strip()

@@ -155,6 +155,7 @@ def generators(first: Dialect, second: Dialect, rounds: int) -> Iterator[Generat
         yield examples(dialect, Amount(30, 12, number))
 
 
+@pytest.mark.slow
 def test_the_search_finds_short_sequences() -> None:
     kept: list[Distinction] = []
     result = run_compare(

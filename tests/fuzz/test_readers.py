@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CASE = (CASES / "known" / "hazard-lost-node.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_document_is_a_case_or_a_line() -> None:
     faults = readers.fuzz(inputs(6_000), 1)
     assert not faults.buckets, faults.text()

@@ -105,6 +105,19 @@ def test_replay_agrees_and_differs(tmp_path: Path) -> None:
     done = run(tmp_path, "replay", write_case(tmp_path, good, bad), "--qemu", DAEMON)
     assert done.returncode == 1
     assert "DIFFERS at reply" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_case_of_another_release_says_so_where_it_differs(tmp_path: Path) -> None:
+    good: dict[str, Any] = {"return": {}}
+    bad: dict[str, Any] = {"error": {"class": "GenericError", "desc": "no"}}
+    for reply, status, told in ((good, 0, ""), (bad, 1, "what qemu-10.0 does, and this is 7.2")):
+        path = tmp_path / write_case(tmp_path, good, reply)
+        path.write_text(path.read_text().replace('"qemu-7.2"', '"qemu-10.0"'))
+        done = run(tmp_path, "replay", str(path), "--qemu", DAEMON)
+        assert done.returncode == status, done.stderr
+        assert told in done.stderr
+        assert bool(done.stderr) == bool(told)
 
 
 def test_a_mutant_is_caught(tmp_path: Path) -> None:
