@@ -209,4 +209,6 @@ def verdict(summary: Summary, *, trouble: bool) -> str:
         return "FAILED"
     if trouble or summary.disturbed:
         return "NOT FINISHED" if trouble else "NOT ALL JUDGED"
-    return "outside the spec" if summary.outside else "held"
+    if summary.outside:
+        return "outside the spec"
+    return "held so far" if summary.interrupted else "held"
