@@ -19,6 +19,7 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.copy-on-read-beyond-end",
         "hazard.inserted-in-iothread",
         "hazard.min-cluster-wraps",
+        "hazard.preallocate-closed",
         "hazard.preallocate-rights-lost",
         "hazard.stays-drained",
         "job.sleeps-on",

@@ -76,6 +76,7 @@ QEMU_7_2 = Dialect(
             "hazard.min-cluster-wraps",
             "hazard.not-frozen",
             "hazard.ready-twice",
+            "hazard.preallocate-closed",
             "hazard.preallocate-rights-lost",
             "hazard.refused-in-iothread",
             "hazard.stays-drained",

@@ -17,7 +17,7 @@ from model.permissions import Permissions
 from model.qdict import extract
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside
-from model.state import Limits, Node, Perm, Role, ThrottleGroup
+from model.state import Limits, Node, Perm, Role, ThrottleGroup, Use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,6 +131,14 @@ RIGHTS_LOST = hazard(
     "A reopen that makes a preallocate node read-only, and takes its users away, is refused.",
     source="10.0 has given the right to write up by then, gives the users back, and ends with an "
     "assertion when one of them writes",
+)
+
+
+CLOSED_LATE = hazard(
+    "hazard.preallocate-closed",
+    "A preallocate node with space to give back goes along with a node that is deleted and has it "
+    "twice: as its file and as its backing file.",
+    source="10.0 ends with a segmentation fault; seen on 11.1, too",
 )
 
 
@@ -293,6 +301,13 @@ _WRITE_AND_RESIZE = Perm.WRITE | Perm.RESIZE
 
 def _may_write_and_resize(perm: int) -> bool:
     return perm & _WRITE_AND_RESIZE == _WRITE_AND_RESIZE
+
+
+def _had_twice(t: Transition, name: str) -> bool:
+    """Whether one node had this one as two of its children before the command."""
+    before = t.before.nodes.get(name)
+    had = [use[0] for use in before.parents if not isinstance(use, Use)] if before else []
+    return len(had) != len(set(had))
 
 
 class Preallocate(Filter):
@@ -487,6 +502,9 @@ class Preallocate(Filter):
 
     def closed(self, t: Transition, node: Node) -> None:
         """What is still preallocated goes with the node, if it can."""
+        end = node.private.data_end
+        if end is not None and end < self._file_end(t, node) and _had_twice(t, node.name):
+            t.ev.meet(CLOSED_LATE)
         try:
             self._give_back(t, node)
         except Refusal as refusal:
