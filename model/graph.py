@@ -191,6 +191,7 @@ class Transition:
         "ev",
         "events",
         "exports",
+        "guessed",
         "held",
         "images",
         "jobs",
@@ -226,6 +227,7 @@ class Transition:
         self.locks: list[str] = []
         self.closing = False
         self.offloads = False
+        self.guessed = ""
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 

@@ -26,6 +26,7 @@ from model.block_status import (
 )
 from model.chains import backing_next, contains
 from model.drivers import driver_of
+from model.drivers.base import as_bool
 from model.images import (
     CLUSTER,
     L2_COVERS,
@@ -33,6 +34,7 @@ from model.images import (
     ShrunkError,
     overlay,
     punched,
+    shown,
     with_data,
     with_l2_tables,
     without_data,
@@ -209,8 +211,10 @@ def read(t: Transition, name: str, offset: int, length: int) -> bytes:
     _copy_up(t, name, offset, offset + length)
     jobs.wake(t)
     out = bytearray(length)
+    t.guessed = ""
     for start, end, value in pieces(t, name, offset, offset + length):
         out[start - offset : end - offset] = bytes([value]) * (end - start)
+    _check_sure(t)
     return bytes(out)
 
 
@@ -222,10 +226,18 @@ def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
     check_range(t, name, offset, length)
     found: Pieces = []
     end = offset + length
+    t.guessed = ""
     for start in range(offset, end, REQUEST):
         found += get(t, name, start, min(start + REQUEST, end))
+    _check_sure(t)
     jobs.wake(t)
     return _runs(found)
+
+
+def _check_sure(t: Transition) -> None:
+    """Raise :class:`ImageError` where what was read is not what any node says that it holds."""
+    if t.guessed:
+        raise ImageError(f"nobody knows what node {t.guessed!r} without read-zeroes reads as")
 
 
 def lift(t: Transition, name: str, start: int, end: int) -> None:
@@ -242,7 +254,7 @@ def check_range(t: Transition, name: str, offset: int, length: int) -> None:
         raise ImageError(f"no node is called {name!r}")
     if offset < 0 or length < 0 or offset + length > t.length(name):
         raise ImageError(
-            f"{length} bytes from {offset} do not lie within node {name!r} of "
+            f"{shown(length)} bytes from {shown(offset)} do not lie within node {name!r} of "
             f"{t.length(name)} bytes"
         )
 
@@ -315,6 +327,13 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
         ]
     if driver_of(node.driver).is_filter:
         return _in_parts(t, node, start, end, rewrites)
+    return _guess(t, node)
+
+
+def _guess(t: Transition, node: Node) -> Pieces:
+    """What a null node holds. Without read-zeroes QEMU leaves the reader's buffer as it was."""
+    if not as_bool(node.options.get("read-zeroes")):
+        t.guessed = node.name
     return []
 
 
@@ -446,7 +465,7 @@ def write(t: Transition, name: str, offset: int, length: int, pattern: int) -> N
     """
     check_range(t, name, offset, length)
     if not 0 <= pattern <= 255:  # noqa: PLR2004  # a byte
-        raise ImageError(f"a pattern is a byte, 0 to 255: {pattern}")
+        raise ImageError(f"a pattern is a byte, 0 to 255: {shown(pattern)}")
     if t.nodes[name].read_only:
         raise ImageError(f"node {name!r} is read-only")
     if length:

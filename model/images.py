@@ -24,7 +24,7 @@ BLOCK = 4096
 _HEADER = 1024
 _MOST_L1_ENTRIES = (32 << 20) // 8
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d+)([KMGT]?)\Z")
+_SIZE = re.compile(r"([0-9]{1,30})([KMGT]?)\Z")
 
 
 MOST_RUNS = 4096
@@ -39,16 +39,45 @@ class ShrunkError(ImageError):
     """A node that a filter still takes for longer than it is."""
 
 
+MOST_READ = 256 << 20
+"""How many bytes one call of a library user returns at most: they are in memory at once."""
+
+_SHOWN = 80
+"""How many characters of a value from outside a message shows."""
+
+
 def parse_size(size: int | str) -> int:
     """A size in bytes, given as a number or as qemu-img reads it ("64K", "1M")."""
-    if isinstance(size, int):
+    if isinstance(size, int) and not isinstance(size, bool):
         if size < 0:
-            raise ImageError(f"a size is not negative: {size}")
+            raise ImageError(f"a size is not negative: {shown(size)}")
         return size
-    match = _SIZE.match(size)
+    match = _SIZE.match(size) if isinstance(size, str) else None
     if match is None:
-        raise ImageError(f"not a size: {size!r}; give bytes, or a number and K, M, G or T")
+        raise ImageError(f"not a size: {shown(size)}; give bytes, or a number and K, M, G or T")
     return int(match[1]) * _SUFFIX[match[2]]
+
+
+def check_text(what: str, value: object) -> None:
+    """Raise :class:`ImageError` unless a ``value`` from outside is a text."""
+    if not isinstance(value, str):
+        raise ImageError(f"a {what} is a text, not {shown(value)}")
+
+
+def check_whole(**values: object) -> None:
+    """Raise :class:`ImageError` unless these values from outside are whole numbers."""
+    for what, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ImageError(f"the {what} is a whole number, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value from outside in a message: Python writes no number of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number that is too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def make(

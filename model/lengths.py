@@ -125,11 +125,20 @@ def readable(t: Transition, name: str) -> bool:
     return primary is None or readable(t, primary.child)
 
 
+_HEADER = 112
+"""How many bytes QEMU reads to see whether an image is a qcow2 one."""
+
+
 def _beginning(t: Transition, name: str) -> tuple[object, ...]:
     """What tells the first bytes of a node from those of another; () where they are zeroes."""
     image = content(t, name)
-    if image is None or image.format == "raw":
+    if image is None:
         return ()
+    if image.format == "raw":
+        first = bytearray(_HEADER)
+        for start, end, value in image.extents:
+            first[start : min(end, _HEADER)] = bytes([value]) * (min(end, _HEADER) - start)
+        return (bytes(first),) if any(first) else ()
     return (image.format, image.size, image.l1_first, image.backing, image.backing_format)
 
 

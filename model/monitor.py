@@ -20,7 +20,7 @@ from model.deep import ORDINARY, room_for
 from model.descending import FROM_EACH, keep
 from model.dialects import find_dialect
 from model.graph import Settled, Transition
-from model.jobs import attend
+from model.jobs import attend, beware_of_sleepers
 from model.reopening import keep_options
 from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
 from model.schema import (
@@ -201,7 +201,8 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
     own = DRIVING.get(envelope.name)
     if own is not None:
         check_driving(ev, envelope.name, envelope.arguments)
-        return own(t, envelope.arguments)
+        with beware_of_sleepers(t, envelope.name, envelope.arguments):
+            return own(t, envelope.arguments)
     try:
         arguments = dialect.schema.check(envelope.name, envelope.arguments)
     except UnmodelledCommandError:
@@ -224,7 +225,8 @@ def _run(t: Transition, command: Command, dialect: Dialect) -> Any:
         arguments = coverage.told(arguments)
     if envelope.name == "object-add":
         check_type(t, arguments, dialect.schema.objects)
-    return COMMANDS[envelope.name](t, arguments)
+    with beware_of_sleepers(t, envelope.name, arguments):
+        return COMMANDS[envelope.name](t, arguments)
 
 
 def reopen_keeping(
@@ -280,6 +282,11 @@ class Images:
         Without a ``size`` (bytes, or text such as "1M") it is that of the backing file.
         Raises :class:`model.images.ImageError`.
         """
+        for what, text in (("name", name), ("format", format)):
+            images.check_text(what, text)
+        for what, given in (("backing file", backing), ("format", backing_format)):
+            if given is not None:
+                images.check_text(what, given)
         known = self._monitor.state.images
         if size is None:
             if backing is None or backing not in known:
@@ -311,11 +318,16 @@ class Images:
 
         Raises :class:`model.images.ImageError`.
         """
+        images.check_text("name", name)
+        images.check_whole(offset=offset, length=length, pattern=pattern)
         image = self._monitor.state.images.get(name)
         if image is None:
             raise images.ImageError(f"no image file is called {name!r}")
         if offset < 0 or length <= 0 or offset + length > image.size:
-            raise images.ImageError(f"{length} bytes from {offset} do not lie within {name!r}")
+            raise images.ImageError(
+                f"{images.shown(length)} bytes from {images.shown(offset)} "
+                f"do not lie within {name!r}"
+            )
         # As qemu-io does: opened for the moment with its backing files, by nobody else.
         other = Monitor(self._monitor.dialect)
         other.state = BlockState(images=self._monitor.state.images)
@@ -387,6 +399,12 @@ class Monitor:
 
     def read(self, node: str, offset: int, length: int) -> bytes:
         """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
+        images.check_text("name of a node", node)
+        images.check_whole(offset=offset, length=length)
+        if length > images.MOST_READ:
+            raise images.ImageError(
+                f"{images.shown(length)} bytes are more than {images.MOST_READ} at once"
+            )
         t = self._transition()
         try:
             data = guest.read(t, node, offset, length)
@@ -398,6 +416,8 @@ class Monitor:
 
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
         """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""
+        images.check_text("name of a node", node)
+        images.check_whole(offset=offset, length=length, pattern=pattern)
         t = self._transition()
         try:
             guest.write(t, node, offset, length, pattern)

@@ -180,6 +180,18 @@ def above(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
     return found
 
 
+def below(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
+    """The nodes ``names`` and all that are reached from one of them."""
+    found: set[str] = set()
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack.extend(link.child for link in nodes[name].children)
+    return found
+
+
 def shares_below(nodes: Mapping[str, Node], top: str) -> bool:
     """Whether some node below ``top`` is reached from there in two ways."""
     seen: set[str] = set()

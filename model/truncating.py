@@ -101,7 +101,9 @@ def _truncate(t: Transition, name: str, size: int) -> None:
             ev.meet(BLKVERIFY_LENGTH)
         _truncate_child(t, name, size)
         driver.truncated(t, t.nodes[name], size)
-        t.change(name, size=driver.measure(t, t.nodes[name]))
+        length = driver.measure(t, t.nodes[name])
+        # Who cannot say how long it is, is taken for as many whole sectors as were asked for.
+        t.change(name, size=length if driver.hears_of_length else size // 512 * 512)
         if driver.name == "blkverify" and t.nodes[name].size != sectors(size):
             ev.meet(BLKVERIFY_LENGTH)
         return

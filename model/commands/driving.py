@@ -95,11 +95,20 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
         t.nbd_server = before
 
 
+_MOST: Final = 4 << 30
+"""How many bytes a guest reads or writes at most: request by request, more takes too long."""
+
+
+def _check_amount(t: Transition, length: int) -> None:
+    t.ev.check(guest.NO_GUEST, length <= _MOST, text=f"{length} bytes are more than {_MOST}")
+
+
 def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
     """What a guest reads through ``node``: runs ``[start, end, value]`` of bytes but zero."""
     name = arguments["node"]
     data: list[tuple[int, int, int]] = []
     with _exported(t, name, writable=False):
+        _check_amount(t, t.length(name))
         data = guest.runs(t, name, 0, t.length(name))
     return [list(run) for run in data]
 
@@ -110,6 +119,7 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
     with _exported(t, name, writable=True):
         offset, length = arguments["offset"], arguments["length"]
         guest.check_range(t, name, offset, length)
+        _check_amount(t, length)
         for start in range(offset, offset + length, guest.REQUEST):
             count = min(guest.REQUEST, offset + length - start)
             guest.write(t, name, start, count, arguments["pattern"])

@@ -99,9 +99,7 @@ def absorb(ev: Evaluation, options: FlatOptions, kinds: OptionKinds) -> FlatOpti
             ev.accepted.add(SIZE_RANGE.id)
             taken[key] = _as_number(ev, key, value)
             if taken[key] > _EXACT and kind == "size" and not ev.holds(EXACT_SIZES):
-                # What does not fit 63 bits is a negative length to some, and none to others.
-                near = int(float(taken[key]))
-                taken[key] = near if near < 1 << 63 else 0
+                taken[key] = int(float(taken[key]))
     return taken
 
 

@@ -430,7 +430,8 @@ class Null(Driver):
         if latency > _SHORT:
             ev.leave(SLOW, f"blockdev-add/{self.name}.latency-ns", latency=latency)
         size = own.get("size", 1 << 30)
-        opening.t.change(name, size=sectors(size))
+        # What does not fit 63 bits, as 5.2 may read a number below that, is negative: no length.
+        opening.t.change(name, size=sectors(size) if size < 1 << 63 else 0)
 
     def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
         """No other name is allowed."""

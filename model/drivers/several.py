@@ -98,7 +98,8 @@ class Quorum(Driver):
         options.pop("children", None)
         ev.check(NO_CHILDREN, count >= 1)
         own = absorb(ev, options, self.kinds)
-        threshold = own["vote-threshold"]
+        # QEMU keeps no more than 32 bits of it.
+        threshold = (own["vote-threshold"] + 2**31) % 2**32 - 2**31
         ev.check(THRESHOLD_LOW, threshold >= 1)
         ev.check(THRESHOLD_HIGH, threshold <= count)
         blkverify = rewrite = False
