@@ -60,7 +60,8 @@ def seen_again(
 def undisturbed(replayer: Replayer, tries: int = TRIES) -> Replayer:
     """A replayer that makes a disturbed run again.
 
-    It raises :class:`DisturbedError` if ``tries`` runs are disturbed one after the other.
+    It raises :class:`DisturbedError` if ``tries`` runs are disturbed one after the other, and at
+    once where the trace takes more than we grant: it would do so again.
     """
 
     def run(trace: Trace) -> Replay:
@@ -70,6 +71,8 @@ def undisturbed(replayer: Replayer, tries: int = TRIES) -> Replayer:
             if replay.death is None or not replay.death.disturbed:
                 return replay
             why = replay.death.detail or replay.death.signal or "for no known reason"
+            if replay.death.limit:
+                raise DisturbedError(f"a limit was met: {why}")
         raise DisturbedError(f"the daemon was disturbed {tries} times in a row: {why}")
 
     return run

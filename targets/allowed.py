@@ -38,6 +38,7 @@ from targets.holding import (
     list_of,
     number,
     one_of,
+    piece,
     rate,
     record,
     words,
@@ -57,7 +58,7 @@ _LIMITS = {
     for what, least in (("iops", 1_000), ("bps", 1_000_000))
     for which in ("total", "read", "write")
     for more, kind in (("", rate(least)), ("-max", rate(least)), ("-max-length", ANY_NUMBER))
-} | {"iops-size": ANY_NUMBER}
+} | {"iops-size": piece(4 * _KIB)}
 
 OBJECTS = frozenset({"iothread", "secret", "throttle-group"})
 OBJECT: Mapping[str, Kind] = {

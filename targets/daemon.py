@@ -20,8 +20,8 @@ from targets.deaths import Death, ended, hung, unasked, was_held
 from targets.errors import TargetError
 from targets.launching import NOT_BUILT
 from targets.messages import Message, ProtocolError, TooMuchError, capabilities, greeting, read
-from targets.process import Process, descriptor_to_pass
-from targets.walls import DISK
+from targets.process import Process, descriptor_to_pass, in_use
+from targets.walls import DISK, IN_USE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -164,7 +164,7 @@ class Daemon:
         tail = self.stderr_tail()
         self.kill()
         if self._overflow:
-            return Death("disturbed", step, stderr=tail, detail=self._overflow)
+            return Death("disturbed", step, stderr=tail, detail=self._overflow, limit=True)
         return hung(step, tail, held=held) if end is None else ended(step, end, tail)
 
     def was_held(self) -> bool:
@@ -221,7 +221,7 @@ class Daemon:
             os.close(passed)
 
     def _look_after(self) -> None:
-        """Keep what the daemon writes within bounds, until it is closed: a thread of its own."""
+        """Keep what the daemon writes and uses within bounds, until it is closed: a thread."""
         bounded = "disk" in self.build.walls.up
         looks = 0
         while not self._closing.wait(_LOOK_EVERY):
@@ -231,6 +231,9 @@ class Daemon:
             # Not each time: to look through a directory takes longer.
             if bounded and looks % _LOOKS_PER_WALK == 0 and scratch.occupied(self.directory) > DISK:
                 self._overflow = f"its scratch directory grew beyond {DISK} bytes"
+            elif "memory" in self.build.walls.up and in_use(self.pid) > IN_USE:
+                self._overflow = f"it uses more than {IN_USE} bytes of memory"
+            if self._overflow:
                 self.kill()
                 return
 

@@ -32,7 +32,8 @@ class Death:
     index of the first command that was not completely answered; the number of commands
     in the trace if all were and the nodes' removal afterwards was fatal. ``stderr`` holds
     the last lines that it wrote since the trace began. ``detail`` says more in a few words: what
-    is no QMP, or what disturbed it.
+    is no QMP, or what disturbed it. ``limit`` says that the trace met a limit of ours on what it
+    may take: it would do so again.
     """
 
     kind: DeathKind
@@ -41,6 +42,7 @@ class Death:
     status: int | None = None
     stderr: tuple[str, ...] = ()
     detail: str = ""
+    limit: bool = False
 
     @property
     def disturbed(self) -> bool:

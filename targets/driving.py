@@ -21,7 +21,7 @@ from model.commands.driving import NOT_REACHED, OBJECT, READ, WAIT, WRITE
 from model.rules import NOT_MODELLED
 from model.trace import name_of
 from targets.errors import TargetError
-from targets.nbd import MOST_BYTES, Disk, NBDError, connected
+from targets.nbd import MOST_BYTES, Disk, NBDError, OutOfPatienceError, connected
 
 if TYPE_CHECKING:
     from model.trace import Command, Reply
@@ -44,13 +44,27 @@ _PAUSES = {"job-pause": "id", "block-job-pause": "device"}
 _RESUMES = {"job-resume": "id", "block-job-resume": "device"}
 _GOES_ON = {**_RESUMES, "job-cancel": "id", "block-job-cancel": "device"}
 _MOVES = frozenset({"block-export-add", "device_add", "x-blockdev-set-iothread"})
-_NBD_WITHIN = 20.0
+GUESTS_WITHIN = 12.0
+"""Seconds that all the guests of a trace may wait together for their disks."""
 _QUERY_JOBS: Command = {"execute": "query-jobs"}
 STOP_SERVER: Command = {"execute": "nbd-server-stop"}
 
 
 class OutOfTimeError(Exception):
     """Thrown into a command that has waited for long enough."""
+
+
+@attrs.define
+class Guests:
+    """The guests of a trace: ``read`` bytes so far, and ``left`` seconds that they may wait."""
+
+    read: int = 0
+    left: float = GUESTS_WITHIN
+
+    @property
+    def waited(self) -> float:
+        """Seconds that they have waited so far."""
+        return GUESTS_WITHIN - self.left
 
 
 @attrs.frozen
@@ -61,8 +75,7 @@ class Surroundings:
     server that the trace has started, or None. Then ``own`` is the one to use, which goes on
     running if the trace has none (``keep``). ``stuck`` are the jobs that were waited for once to go
     on by themselves, in vain, and of which nothing was heard since. ``failed`` are those that an
-    error has stopped, and that nobody has told to go on. ``read`` is how many bytes guests have
-    read in the trace.
+    error has stopped, and that nobody has told to go on.
     """
 
     statuses: dict[str, str]
@@ -72,7 +85,7 @@ class Surroundings:
     server: str | None = None
     stuck: set[str] = attrs.Factory(set)
     failed: set[str] = attrs.Factory(set)
-    read: list[int] = attrs.Factory(list)
+    guests: Guests = attrs.Factory(Guests)
 
 
 def is_own(command: Command) -> bool:
@@ -262,8 +275,8 @@ def _have_object(_arguments: dict[str, Any], _place: Surroundings) -> Work:
 
 def _read(arguments: dict[str, Any], place: Surroundings) -> Work:
     def use(disk: Disk) -> Reply:
-        place.read.append(disk.size)
-        if sum(place.read) > MOST_BYTES:
+        place.guests.read += disk.size
+        if place.guests.read > MOST_BYTES:
             return _not_modelled(f"no more than {MOST_BYTES} bytes are read in a trace")
         return {"return": disk.runs()}
 
@@ -284,6 +297,8 @@ def _through_export(
     node: str, place: Surroundings, use: Callable[[Disk], Reply], *, writable: bool
 ) -> Work:
     """Export a node, use it as a guest does, and take everything back."""
+    if place.guests.left <= 0:
+        return _out_of_patience()
     if place.server is None and not place.own.running:
         address = {"type": "unix", "data": {"path": place.own.address}}
         reply = yield from _ask({"execute": "nbd-server-start", "arguments": {"addr": address}})
@@ -307,14 +322,26 @@ def _exported(
     with ExitStack() as connection:
         try:
             address = place.server or place.own.address
-            disk = connection.enter_context(Disk(connected(address), EXPORT, _NBD_WITHIN))
+            disk = connection.enter_context(Disk(connected(address), EXPORT, place.guests.left))
+            # A disk that does not come up has waited for an answer that did not come, not for many.
+            connection.callback(_charge, place.guests, disk)
             reply = use(disk)
+        except OutOfPatienceError:
+            reply = _out_of_patience()
         except NBDError as error:
             reply = _refusal(str(error))
         # The connection is left to the server to close: a client that goes by itself while the
         # node is in an iothread makes 7.2.22 abort.
         yield from _deleted()
     return reply
+
+
+def _charge(guests: Guests, disk: Disk) -> None:
+    guests.left = max(0.0, disk.left)
+
+
+def _out_of_patience() -> Reply:
+    return _not_modelled(f"guests wait no longer than {GUESTS_WITHIN:.0f} s in all of a trace")
 
 
 def _deleted() -> Generator[Command | None, Message, None]:

@@ -12,6 +12,7 @@ more than we keep, is lost like one that dies.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import attrs
@@ -26,6 +27,7 @@ from targets.driving import (
     DELETED,
     EXPORT,
     STOP_SERVER,
+    Guests,
     OutOfTimeError,
     Surroundings,
     Work,
@@ -57,6 +59,10 @@ PATIENCE = 5.0
 PATIENCE_IN_ALL = 15.0
 """Seconds that all the waits of a trace which are in vain may take together. After that, each is
 in vain as soon as the daemon says nothing more."""
+
+LONGEST = 18.0
+"""Seconds of listening, and of our own work, that all of a trace may take: a thousand answers that
+each come in time are more than anybody waits for."""
 
 _LEAST_PATIENCE = 0.01
 
@@ -119,7 +125,9 @@ class Exchange:
         """The last status of each job that was heard of."""
         self._stuck: set[str] = set()
         self._failed: set[str] = set()
-        self._read: list[int] = []
+        self._guests = Guests()
+        self._listened = 0.0
+        self._started = time.monotonic()
         self._work: Work | None = None
         self._asked = 0
         self._unanswered: set[str] = set()
@@ -164,7 +172,8 @@ class Exchange:
             death = self._daemon.autopsy(self._answered, silent=True)
             if isinstance(error, ProtocolError) and not death.disturbed:
                 return attrs.evolve(death, kind="protocol", detail=f"it says {error}")
-            return attrs.evolve(death, kind="disturbed", detail=death.detail or str(error))
+            detail = death.detail or str(error)
+            return attrs.evolve(death, kind="disturbed", detail=detail, limit=True)
         if death is None and self._daemon.was_held():
             # What came late, or not in time, may have been waited for in vain.
             return self._daemon.autopsy(0, silent=True)
@@ -173,7 +182,7 @@ class Exchange:
 
     def _finish(self, timeout: float) -> Death | None:
         connection = self._daemon.connection
-        silence, patience = 0.0, 0.0
+        silence, patience, begun = 0.0, 0.0, time.thread_time()
         waiting, given_up = None, False
         while not self.done:
             if self._trouble is not None:
@@ -191,6 +200,7 @@ class Exchange:
                     return self._daemon.autopsy(self._answered, silent=True)
                 # Once only, and what is silent then as well hangs.
                 given_up, silence = True, 0.0
+                self._listened += connection.listened
                 self._impatience -= min(self._patience, self._impatience)
                 try:
                     self._give_up()
@@ -199,11 +209,24 @@ class Exchange:
                     return self._daemon.autopsy(self._answered, silent=True)
                 continue
             silence += connection.listened
+            self._listened += connection.listened
             if waiting is not None and not given_up:
                 patience -= connection.listened
             if self._take_all(lines):
                 silence = 0.0
+            self._check_time(begun)
         return None
+
+    def _check_time(self, begun: float) -> None:
+        """Raise TooMuchError for a trace that has taken too long, though nothing was silent.
+
+        `begun` is when this thread began to read, by its own clock, which stands while others work.
+        """
+        if time.monotonic() - self._started < LONGEST:
+            return
+        spent = self._listened + self._guests.waited + time.thread_time() - begun
+        if spent > LONGEST and not self.done:
+            raise TooMuchError(f"more than {LONGEST:.0f} s for one trace")
 
     def observations(self) -> tuple[Observation, ...]:
         """Return an observation for each command that was answered, up to the first that was not.
@@ -268,7 +291,7 @@ class Exchange:
         own = self._daemon.nbd
         server, paused = None, frozenset[str]()
         if not self._has_servers and not self._threads:
-            return Surroundings(self.statuses, own, read=self._read)
+            return Surroundings(self.statuses, own, guests=self._guests)
         for command, step in zip(self._commands[: self._answered], self._steps, strict=False):
             name = name_of(command)
             if step.reply is None or "return" not in step.reply:
@@ -281,7 +304,7 @@ class Exchange:
         path = None if server is None else str(self._daemon.directory / server)
         keep = not self._has_servers
         held = self._stuck, self._failed
-        return Surroundings(self.statuses, own, paused, keep, path, *held, self._read)
+        return Surroundings(self.statuses, own, paused, keep, path, *held, self._guests)
 
     def _make_way(self) -> None:
         """End our own NBD server for commands that have to do with one."""

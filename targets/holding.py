@@ -332,6 +332,16 @@ def rate(least: int) -> Kind:
     return Kind("rate", f"a number from {least:,} on, or 0", check)
 
 
+def piece(least: int) -> Kind:
+    """How many bytes count as one operation: a request that counts as thousands takes hours."""
+
+    def check(value: Json, strict: bool) -> None:
+        if not _no_number(value, strict) and 0 < value < least:
+            raise Refused(f"{value} bytes are too few: use {least} or more, or 0 for no limit")
+
+    return Kind("rate", f"a number from {least:,} on, or 0", check)
+
+
 def _any_number(value: Json, strict: bool) -> None:
     _no_number(value, strict)
 

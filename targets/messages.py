@@ -31,7 +31,7 @@ Message: TypeAlias = dict[str, Any]
 
 _decode = msgspec.json.Decoder().decode
 _LEVELS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_OTHERS = bytes(byte for byte in range(256) if byte not in _LEVELS)
+_UNQUOTED = bytes(byte for byte in range(256) if byte not in {*_LEVELS, ord('"')})
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -109,7 +109,9 @@ def _check_depth(line: bytes) -> None:
     """Refuse what nests too deeply; cheap for the lines that a daemon usually sends."""
     if line.count(b"[") + line.count(b"{") <= MOST_LEVELS:
         return
-    # Strings may hold brackets, too.
-    brackets = _STRING.sub(b"", line).translate(None, _OTHERS)
+    # Strings may hold brackets, too. Most have no escapes, and every second quote ends one.
+    if b"\\" in line:
+        line = _STRING.sub(b"", line)
+    brackets = b"".join(line.translate(None, _UNQUOTED).split(b'"')[::2])
     if max(accumulate(map(_LEVELS.__getitem__, brackets)), default=0) > MOST_LEVELS:
         raise ProtocolError(f"what nests too deeply: {quoted(line)}")

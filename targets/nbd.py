@@ -50,18 +50,22 @@ class NBDError(Exception):
     """The server refused something, or what came is no NBD."""
 
 
+class OutOfPatienceError(NBDError):
+    """A guest has waited for as long as it may all in all, though the server goes on answering."""
+
+
 class Disk:
     """An export that a client is connected to. A context manager."""
 
     def __init__(self, sock: socket.socket, export: str, within: float) -> None:
         """Negotiate over a connected socket, which is closed in the end.
 
-        `within` is how many seconds of listening may be spent all in all; no single wait takes
-        longer than five. Raises NBDError.
+        `within` is how many seconds of listening may be spent all in all, of which `left` is what
+        remains; no single wait takes longer than five. Raises NBDError.
         """
         sock.setblocking(False)
         self._sock = sock
-        self._left = within
+        self.left = within
         self.size = 0
         try:
             self._negotiate(export.encode())
@@ -132,9 +136,13 @@ class Disk:
         raise NBDError("the server does not come to an end")
 
     def _wait(self, event: int) -> None:
+        within = min(self.left, _STEP_WITHIN)
         try:
-            self._left -= listen(self._sock.fileno(), event, min(self._left, _STEP_WITHIN))
+            self.left -= listen(self._sock.fileno(), event, within)
         except SilenceError:
+            self.left -= within
+            if within < _STEP_WITHIN:
+                raise OutOfPatienceError("timed out: a guest has waited for long enough") from None
             raise NBDError("the NBD connection is lost: timed out") from None
 
     def _send(self, data: bytes) -> None:

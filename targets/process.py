@@ -198,6 +198,15 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in words]
 
 
+def in_use(pid: int) -> int:
+    """How many bytes of memory a process really uses; 0 if it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 def pipes(popen: subprocess.Popen[bytes]) -> list[IO[bytes]]:
     """The outputs of a process that we read: the standard one, then that of errors."""
     return [file for file in (popen.stdout, popen.stderr) if file is not None]

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 DISK = 2 * GIB
 """Bytes that the files of one scratch directory may occupy."""
 
+IN_USE = 4 * GIB
+"""Bytes of memory that a daemon may really use: much address space is only reserved."""
+
 EVERYTHING = "all"
 """The name that stands for all walls where they are taken down."""
 
@@ -61,7 +64,11 @@ WALLS = (
     Wall("pid", "it sees no other process, and all that it starts ends with it"),
     Wall("ipc", "no shared memory or message queues of others"),
     Wall("privileges", "no capabilities, and none to be had from programs that give them"),
-    Wall("memory", f"at most {MEMORY // GIB} GiB of address space"),
+    Wall(
+        "memory",
+        f"at most {MEMORY // GIB} GiB of address space, and {IN_USE // GIB} GiB in use, looked at "
+        "four times a second",
+    ),
     Wall("processes", f"at most {PROCESSES} processes and threads"),
     Wall("descriptors", f"at most {DESCRIPTORS} open files"),
     Wall("cpu", f"at most {CPU_SECONDS} s of processor time"),

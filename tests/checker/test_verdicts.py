@@ -80,6 +80,12 @@ def test_a_disturbed_run_is_made_again() -> None:
         undisturbed(lambda _: Replay((), KILLED))(trace("a"))
 
 
+def test_a_limit_of_ours_is_met_once() -> None:
+    runs = iter([Replay((), attrs.evolve(KILLED, limit=True, detail="it takes too much"))])
+    with pytest.raises(DisturbedError, match="a limit was met: it takes too much"):
+        undisturbed(lambda _: next(runs))(trace("a"))
+
+
 def test_what_dies_is_shown_by_a_fresh_process() -> None:
     whole, short = answer(trace("a", "b"), model_answer), Replay((), CRASH)
     assert len(shown_by(lambda _: short, lambda _: whole)(trace("a", "b"))) == 2

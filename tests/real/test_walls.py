@@ -537,6 +537,20 @@ def test_a_daemon_s_errors_are_bounded(build: Build, tmp_path: Path) -> None:
         assert daemon.stderr_tail() == ()
 
 
+def test_a_daemon_s_memory_in_use_is_bounded(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("targets.daemon.IN_USE", 1 << 20)
+    with started(build, UP, tmp_path) as daemon:
+        for _ in range(1000):
+            if not daemon.alive:
+                break
+            time.sleep(0.01)
+        death = daemon.autopsy(0, silent=False)
+    assert (death.kind, death.limit) == ("disturbed", True)
+    assert death.detail == "it uses more than 1048576 bytes of memory"
+
+
 # All that is driven runs behind them
 
 

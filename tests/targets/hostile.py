@@ -521,6 +521,14 @@ AMOUNTS: tuple[Command, ...] = (
     add(driver="raw", file={"driver": "qcow2", "file": "f", "cache-size": 65 * MIB}),
     add(driver="null-co", latency_ns=10**9),
     add(driver="null-co", latency_ns=3600 * 10**9),
+    *(
+        command("object-add", qom_type="throttle-group", id="t", **members)
+        for members in (
+            {"limits": {"iops-total": 1000, "iops-size": 1}},
+            {"limits": {"iops-total": 1000, "iops-size": 4095}},
+            {"x-iops-total": 1000, "x-iops-size": 512},
+        )
+    ),
     add(driver="null-aio", latency_ns=2**62),
     add(driver="preallocate", file="f", prealloc_size=2**40),
     add(driver="preallocate", file="f", prealloc_align=GIB),

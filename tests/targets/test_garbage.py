@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from model.rules import NOT_MODELLED
 from targets.connection import Connection
+from targets.daemon import OwnServer
+from targets.driving import Guests, Surroundings, begin
+from targets.exchange import Exchange
 from targets.messages import (
     MOST_LEVELS,
     ProtocolError,
@@ -19,7 +23,7 @@ from targets.messages import (
     quoted,
     read,
 )
-from tests.targets.scripted import heard, lines
+from tests.targets.scripted import ScriptedDaemon, heard, lines
 
 VERSION = {"execute": "query-version"}
 STREAM = {"execute": "block-stream", "arguments": {"job-id": "j0"}}
@@ -266,3 +270,34 @@ def test_any_bytes_end_in_a_value() -> None:
 def test_a_message_is_an_object_with_a_form() -> None:
     assert read(b'{"return": [], "id": 7}') == {"return": [], "id": 7}
     assert read(b'{"event": "A"}') == {"event": "A"}
+
+
+def test_a_thousand_answers_that_each_come_in_time_are_a_limit_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("targets.exchange.LONGEST", 0.0)
+    daemon = ScriptedDaemon(lines({"return": {}, "id": 0}), hangs_up=False)
+    try:
+        exchange = Exchange(daemon, [{"execute": "query-jobs"}] * 2, observed=0)
+        death = exchange.finish(5.0)
+    finally:
+        daemon.close()
+    assert death is not None
+    assert (death.kind, death.limit) == ("disturbed", True)
+    assert death.detail == "more than 0 s for one trace"
+
+
+def test_guests_have_one_patience_for_all_disks_of_a_trace() -> None:
+    place = Surroundings({}, OwnServer("nowhere"), guests=Guests(left=0.0))
+    work = begin(READ, place)
+    with pytest.raises(StopIteration) as answer:
+        next(work)
+    assert answer.value.value["error"]["class"] == NOT_MODELLED
+
+
+@pytest.mark.parametrize("text", [b"[[[", b'\\"[[[', b"\\\\", b'{\\"[', b""])
+def test_brackets_in_strings_are_no_levels(text: bytes) -> None:
+    inner = b",".join([b'{"a":"%s"}' % text] * MOST_LEVELS)
+    assert len(read(b'{"return":[%s]}' % inner)["return"]) == MOST_LEVELS
+    with pytest.raises(ProtocolError, match="nests too deeply"):
+        read(b'{"return":[%s,%s]}' % (inner, b"[" * MOST_LEVELS + b"]" * MOST_LEVELS))
