@@ -30,6 +30,7 @@ from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no
 from checker.reduce import reduce_trace
 from checker.settling import settled, through
 from checker.verdicts import RUNS, DisturbedError, seen_again, undisturbed
+from targets.errors import ContainmentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -343,6 +344,10 @@ def run_diff(
         try:
             within = example.within()
             comparison.take_all(sides.pool.submit(within.trace, example))
+        except ContainmentError as error:
+            # The gate and the generator disagree: one example is lost, and not the run.
+            tally.disturbed += 1
+            tally.notes.append(f"not run: {error}")
         except Exception as error:
             # The engine would take an error for a failing example and try it again.
             failure = error

@@ -149,7 +149,7 @@ BLOCK: Mapping[str, Kind] = {
     "pr-manager": NAME,
     "x-check-cache-dropped": FLAG,
     # null-co, null-aio, raw
-    "latency-ns": TIME,
+    "latency-ns": number(10**6, refused_from=2**63),
     "offset": ANY_NUMBER,
     "read-zeroes": FLAG,
     "size": ANY_NUMBER,

@@ -15,11 +15,13 @@ from checker.judge import Example
 from checker.tally import Tally
 from model.dialects import QEMU_7_2
 from targets.deaths import Death
+from targets.errors import ContainmentError
 from tests.checker.fakes import Answer, generator, model_answer, oracle, refusal, sides, trace
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply
+    from model.trace import Command, Reply, Trace
     from reports.values import Summary
+    from targets.pool import Finished
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +240,20 @@ def test_an_error_of_a_target_ends_the_run_as_itself() -> None:
     with pytest.raises(RuntimeError, match="no more processes"):
         run_diff(tally, generate, sides(breaks), DiffOptions())
     assert caught, "the engine must not see it as a failing example"
+
+
+def test_an_example_that_the_gate_refuses_does_not_end_the_run() -> None:
+    both = sides(odd)
+    submit = both.pool.submit
+
+    def refusing(trace: Trace, token: Example) -> tuple[Finished[Example], ...]:
+        if [each["execute"] for each in trace.commands] == ["c", "d"]:
+            raise ContainmentError("step 1: c: this command is not one that a trace may use")
+        return submit(trace, token)
+
+    both.pool.submit = refusing  # type: ignore[method-assign]
+    tally = Tally("diff", QEMU_7_2, seed=1)
+    summary = run_diff(tally, generator(TRACES), both, DiffOptions(reduce_replays=0))
+    assert (summary.disturbed, summary.examples) == (1, len(TRACES) - 1)
+    assert summary.divergences
+    assert any("not one that a trace may use" in note for note in summary.notes)

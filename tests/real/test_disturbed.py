@@ -126,7 +126,7 @@ def test_one_that_is_ended_twice_and_lives_then_has_not_died(
         return seen[-1]
 
     monkeypatch.setattr(Target, "run", ended)
-    with Target(build, timeout=0.5) as target:
+    with Target(build, timeout=5.0) as target:
         found = target.confirm(LOOK)
     assert found.death is None or found.death.disturbed
     assert seen[0].death is not None or number not in {signal.SIGSEGV, signal.SIGABRT}
