@@ -134,7 +134,6 @@ def test_two_daemons_at_once_do_not_meet(build: Build, tmp_path: Path) -> None:
         (signal.SIGKILL, "disturbed", "SIGKILL"),
         (signal.SIGTERM, "disturbed", None),
         (signal.SIGHUP, "disturbed", None),
-        (signal.SIGQUIT, "disturbed", "SIGQUIT"),
         (signal.SIGXCPU, "disturbed", "SIGXCPU"),
     ],
 )

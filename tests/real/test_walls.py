@@ -345,7 +345,7 @@ def test_the_disk_is_bounded(build: Build, tmp_path: Path) -> None:
         (signal.SIGSEGV, "crash"),
         (signal.SIGKILL, "disturbed"),
         (signal.SIGTERM, "disturbed"),
-        (signal.SIGQUIT, "disturbed"),
+        (signal.SIGXCPU, "disturbed"),
     ],
 )
 def test_a_signal_is_told_through_the_walls(
