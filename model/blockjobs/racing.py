@@ -26,50 +26,57 @@ if TYPE_CHECKING:
     from model.state import Node
 
 
-class Race:
-    """The copies that a job makes into one target between two moments of rest."""
+class _Side:
+    """The images that the copies of a race write to: below its target, or on the way of a read."""
 
-    __slots__ = (
-        "_batches",
-        "_detects",
-        "_events",
-        "_free",
-        "_freed",
-        "_guess",
-        "_holes",
-        "_images",
-        "_preallocates",
-        "_sizes",
-        "_t",
-    )
+    __slots__ = ("_before", "_free", "_images", "_preallocates", "_t", "freed", "holes", "sizes")
 
-    def __init__(self, t: Transition, source: str, target: str) -> None:
+    def __init__(self, t: Transition, nodes: list[Node]) -> None:
         self._t = t
-        nodes = list(_below(t, target, backing=False))
         self._images = _images(t, nodes)
         self._preallocates = any(node.driver == "preallocate" for node in nodes)
-        self._detects = any(node.detect_zeroes != "off" for node in nodes)
-        # How the source is split into requests depends on where its data lie.
-        self._guess = scattered(t, source)
         self._free = self._holes_now()
-        self._events = len(t.events)
-        self._sizes: list[int] = []
-        self._batches = 0
-        self._holes = False
-        self._freed = False
+        self._before = 0
+        self.sizes: list[int] = []
+        self.holes = False
+        self.freed = False
 
-    def batch(self) -> None:
-        """What comes now is begun when some of what came before may have arrived."""
-        self._batches += 1
+    def begin(self) -> None:
+        """A request is about to be made."""
+        self._before = self._taken()
+        now = self._holes_now()
+        self.holes |= bool(now)
+        self.freed |= bool(now - self._free)
 
-    def copy(self, source: str, target: str, start: int, end: int) -> None:
-        """Copy a range from one node to another in one request, as :func:`model.copying.copy`."""
-        before = self._taken()
-        holes = self._holes_now()
-        self._holes |= bool(holes)
-        self._freed |= bool(holes - self._free)
-        copy(self._t, source, target, start, end)
-        self._sizes.append(self._taken() - before)
+    def end(self) -> None:
+        """It has arrived: note how many clusters it took."""
+        self.sizes.append(self._taken() - self._before)
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one request took clusters."""
+        return sum(size > 0 for size in self.sizes) > 1
+
+    @property
+    def large(self) -> bool:
+        """Whether one request took several clusters."""
+        return max(self.sizes, default=0) > 1
+
+    def shows(self, batches: int) -> bool:
+        """Whether the order of the requests shows in the clusters that they took or in the file."""
+        # Zeroes need not be read before they are written: what they free may be taken by any copy.
+        self.freed |= bool(self._holes_now() - self._free)
+        return bool(
+            (any(self.sizes) and self.freed)
+            or ((self.several or self.large) and self._preallocates)
+            or (self.several and self.holes and (batches > 1 or self.large))
+        )
+
+    def scatter(self) -> None:
+        """Remember that it is luck where the clusters lie, if it is."""
+        if self.several:
+            for name in self._images:
+                self._t.images[name] = attrs.evolve(self._t.images[name], scattered=True)
 
     def _holes_now(self) -> set[tuple[str, int]]:
         return {(name, index) for name in self._images for index in self._t.images[name].free}
@@ -78,25 +85,55 @@ class Race:
         images = [self._t.images[name] for name in self._images]
         return sum(len(image.data) + len(image.l2_tables) for image in images)
 
+
+class Race:
+    """The copies that a job makes into one target between two moments of rest."""
+
+    __slots__ = ("_batches", "_detects", "_events", "_guess", "_sides", "_t")
+
+    def __init__(self, t: Transition, source: str, target: str) -> None:
+        self._t = t
+        nodes = list(_below(t, target, backing=False))
+        # What is read through a copy-on-read filter is written, too: to the image below it.
+        copying = {
+            below.name: below
+            for node in _below(t, source, backing=True)
+            if node.driver == "copy-on-read"
+            for below in _below(t, node.name, backing=False)
+        }
+        self._sides = _Side(t, nodes), _Side(t, list(copying.values()))
+        self._detects = any(node.detect_zeroes != "off" for node in nodes)
+        # How the source is split into requests depends on where its data lie.
+        self._guess = scattered(t, source)
+        self._events = len(t.events)
+        self._batches = 0
+
+    def batch(self) -> None:
+        """What comes now is begun when some of what came before may have arrived."""
+        self._batches += 1
+
+    def copy(self, source: str, target: str, start: int, end: int) -> None:
+        """Copy a range from one node to another in one request, as :func:`model.copying.copy`."""
+        for side in self._sides:
+            side.begin()
+        copy(self._t, source, target, start, end)
+        for side in self._sides:
+            side.end()
+
     def settle(self) -> None:
         """All copies have arrived: notice if their order shows, or may do so later."""
         t = self._t
-        # Zeroes need not be read before they are written: what they free may be taken by any copy.
-        self._freed |= bool(self._holes_now() - self._free)
-        taken = [size for size in self._sizes if size]
-        several = len(taken) > 1
-        large = max(taken, default=0) > 1
+        written, _ = self._sides
+        shown = [side.shows(self._batches) for side in self._sides]
         if (
-            (taken and self._freed)
-            or ((several or large) and self._preallocates)
-            or (several and self._holes and (self._batches > 1 or large))
-            or (self._guess and ((self._holes and large) or (self._detects and self._sizes)))
+            any(shown)
+            or (self._guess and written.holes and written.large)
+            or (self._guess and self._detects and written.sizes)
             or heard(t, self._events) > 1
         ):
             t.ev.meet(RACE)
-        if several:
-            for name in self._images:
-                t.images[name] = attrs.evolve(t.images[name], scattered=True)
+        for side in self._sides:
+            side.scatter()
 
 
 def scattered(t: Transition, source: str) -> bool:

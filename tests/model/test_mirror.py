@@ -191,6 +191,19 @@ def test_the_inside_of_an_image_is_nobody_s_business(chain: Monitor) -> None:
     assert hazards(chain) == {"hazard.unknown-bytes"}
 
 
+@pytest.mark.parametrize("copying", [True, False])
+def test_what_a_job_reads_through_a_copy_on_read_filter_lies_in_any_order(
+    chain: Monitor, *, copying: bool
+) -> None:
+    """Seen on 10.0: the file of a shrunk image was once 851968 bytes long and once 1114112."""
+    add(chain, "copy-on-read" if copying else "raw", "c", file="b")
+    assert mirror(chain, device="c") == {"return": {}}
+    assert do(chain, "block-job-cancel", device="j") == {"return": {}}
+    assert do(chain, "blockdev-del", node_name="c") == {"return": {}}
+    assert do(chain, "block_resize", node_name="b", size=MIB // 2) == {"return": {}}
+    assert hazards(chain) == ({"hazard.copies-race"} if copying else set())
+
+
 # Ranges
 
 
