@@ -7,7 +7,7 @@ Pure values and functions; importable with nothing but attrs and networkx.
 from __future__ import annotations
 
 from model.dialect import Dialect, NoSuchDialectError
-from model.dialects import find_dialect, nearest_dialect
+from model.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
 from model.images import ImageError
 from model.monitor import Monitor, Outcome, reopen_keeping, step
 from model.rules import Refusal, Rule
@@ -15,6 +15,8 @@ from model.state import BlockState
 from model.trace import ImageSpec, Observation, Trace
 
 __all__ = [
+    "DIALECTS",
+    "PROPOSALS",
     "BlockState",
     "Dialect",
     "ImageError",
