@@ -134,13 +134,17 @@ def recorded(path: Path) -> Iterator[tuple[str, Dialect, Trace, list[dict[str, A
                 raise UnusableError(f"{path} was not written by this version of the program")
             for line in file:
                 name, dialect, images, commands, told = json.loads(line)
-                specs = tuple(
-                    ImageSpec(*image[:5], tuple(tuple(run) for run in image[5])) for image in images
-                )
-                yield name, find_dialect(dialect), Trace(specs, tuple(commands)), told
+                yield name, find_dialect(dialect), Trace(_images(images), tuple(commands)), told
     except (OSError, EOFError, ValueError, TypeError, LookupError, StopIteration) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnusableError(f"{path} is no record of replies: {reason}") from error
+
+
+def _images(documents: list[list[Any]]) -> tuple[ImageSpec, ...]:
+    return tuple(
+        ImageSpec(name, image_format, size, backing, backing_format, tuple(map(tuple, runs)))
+        for name, image_format, size, backing, backing_format, runs in documents
+    )
 
 
 def compare(path: Path) -> int:
