@@ -20,9 +20,8 @@ from model.rules import effect
 from model.state import Bitmap, Perm
 
 if TYPE_CHECKING:
-    from model.drivers.base import FlatOptions
+    from model.drivers.base import FlatOptions, Opener
     from model.graph import Transition
-    from model.opening import Opening
     from model.state import Node
 
 HAS_DRIVER = effect(
@@ -46,9 +45,9 @@ class BackupTop(CopyBeforeWrite):
     child_name = "backing"
     minds_being_used = False
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Only jobs make such nodes."""
-        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+        opener.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
     def set_up(self, t: Transition, name: str, least: int = 0) -> None:
         """Begin to take note of what is still to be copied; nobody asks for larger pieces yet."""

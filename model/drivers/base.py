@@ -9,7 +9,7 @@ children a node has and in which roles, what it requires of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from model.qdict import in_order
 from model.rules import effect, guard, outside
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.graph import Transition
-    from model.opening import Opening
     from model.rules import Evaluation
 
 OptionKind = Literal["string", "bool", "number", "size"]
@@ -148,6 +147,31 @@ def default_permissions(role: int, writable: bool, perm: int, shared: int) -> tu
     return storage_permissions(role, writable, perm, shared)
 
 
+class Opener(Protocol):
+    """Who opens a node, as its driver sees them: whoever opens its children, too."""
+
+    @property
+    def t(self) -> Transition:
+        """The transition in which the node is opened."""
+
+    def open_child(
+        self,
+        parent: str,
+        name: str,
+        options: FlatOptions,
+        role: int,
+        filename_key: str | None = None,
+        parsed: FlatOptions | None = None,
+        *,
+        optional: bool = False,
+    ) -> bool:
+        """Open the child that ``options`` describe under ``name`` and attach it.
+
+        ``filename_key`` names an option in ``parsed`` that gives the child's file name.
+        Returns False where an optional child was not given.
+        """
+
+
 class Driver(ABC):
     """A block driver. Instances hold no state: nodes do."""
 
@@ -205,10 +229,10 @@ class Driver(ABC):
     # Opening and reopening
 
     @abstractmethod
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Open the node's children and take the driver's options out of ``options``."""
 
-    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+    def parse_filename(self, opener: Opener, filename: str, options: FlatOptions) -> None:
         """Make options of a file name that stands in an image's metadata."""
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
@@ -414,11 +438,11 @@ class Filter(Driver):
     asks_below = True
     child_name = "file"
 
-    def open_child(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open_child(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Open the filtered child."""
-        opening.open_child(name, self.child_name, options, Role.FILTER)
+        opener.open_child(name, self.child_name, options, Role.FILTER)
         if self.variable_length:
-            opening.t.change(name, size=opening.t.primary_length(opening.t.nodes[name]))
+            opener.t.change(name, size=opener.t.primary_length(opener.t.nodes[name]))
 
     def length(self, t: Transition, node: Node) -> int:
         """That of the child: now, or as it was when the driver last looked."""

@@ -15,8 +15,8 @@ from model.scope import Outside
 from model.state import Perm
 
 if TYPE_CHECKING:
+    from model.drivers.base import Opener
     from model.graph import Transition
-    from model.opening import Opening
     from model.state import Limits, Node
 
 NO_FILE = guard(
@@ -220,9 +220,9 @@ class File(Driver):
         "x-check-cache-dropped": "bool",
     }
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Open the file; its length is rounded up to whole sectors."""
-        t, ev = opening.t, opening.t.ev
+        t, ev = opener.t, opener.t.ev
         own = absorb(ev, options, self.kinds)
         node = t.nodes[name]
         if "pr-manager" in own:
@@ -269,7 +269,7 @@ class File(Driver):
         image = t.images.get(node.filename)
         return node.size if image is None else image.length
 
-    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+    def parse_filename(self, opener: Opener, filename: str, options: FlatOptions) -> None:
         """``file:`` before a name is not part of it."""
         if filename.startswith("file:"):
             options["filename"] = filename[len("file:") :]
@@ -419,9 +419,9 @@ class Null(Driver):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """One GiB unless said otherwise."""
-        ev = opening.t.ev
+        ev = opener.t.ev
         if options.get("size", 0) < 0:
             ev.meet(ABORTS_ON_SIZE)
         own = absorb(ev, options, self.kinds)
@@ -431,11 +431,11 @@ class Null(Driver):
             ev.leave(SLOW, f"blockdev-add/{self.name}.latency-ns", latency=latency)
         size = own.get("size", 1 << 30)
         # What does not fit 63 bits, as 5.2 may read a number below that, is negative: no length.
-        opening.t.change(name, size=sectors(size) if size < 1 << 63 else 0)
+        opener.t.change(name, size=sectors(size) if size < 1 << 63 else 0)
 
-    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+    def parse_filename(self, opener: Opener, filename: str, options: FlatOptions) -> None:
         """No other name is allowed."""
-        opening.t.ev.check(NULL_NAME, filename == f"{self.name}://", driver=self.name)
+        opener.t.ev.check(NULL_NAME, filename == f"{self.name}://", driver=self.name)
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """``null-co://``, unless a strong option is set."""

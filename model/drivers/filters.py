@@ -22,8 +22,8 @@ from model.state import Limits, Node, Perm, Role, ThrottleGroup, Use
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from model.drivers.base import Opener
     from model.graph import Transition
-    from model.opening import Opening
 
 _INT_MAX = (1 << 31) - 1
 _RATES = frozenset({"bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write"})
@@ -166,10 +166,10 @@ class Throttle(Filter):
     others = ("file",)
     kinds = {"throttle-group": "string"}
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """The child first, then the group."""
-        self.open_child(opening, name, options)
-        t = opening.t
+        self.open_child(opener, name, options)
+        t = opener.t
         t.change(name, private=self._group(t, options), size=t.primary_length(t.nodes[name]))
 
     def follow(self, t: Transition, node: Node, *, opening: bool) -> None:
@@ -216,11 +216,11 @@ class CopyOnRead(Filter):
     variable_length = True
     can_compress = True
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """With ``bottom``, freeze every link from the filter down to it."""
-        t, ev = opening.t, opening.t.ev
+        t, ev = opener.t, opener.t.ev
         bottom = options.get("bottom")
-        self.open_child(opening, name, options)
+        self.open_child(opener, name, options)
         if bottom is None:
             return
         options.pop("bottom")
@@ -264,10 +264,10 @@ class Compress(Filter):
     others = ("file",)
     variable_length = True
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Not every child can compress."""
-        self.open_child(opening, name, options)
-        t = opening.t
+        self.open_child(opener, name, options)
+        t = opener.t
         below = t.primary_child(name)
         child = t.driver(below)
         t.ev.check(COMPRESSION, child.can_compress, driver=child.name)
@@ -320,11 +320,11 @@ class Preallocate(Filter):
     others = ("file",)
     kinds = {"prealloc-align": "size", "prealloc-size": "size"}
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """The child first, then the options."""
-        t = opening.t
+        t = opener.t
         t.change(name, private=PreallocateState(0, 0))
-        self.open_child(opening, name, options)
+        self.open_child(opener, name, options)
         t.change(name, private=self._state(t, t.nodes[name], options))
 
     def prepare(self, t: Transition, node: Node, options: FlatOptions) -> Any:
@@ -584,9 +584,9 @@ class Blkdebug(Filter):
         "set-state.*": _INJECTED,
     }
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Rules and permissions first, then the child, then the limits."""
-        t, ev = opening.t, opening.t.ev
+        t, ev = opener.t, opener.t.ev
         own = absorb(ev, options, self.kinds)
         if "config" in own:
             if own["config"] in t.images or not is_known(t, own["config"]):
@@ -602,27 +602,27 @@ class Blkdebug(Filter):
             perms.append(sum({_PERMS.get(str(value), 0) for value in sub.values()}))
         # The permissions count from the moment that the child is attached.
         t.change(name, private=DebugState(perms[2], perms[3], 0))
-        opening.open_child(name, self.child_name, options, Role.FILTER, "x-image", own)
-        self._check_limits(opening, name, own)
+        opener.open_child(name, self.child_name, options, Role.FILTER, "x-image", own)
+        self._check_limits(opener, name, own)
         t.change(
             name,
             private=DebugState(perms[2], perms[3], own.get("align", 0)),
             size=t.primary_length(t.nodes[name]),
         )
 
-    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+    def parse_filename(self, opener: Opener, filename: str, options: FlatOptions) -> None:
         """``blkdebug:CONFIG:IMAGE``; any other name is that of the image."""
         if not filename.startswith("blkdebug:"):
             options["x-image"] = filename
             return
         config, colon, image = filename.removeprefix("blkdebug:").partition(":")
-        opening.t.ev.check(DEBUG_NAME, colon)
+        opener.t.ev.check(DEBUG_NAME, colon)
         if config:
             options["config"] = config
         options["x-image"] = image
 
-    def _check_limits(self, opening: Opening, name: str, own: FlatOptions) -> None:
-        t, ev = opening.t, opening.t.ev
+    def _check_limits(self, opener: Opener, name: str, own: FlatOptions) -> None:
+        t, ev = opener.t, opener.t.ev
         align = own.get("align", 0)
         power = align & (align - 1) == 0
         ev.check(DEBUG_ALIGNMENT, align < _INT_MAX and power, key="align", value=align)

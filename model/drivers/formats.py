@@ -33,8 +33,8 @@ from model.state import FrozenDict, Limits, Node, Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from model.drivers.base import Opener
     from model.graph import Transition
-    from model.opening import Opening
     from model.state import Image
 
 CLUSTER = 65536
@@ -280,10 +280,10 @@ class Qcow2(Driver):
         ),
     }
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Open the file, read the header, check the options, open a data file."""
-        t, ev = opening.t, opening.t.ev
-        opening.open_child(name, "file", options, Role.IMAGE)
+        t, ev = opener.t, opener.t.ev
+        opener.open_child(name, "file", options, Role.IMAGE)
         file = t.primary_child(name)
         need_lock(t, file)
         read_header(t, file)
@@ -296,15 +296,15 @@ class Qcow2(Driver):
         ev.accepted.add(NOT_QCOW2.id)
         t.change(name, size=image.size)
         try:
-            self._open_image(opening, name, options, image)
+            self._open_image(opener, name, options, image)
         except Refusal:
             if t.nodes[file].context != MAIN:
                 ev.meet(REFUSED_IN_IOTHREAD)
             raise
 
-    def _open_image(self, opening: Opening, name: str, options: FlatOptions, image: Image) -> None:
+    def _open_image(self, opener: Opener, name: str, options: FlatOptions, image: Image) -> None:
         """All that comes after the header."""
-        t, ev = opening.t, opening.t.ev
+        t, ev = opener.t, opener.t.ev
         file = t.primary_child(name)
         settings = self._check(t, t.nodes[name], options)
         writable = not t.nodes[name].read_only
@@ -323,7 +323,7 @@ class Qcow2(Driver):
                 dirty=image.dirty,
             ),
         )
-        if opening.open_child(name, "data-file", options, Role.DATA, optional=True):
+        if opener.open_child(name, "data-file", options, Role.DATA, optional=True):
             ev.refuse(DATA_FILE)
         ev.accepted.add(DATA_FILE.id)
         backing = image.backing or ""
@@ -516,14 +516,14 @@ class Raw(Driver):
     kinds = {"offset": "size", "size": "size"}
     mutable = frozenset(kinds)
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Without a window the node is much like a filter."""
-        t = opening.t
+        t = opener.t
         own = absorb(t.ev, options, self.kinds)
         t.change(name, private=RawState(gives_back=t.ev.holds(GIVES_BACK)))
         window = own.get("offset", 0) or "size" in own
         role = Role.DATA | Role.PRIMARY if window else Role.FILTER
-        opening.open_child(name, "file", options, role)
+        opener.open_child(name, "file", options, role)
         node = t.change(name, private=self._window(t, t.nodes[name], own))
         t.change(name, size=self.measure(t, node))
 

@@ -10,7 +10,7 @@ from model.drivers.mirror_filters import NOT_FOR_CLIENTS
 from model.state import Perm
 
 if TYPE_CHECKING:
-    from model.opening import Opening
+    from model.drivers.base import Opener
     from model.state import Node
 
 
@@ -22,9 +22,9 @@ class CommitTop(Filter):
     borrows_filename = True
     hears_of_length = False
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Only jobs make such nodes."""
-        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+        opener.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
     def child_permissions(
         self, node: Node, role: int, writable: bool, perm: int, shared: int

@@ -16,8 +16,8 @@ from model.scope import Outside
 from model.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
+    from model.drivers.base import Opener
     from model.graph import Transition
-    from model.opening import Opening
 
 _NO_STATE = "Cannot create block-copy-state: "
 _UINT32 = 1 << 32
@@ -107,9 +107,9 @@ class MirrorTop(Filter):
     child_name = "backing"
     hears_of_length = False
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Only jobs make such nodes."""
-        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+        opener.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
     def truncated(self, t: Transition, node: Node, length: int) -> None:
         """Nothing, as long as the job is there."""
@@ -162,11 +162,11 @@ class CopyBeforeWrite(Filter):
     minds_being_used = True
     hears_of_length = False
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """The node below, then the target of the copies."""
-        t, ev = opening.t, opening.t.ev
-        self.open_child(opening, name, options)
-        opening.open_child(name, "target", options, Role.DATA)
+        t, ev = opener.t, opener.t.ev
+        self.open_child(opener, name, options)
+        opener.open_child(name, "target", options, Role.DATA)
         bitmap = {key: options.pop(key) for key in ("bitmap.node", "bitmap.name") if key in options}
         if bitmap:
             node = bitmap["bitmap.node"]

@@ -13,8 +13,8 @@ from model.rules import guard
 from model.state import Link, Node, Role
 
 if TYPE_CHECKING:
+    from model.drivers.base import Opener
     from model.graph import Transition
-    from model.opening import Opening
 
 NO_CHILDREN = guard(
     "quorum.no-children",
@@ -90,9 +90,9 @@ class Quorum(Driver):
         "read-pattern": "string",
     }
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """The children in order."""
-        t, ev = opening.t, opening.t.ev
+        t, ev = opener.t, opener.t.ev
         count = max(0, array_entries(options, "children."))
         # A list without members stays one key that nobody else would take.
         options.pop("children", None)
@@ -113,7 +113,7 @@ class Quorum(Driver):
         members = tuple(f"children.{i}" for i in range(count))
         t.change(name, private=QuorumState(threshold, blkverify, rewrite, members, count, fifo))
         for member in members:
-            opening.open_child(name, member, options, Role.DATA)
+            opener.open_child(name, member, options, Role.DATA)
         lengths = {t.length(link.child) for link in t.nodes[name].children}
         ev.check(UNEQUAL, len(lengths) <= 1)
         t.change(name, size=t.length(t.nodes[name].children[-1].child))
@@ -163,21 +163,21 @@ class Blkverify(Filter):
         """The image under test is gone before the raw one is let go of."""
         return tuple((link,) for link in node.children)
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """The raw image, then the one under test; the length is the latter's."""
-        t = opening.t
+        t = opener.t
         own = absorb(t.ev, options, self.kinds)
-        opening.open_child(name, "raw", options, Role.FILTER, "x-raw", own)
-        opening.open_child(name, "test", options, Role.DATA, "x-image", own)
+        opener.open_child(name, "raw", options, Role.FILTER, "x-raw", own)
+        opener.open_child(name, "test", options, Role.DATA, "x-image", own)
         t.change(name, size=self.measure(t, t.nodes[name]))
 
-    def parse_filename(self, opening: Opening, filename: str, options: FlatOptions) -> None:
+    def parse_filename(self, opener: Opener, filename: str, options: FlatOptions) -> None:
         """``blkverify:RAW:IMAGE``; any other name is that of the image under test."""
         if not filename.startswith("blkverify:"):
             options["x-image"] = filename
             return
         raw, colon, image = filename.removeprefix("blkverify:").partition(":")
-        opening.t.ev.check(VERIFY_NAME, colon)
+        opener.t.ev.check(VERIFY_NAME, colon)
         options["x-raw"] = raw
         options["x-image"] = image
 
