@@ -18,9 +18,8 @@ from model.lengths import image_of
 from model.rules import effect, hazard
 
 if TYPE_CHECKING:
-    from model.drivers.files import FileState
-    from model.drivers.several import QuorumState
     from model.graph import Transition
+    from model.private import FileState, QuorumState
     from model.state import Image, Node
 
 UNSURE = hazard(

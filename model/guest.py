@@ -48,11 +48,9 @@ from model.trace import RATE_LIMITED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from model.drivers.filters import Bottom
-    from model.drivers.formats import Qcow2State
-    from model.drivers.several import QuorumState
     from model.graph import Transition
     from model.images import Extents
+    from model.private import Bottom, Qcow2State, QuorumState
     from model.state import Image, Node
 
     Ranges = list[tuple[int, int]]

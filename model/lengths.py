@@ -13,8 +13,8 @@ from model.rules import effect, hazard
 from model.state import Role, Use
 
 if TYPE_CHECKING:
-    from model.drivers.formats import Qcow2State
     from model.graph import Transition
+    from model.private import Qcow2State
     from model.state import Image, Node
 
 FOREIGN_FILE = hazard(

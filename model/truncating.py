@@ -17,8 +17,8 @@ from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 
 if TYPE_CHECKING:
-    from model.drivers.formats import Qcow2State
     from model.graph import Transition
+    from model.private import Qcow2State
     from model.state import Image, Node
 
 RESIZE_MAXIMUM = guard(

@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model.commands.driving import WRITE
-from model.drivers.files import FileState
-from model.drivers.filters import Bottom, PreallocateState
-from model.drivers.formats import CLUSTER, Qcow2State, RawState
+from model.images import CLUSTER
+from model.private import Bottom, FileState, PreallocateState, Qcow2State, RawState
 from strategies.changing import is_overlay
 from strategies.scene import generated
 

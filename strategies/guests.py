@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from model import guest
 from model.commands.driving import READ, WRITE
 from model.drivers.base import as_bool
-from model.drivers.formats import RawState
 from model.graph import Transition
 from model.images import ImageError
+from model.private import RawState
 from model.rules import NotModelledError
 from model.state import Role
 from strategies.scene import Scene, generated

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from model.commands.driving import WRITE
-from model.drivers.formats import RawState
+from model.private import RawState
 from strategies.catalogue import LEAST, LEAST_SIZES
 from strategies.describing import described
 from strategies.exports import server_start

@@ -18,22 +18,23 @@ from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
-from model.drivers.backup_top import HAS_DRIVER, BackupTopState
+from model.drivers.backup_top import HAS_DRIVER
 from model.drivers.mirror_filters import CopyBeforeWrite, check_least
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.limits import take_limits
 from model.opening import NO_NODE
 from model.permissions import Permissions
+from model.private import BackupTopState
 from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import Outside, takes
 from model.state import Perm, Role
 
 if TYPE_CHECKING:
-    from model.drivers.mirror_filters import CopyBeforeWriteState
     from model.graph import Transition
     from model.guest import Write
+    from model.private import CopyBeforeWriteState
     from model.state import Job, Node
 
 NO_BITMAP_NAMED = guard(

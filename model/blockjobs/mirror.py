@@ -19,12 +19,13 @@ from model.blockers import check_free
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.drivers import driver_of
-from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED, MirrorTopState
+from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
+from model.private import MirrorTopState
 from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
 from model.scope import takes

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from model.bitmaps import add as add_bitmap
 from model.bitmaps import whole
 from model.drivers.mirror_filters import (
     NOT_FOR_CLIENTS,
     CopyBeforeWrite,
-    CopyBeforeWriteState,
     cluster_of,
     working_permissions,
 )
+from model.private import BackupTopState
 from model.rules import effect
 from model.state import Bitmap, Perm
 
@@ -29,13 +27,6 @@ HAS_DRIVER = effect(
     "The filter of a backup is a driver that clients can use, too.",
     source="6.1",
 )
-
-
-@attrs.frozen
-class BackupTopState(CopyBeforeWriteState):
-    """``active``: the filter is in its place and asks for what it needs."""
-
-    active: bool = False
 
 
 class BackupTop(CopyBeforeWrite):

@@ -431,29 +431,6 @@ class Driver(ABC):
     """Whether a node goes by the name of the child that holds its data, of whatever kind."""
 
 
-class Filter(Driver):
-    """A driver that passes its one child through."""
-
-    is_filter = True
-    asks_below = True
-    child_name = "file"
-
-    def open_child(self, opener: Opener, name: str, options: FlatOptions) -> None:
-        """Open the filtered child."""
-        opener.open_child(name, self.child_name, options, Role.FILTER)
-        if self.variable_length:
-            opener.t.change(name, size=opener.t.primary_length(opener.t.nodes[name]))
-
-    def length(self, t: Transition, node: Node) -> int:
-        """That of the child: now, or as it was when the driver last looked."""
-        looks = self.variable_length and t.ev.holds(ALWAYS_LOOKS)
-        return self.measure(t, node) if looks else node.size
-
-    def measure(self, t: Transition, node: Node) -> int:
-        """That of the child now."""
-        return t.primary_length(node)
-
-
 DRIVERS: dict[str, Driver] = {}
 """Every driver by name; filled when the package is imported."""
 

@@ -10,6 +10,7 @@ import attrs
 
 from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
+from model.private import FileState
 from model.rules import effect, guard, hazard, outside
 from model.scope import Outside
 from model.state import Perm
@@ -165,27 +166,6 @@ ASKS_HOST = effect(
     "The alignment of direct access is what the host says of a file, however that is open.",
     source="11.1; before, it is tried out",
 )
-
-
-@attrs.frozen
-class FileState:
-    """Whether the node locks its file, and how the file is really open.
-
-    ``forgotten`` says that QEMU takes the descriptor for a read-only one without direct access.
-    ``alignment`` of requests is in bytes. ``data`` is where the file was last found to have data,
-    (0, 0) if nowhere.
-    """
-
-    locking: bool
-    direct: bool = False
-    writes: bool = False
-    forgotten: bool = False
-    alignment: int = 1
-    data: tuple[int, int] = (0, 0)
-    aligns: bool | None = None
-    """Whether requests are aligned in spite of what the node says by now; None: it is asked."""
-    copied: tuple[int, int] | None = None
-    """What the descriptor has locked, as (required, shared), though the node does not lock."""
 
 
 class File(Driver):

@@ -10,10 +10,12 @@ import attrs
 
 from model import refreshing
 from model.contexts import need_lock
-from model.drivers.base import Filter, FlatOptions, absorb, default_permissions, sectors
+from model.drivers.base import FlatOptions, absorb, default_permissions, sectors
 from model.drivers.files import is_known
+from model.drivers.filter import Filter
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
+from model.private import Bottom, DebugState, PreallocateState
 from model.qdict import extract
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside
@@ -189,17 +191,6 @@ class Throttle(Filter):
         return str(group)
 
 
-@attrs.frozen
-class Bottom:
-    """The node down to which a copy-on-read filter reads, and which it keeps alive.
-
-    ``frozen``: the filter has frozen the chain down to there.
-    """
-
-    node: str
-    frozen: bool = True
-
-
 def thaw(t: Transition, name: str) -> None:
     """Let the chain below a copy-on-read filter be changed again; the filter keeps its bottom."""
     bottom = t.nodes[name].private
@@ -277,23 +268,6 @@ class Compress(Filter):
         """Whole clusters of the child that it was opened on, whatever has come in its place."""
         alignment: int = node.private or 1
         return alignment
-
-
-@attrs.frozen
-class PreallocateState:
-    """``align`` and ``size`` are the options, in bytes.
-
-    While the node may write and resize its file, it remembers where the data ends and
-    where the file does; otherwise both are None, and the file is asked. Where the file could not
-    be cut, its end alone is None. ``alone``: it requires to be the only one who writes and
-    resizes, even if nobody requires that of the node itself.
-    """
-
-    align: int
-    size: int
-    data_end: int | None = None
-    file_end: int | None = None
-    alone: bool = False
 
 
 _WRITE_AND_RESIZE = Perm.WRITE | Perm.RESIZE
@@ -529,15 +503,6 @@ _INJECTED_EVENT = re.compile(r"inject-error\.[0-9]+\.event")
 _QUIET = frozenset({"read_aio", "write_aio", "read_backing_aio", "cor_write", "cow_read"})
 """The events that come only when a format's data is read or written."""
 _PERMS = {"consistent-read": 1, "write": 2, "write-unchanged": 4, "resize": 8, "graph-mod": 16}
-
-
-@attrs.frozen
-class DebugState:
-    """What a blkdebug node adds to and takes from the permissions of its child."""
-
-    take: int = 0
-    unshare: int = 0
-    align: int = 0
 
 
 _INJECTED = Outside(

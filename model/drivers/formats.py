@@ -16,7 +16,7 @@ from model.drivers.base import (
     default_permissions,
     sectors,
 )
-from model.images import tables_end
+from model.images import CLUSTER, tables_end
 from model.lengths import (
     UNKNOWN_BYTES,
     check_alone,
@@ -27,8 +27,9 @@ from model.lengths import (
     shows_all,
     verified,
 )
+from model.private import Qcow2State, RawState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
-from model.state import FrozenDict, Limits, Node, Role
+from model.state import Limits, Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from model.graph import Transition
     from model.state import Image
 
-CLUSTER = 65536
-"""Bytes per cluster of the qcow2 images that we make."""
 
 _BACKING_NAME_AT = 528
 """Where qemu-img puts the name of the backing file, in bytes from the beginning."""
@@ -198,34 +197,6 @@ _FLAGS = (
     "inactive-l2",
     "bitmap-directory",
 )
-
-
-@attrs.frozen
-class Qcow2State:
-    """What the node remembers of its ``image``, a file's name: its L1 table's size, and L2 tables.
-
-    No ``image`` is one of which the node did not see all when it was opened.
-
-    ``l2_entry`` bytes of an L2 table are written at a time. From the cluster ``search`` on it
-    looks for free ones. With ``lazy`` refcounts it makes the image ``dirty`` before it allocates.
-    Another node on the same image (locking can be turned off) does not know; ``written`` says
-    that there is something to know. ``cached`` says that there are tables in a cache that have
-    changed since they were written down. It is ``sweeping`` if it was reopened in an iothread, and
-    so began there to look through its caches from time to time. It ``keeps`` places in the image
-    whose clusters are discarded.
-    """
-
-    image: str
-    l1_entries: int
-    l2_tables: FrozenDict[int, int]
-    l2_entry: int = CLUSTER
-    search: int = 0
-    lazy: bool = False
-    dirty: bool = False
-    written: bool = False
-    cached: bool = False
-    sweeping: bool = False
-    keeps: bool = False
 
 
 class Qcow2Settings(NamedTuple):
@@ -491,16 +462,6 @@ class Qcow2(Driver):
             # Any cache size that is set at all overwrites an old total: QEMU asks for
             # "one of them" where "all of them" is meant.
             options.pop("cache-size", None)
-
-
-@attrs.frozen
-class RawState:
-    """The window of the file that the node shows; ``size`` None goes to its end."""
-
-    offset: int = 0
-    size: int | None = None
-    gives_back: bool = True
-    """Whether it asks for writes and resizes of the file only where a user does."""
 
 
 class Raw(Driver):

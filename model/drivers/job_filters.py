@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers.base import Filter, FlatOptions
+from model.drivers.filter import Filter
 from model.drivers.mirror_filters import NOT_FOR_CLIENTS
 from model.state import Perm
 
 if TYPE_CHECKING:
-    from model.drivers.base import Opener
+    from model.drivers.base import FlatOptions, Opener
     from model.state import Node
 
 

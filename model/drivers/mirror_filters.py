@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from model.bitmaps import add as add_bitmap
 from model.bitmaps import remove, whole
-from model.drivers.base import Filter, FlatOptions, default_permissions
+from model.drivers.base import FlatOptions, default_permissions
+from model.drivers.filter import Filter
 from model.lengths import cluster_size
+from model.private import CopyBeforeWriteState, MirrorTopState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.scope import Outside
 from model.state import Bitmap, Node, Perm, Role
@@ -89,16 +89,6 @@ CBW_READS = effect(
 _DEFAULT_CLUSTER = 65536
 
 
-@attrs.frozen
-class MirrorTopState:
-    """``commit``: the target lies below. ``stopped``: the job needs the filter no more."""
-
-    commit: bool
-    stopped: bool = False
-    passes_on: bool = True
-    """Whether all that its users require and share is passed on, or only what they write."""
-
-
 class MirrorTop(Filter):
     """Stands above the node that a mirror job or an active commit copies."""
 
@@ -133,20 +123,6 @@ class MirrorTop(Filter):
         if state.commit:
             return perm & ~Perm.CONSISTENT_READ, shared | Perm.WRITE
         return perm, shared
-
-
-@attrs.frozen
-class CopyBeforeWriteState:
-    """``cluster`` is the size of the pieces that are copied, in bytes.
-
-    ``noted`` is the node that the bitmap is on which says what is still to be copied: the one that
-    was filtered when the filter was made, or the filter. ``reads``: it reads what it filters though
-    nobody may write to it.
-    """
-
-    cluster: int
-    noted: str
-    reads: bool
 
 
 class CopyBeforeWrite(Filter):

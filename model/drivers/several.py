@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from model.drivers.base import Driver, Filter, FlatOptions, absorb
+from model.drivers.base import Driver, FlatOptions, absorb
+from model.drivers.filter import Filter
+from model.private import QuorumState
 from model.qdict import array_entries
 from model.rules import guard
 from model.state import Link, Node, Role
@@ -59,21 +59,6 @@ UNEQUAL = guard(
     source="7.2",
     text="Could not refresh total sector count: Input/output error",
 )
-
-
-@attrs.frozen
-class QuorumState:
-    """``members`` are the child names in the order of voting; ``next_index`` names the next.
-
-    With ``fifo`` nobody votes: the first child is read.
-    """
-
-    threshold: int
-    blkverify: bool
-    rewrite: bool
-    members: tuple[str, ...]
-    next_index: int
-    fifo: bool = False
 
 
 class Quorum(Driver):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.drivers.filters import Bottom
+from model.private import Bottom
 from model.state import NO_LIMITS
 
 MIB = 1 << 20
