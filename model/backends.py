@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from model.refreshing import refresh
 from model.rules import Refusal
 from model.state import UNNAMED, User
+from model.users import add_use, remove_use, remove_user
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.permissions import Grant
+    from model.state import Grant
 
 ROOT = "root"
 """What QEMU calls the link of a block backend."""
@@ -29,7 +30,7 @@ def take(
         key += "'"
     t.add_user(User(key, "block-backend", "", context=context, follows=follows))
     try:
-        t.use(key, ROOT, node, grant, stays=False, description=UNNAMED)
+        add_use(t, key, ROOT, node, grant, stays=False, description=UNNAMED)
     except Refusal:
         del t.users[key]
         raise
@@ -38,8 +39,8 @@ def take(
 
 def put(t: Transition, key: str, node: str, grant: Grant) -> None:
     """Let a block backend work on another node. Raises :class:`Refusal`."""
-    t.unuse(key, ROOT)
-    t.use(key, ROOT, node, grant, stays=False, description=UNNAMED)
+    remove_use(t, key, ROOT)
+    add_use(t, key, ROOT, node, grant, stays=False, description=UNNAMED)
 
 
 def share(t: Transition, user: str, node: str, grant: Grant) -> None:
@@ -58,4 +59,4 @@ def share(t: Transition, user: str, node: str, grant: Grant) -> None:
 def let_go(t: Transition, key: str | None) -> None:
     """Take a block backend away, if there is one."""
     if key is not None and key in t.users:
-        t.remove_user(key)
+        remove_user(t, key)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.rules import hazard
+from model.traversal import length_of
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -99,7 +100,7 @@ def written(t: Transition, name: str, start: int, end: int) -> None:
 def truncated(t: Transition, name: str) -> None:
     """A node has another length by now: its bitmaps end with it."""
     for bitmap in t.nodes[name].bitmaps:
-        _, end = aligned(0, t.length(name), bitmap.granularity)
+        _, end = aligned(0, length_of(t, name), bitmap.granularity)
         put(t, name, bitmap, within(bitmap.dirty, 0, end))
 
 

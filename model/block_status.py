@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.bitmaps import aligned
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.images import BLOCK, CLUSTER
 from model.lengths import image_of
 from model.rules import effect, hazard
+from model.traversal import length_of, link_below, primary_child
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -83,14 +84,14 @@ def status(t: Transition, name: str, start: int, end: int, *, asked: Question) -
     A file takes all of itself for data where no more is ``asked`` than what is allocated.
     """
     node = t.nodes[name]
-    length = t.length(name)
+    length = length_of(t, name)
     if start >= length:
         return start, END
     end = min(end, length)
     shift = _shift(node)
     if shift is not None:
         driver_of(node.driver).follow(t, node, opening=True)
-        below = t.primary_child(name)
+        below = primary_child(t, name)
         reached, flags = status(t, below, start + shift, end + shift, asked=asked)
         reached -= shift
     else:
@@ -116,7 +117,7 @@ def _nothing_below(t: Transition, node: Node, start: int, *, asked: Question) ->
     backing = node.link("backing")
     if backing is None:
         return ZERO
-    return ZERO if asked and start >= t.length(backing.child) else 0
+    return ZERO if asked and start >= length_of(t, backing.child) else 0
 
 
 def _own(t: Transition, node: Node, start: int, end: int, *, asked: Question) -> Status:
@@ -168,7 +169,7 @@ def _of_file(t: Transition, node: Node, start: int, end: int, *, asked: Question
         return end, DATA
     if image.room:
         t.ev.meet(UNSURE)
-    reached, flags = _in_file(image, start, t.length(node.name))
+    reached, flags = _in_file(image, start, length_of(t, node.name))
     forgotten = asked is Question.ZEROES and t.ev.holds(ZEROES_FORGOTTEN)
     if flags & DATA and not forgotten and t.ev.holds(REMEMBERED):
         first = start // state.alignment * state.alignment
@@ -241,7 +242,7 @@ def status_above(
     bound = reached if flags & END else None
     name: str | None = top
     while True:
-        link = t.below(name) if name is not None else None
+        link = link_below(t, name) if name is not None else None
         name = None if link is None else link.child
         if name is None or (name == base and not include_base):
             break

@@ -13,21 +13,32 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.descending import FROM_EACH
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.lengths import image_of
 from model.limits import take_limits
+from model.links import (
+    attach_child,
+    drop_link,
+    is_heir,
+    release,
+    remove_child,
+    set_inherits,
+    unset_inherits,
+)
 from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
-from model.permissions import Permissions, topological
+from model.permissions import Permissions
 from model.refreshing import loosen, refresh
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role, Use
+from model.traversal import driver_at, filename_of, link_below, topological
+from model.users import replace_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.drivers.base import FlatOptions
+    from model.driver import FlatOptions
     from model.graph import Transition, Undo
 
 BACKING_STRING = guard(
@@ -47,8 +58,8 @@ LONGEST_BACKING_STRING = 1023
 
 def skip_filters(t: Transition, name: str) -> str:
     """The first node from ``name`` downwards that is no filter."""
-    while t.driver(name).is_filter:
-        link = t.below(name)
+    while driver_at(t, name).is_filter:
+        link = link_below(t, name)
         if link is None:
             break
         name = link.child
@@ -58,7 +69,7 @@ def skip_filters(t: Transition, name: str) -> str:
 def skip_implicit(t: Transition, name: str) -> str:
     """The first node from ``name`` downwards that no job put there unasked."""
     while t.nodes[name].implicit:
-        link = t.below(name)
+        link = link_below(t, name)
         if link is None:
             break
         name = link.child
@@ -68,7 +79,7 @@ def skip_implicit(t: Transition, name: str) -> str:
 def downwards(t: Transition, name: str | None, end: str | None = None) -> Iterator[str]:
     """The nodes of a chain from ``name`` on, without ``end`` and what lies below it."""
     while name is not None and name != end:
-        link = t.below(name)
+        link = link_below(t, name)
         yield name
         name = None if link is None else link.child
 
@@ -80,13 +91,13 @@ def contains(t: Transition, top: str, base: str) -> bool:
 
 def next_below(t: Transition, name: str) -> str | None:
     """The very next node of the chain, filter or not."""
-    link = t.below(name)
+    link = link_below(t, name)
     return None if link is None else link.child
 
 
 def backing_of(t: Transition, name: str) -> str | None:
     """The backing file of a node that is no filter, which may itself be one."""
-    if t.driver(name).is_filter:
+    if driver_at(t, name).is_filter:
         return None
     link = t.nodes[name].link("backing")
     return None if link is None else link.child
@@ -180,8 +191,8 @@ def set_backing(t: Transition, name: str, backing: str | None) -> None:
     except Refusal:
         undo.abort()
         if old is not None and not old.frozen and t.ev.holds(LOSES_BACKING):
-            t.unset_inherits(name, old.name, None)
-            t.drop(old)
+            unset_inherits(t, name, old.name, None)
+            drop_link(t, old)
         raise
     if old is not None:
         keep_grants(t, old.child, before, above=name)
@@ -197,15 +208,15 @@ def _exchange_backing(
         ev.check(FROZEN, not old.frozen, name=old.name, parent=node.name, child=old.child)
     has_backing = driver.is_filter or driver.supports_backing
     ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
-    inherits = backing is not None and t.inherits(backing, node.name)
+    inherits = backing is not None and is_heir(t, backing, node.name)
     if old is not None:
-        t.unset_inherits(node.name, old.name, undo)
-        t.remove_child(old.key, undo)
+        unset_inherits(t, node.name, old.name, undo)
+        remove_child(t, old.key, undo)
     if backing is not None:
         role = Role.FILTER if driver.is_filter else Role.COW
-        t.attach_child(node.name, "backing", backing, role, undo)
+        attach_child(t, node.name, "backing", backing, role, undo)
         if inherits:
-            t.set_inherits(backing, node.name, undo)
+            set_inherits(t, backing, node.name, undo)
     take_limits(t, node.name, undo)
 
 
@@ -236,7 +247,7 @@ def keep_grants(t: Transition, name: str, before: Permissions, *, above: str | N
 
 def can_name_backing(t: Transition, name: str, filename: str | None) -> bool:
     """Whether the name of a backing file can be written into the image of a node."""
-    if not t.driver(name).supports_backing:
+    if not driver_at(t, name).supports_backing:
         return False
     return filename is None or len(filename.encode()) <= LONGEST_BACKING_STRING
 
@@ -249,7 +260,7 @@ def change_backing_file(
     Raises :class:`Refusal` where there is no room for it.
     """
     fits = can_name_backing(t, name, filename)
-    known = t.driver(name).supports_backing
+    known = driver_at(t, name).supports_backing
     reason = "Invalid argument" if known else "Operation not supported"
     t.ev.check(BACKING_STRING, fits, reason=reason)
     image = image_of(t, t.nodes[name])
@@ -336,15 +347,15 @@ def append(t: Transition, new: str, top: str) -> None:
     """
     beware_of_compress(t, top)
     undo = t.undo()
-    role = Role.FILTER if t.driver(new).is_filter else Role.COW
+    role = Role.FILTER if driver_at(t, new).is_filter else Role.COW
     try:
-        t.attach_child(new, "backing", top, role, undo)
-        t.replace_node(top, new, undo)
+        attach_child(t, new, "backing", top, role, undo)
+        replace_node(t, top, new, undo)
         refresh(t, [new])
     except Refusal:
         undo.abort()
         take_limits(t, top)
-        t.release(new)
+        release(t, new)
         raise
     undo.commit()
     # Those of the node below are worked out anew, not those of the one that is put there.
@@ -355,7 +366,7 @@ def replace(t: Transition, old: str, new: str, *, skip: bool = True) -> None:
     """Let the users of a node go over to another one. Raises :class:`Refusal`, as before then."""
     undo = t.undo()
     try:
-        t.replace_node(old, new, undo, skip=skip)
+        replace_node(t, old, new, undo, skip=skip)
         # Before 6.1 nobody asks the node that has lost its users.
         refresh(t, [new] if t.ev.holds(FROM_EACH) else [new, old])
     except Refusal:
@@ -369,13 +380,13 @@ def drop_filter(t: Transition, name: str) -> None:
 
     Raises :class:`Refusal`, and nothing has changed then.
     """
-    link = t.below(name)
+    link = link_below(t, name)
     if link is None:
         raise LookupError(f"filter {name!r} has nothing below")
     undo = t.undo()
     try:
-        t.replace_node(name, link.child, undo)
-        t.remove_child(link.key, undo)
+        replace_node(t, name, link.child, undo)
+        remove_child(t, link.key, undo)
         refresh(t, [link.child, name])
     except Refusal:
         undo.abort()
@@ -402,13 +413,13 @@ def drop_between(t: Transition, top: str, base: str, backing_file: str | None) -
     """
     ev = t.ev
     explicit = skip_implicit(t, top)
-    inherits = t.inherits(base, explicit)
+    inherits = is_heir(t, base, explicit)
     heir = t.nodes[explicit].inherits_from
-    filename = t.filename(base) if backing_file is None else backing_file
+    filename = filename_of(t, base) if backing_file is None else backing_file
     parents = [key for key in reversed(t.nodes[top].parents) if not isinstance(key, Use)]
     undo = t.undo()
     try:
-        t.replace_node(top, base, undo, skip=False)
+        replace_node(t, top, base, undo, skip=False)
         refresh(t, [base, top])
     except Refusal as refusal:
         ev.refused.discard(refusal.rule.id)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from model.permissions import above
 from model.rules import Refusal, effect, guard, hazard
 from model.state import Use, User
+from model.traversal import above, driver_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -146,7 +146,7 @@ def drain(t: Transition, node: str) -> None:
 
 def drivers_stop_slowly(t: Transition, nodes: Collection[str]) -> bool:
     """Whether a drain of these nodes has to wait for a driver each time."""
-    return any(t.driver(name).stops_slowly for name in nodes)
+    return any(driver_at(t, name).stops_slowly for name in nodes)
 
 
 def jobs_stop(t: Transition, nodes: Collection[str], drained: Collection[str] = ()) -> bool:
@@ -187,7 +187,7 @@ def leave(t: Transition, node: str) -> None:
 
 def _sweeping(t: Transition) -> set[str]:
     """The nodes that look through their caches in an iothread."""
-    return {name for name, node in t.nodes.items() if t.driver(name).sweeps(node)}
+    return {name for name, node in t.nodes.items() if driver_at(t, name).sweeps(node)}
 
 
 def join(t: Transition, parent: str, child: str) -> Places:
@@ -238,24 +238,6 @@ def part(t: Transition, parent: str, child: str, places: Places) -> None:
         change(t, child, places.child)
     if _context(t, parent) != places.parent:
         _follow(t, parent, places.parent)
-
-
-def unwind(t: Transition) -> None:
-    """Nodes that were being opened are closed again: what they held on to goes back."""
-    for key in [key for key in t.users if key not in t.before.users]:
-        for _, node in t.users[key].links:
-            drain(t, node)
-        t.remove_user(key)
-    if not in_use(t):
-        return
-    left: list[str] = []
-    for name in [name for name in t.nodes if name not in t.before.nodes]:
-        need_lock(t, name)
-        for link in t.nodes[name].children:
-            t.detach(link.key)
-            left.append(link.child)
-    for name in left:
-        leave(t, name)
 
 
 def _context(t: Transition, parent: str) -> str:
@@ -346,7 +328,7 @@ def _settle(t: Transition, reach: _Reach, context: str) -> None:
         node = t.nodes[name]
         if node.driver == "throttle" and node.private is None:
             t.ev.meet(UNREADY)
-        t.change(name, context=context, private=t.driver(name).moved(node))
+        t.change(name, context=context, private=driver_at(t, name).moved(node))
     held = context != MAIN and context in t.locks
     if held and drivers_stop_slowly(t, above(t.nodes, reach.nodes)):
         t.ev.meet(LOCK_HELD)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.drivers.base import driver_of
+from model.driver import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
-from model.permissions import ALL, Grant, Permissions, permission_names
+from model.permissions import Permissions, permission_names
 from model.rules import effect, guard, hazard
-from model.state import UNNAMED, Perm, Use
+from model.state import UNNAMED, Grant, Perm, Use
+from model.traversal import length_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +107,7 @@ class Descent:
         if not new:
             self._check(name, *self._cumulative(name, ()), ())
             return
-        perm, shared = 0, ALL
+        perm, shared = 0, Perm.ALL
         for key in new:
             required, granted = self._derived.grant(key)
             perm |= required
@@ -158,17 +159,17 @@ class Descent:
             driver_of(t.nodes[name].driver).copy_locks(t, t.nodes[name], grant)
         for name in self._met:
             for key in t.nodes[name].parents:
-                if key in self._tentative or (key, name) not in t.granted:
-                    t.granted[key, name] = self._derived.grant(key)
+                if key in self._tentative or (key, name) not in granted(t):
+                    granted(t)[key, name] = self._derived.grant(key)
 
     def _grant(self, key: LinkKey | Use, child: str) -> Grant | None:
         """What a user requires and shares by now; None if it is new, or was elsewhere before."""
         if not isinstance(key, Use) and key in self._tentative:
             return self._tentative[key]
-        return self._t.granted.get((key, child))
+        return granted(self._t).get((key, child))
 
     def _cumulative(self, name: str, ignored: tuple[LinkKey | Use, ...]) -> Grant:
-        perm, shared = 0, ALL
+        perm, shared = 0, Perm.ALL
         for key in self._t.nodes[name].parents:
             grant = None if key in ignored else self._grant(key, name)
             if grant is not None:
@@ -207,7 +208,7 @@ class Descent:
         """What a node requires and shares of a child, where its users require and share that."""
         writable = self._derived.writable(node.name)
         perm, shared = driver_of(node.driver).child_permissions(node, role, writable, *users)
-        return (perm, ALL) if self._t.nodes[child].force_share else (perm, shared)
+        return (perm, Perm.ALL) if self._t.nodes[child].force_share else (perm, shared)
 
     def users(self, name: str) -> Grant:
         """What all users of a node together require of it by now, and what all of them share."""
@@ -225,7 +226,7 @@ class Descent:
         if not perm & Perm.RESIZE:
             alignment = driver_of(node.driver).alignment(self._t, node)
             if alignment > 1:
-                ev.check(ALIGNMENT, self._t.length(node.name) % alignment == 0)
+                ev.check(ALIGNMENT, length_of(self._t, node.name) % alignment == 0)
 
 
 def keep(t: Transition) -> None:
@@ -246,7 +247,7 @@ def keep(t: Transition) -> None:
 
 
 def _as_settled(t: Transition, now: Descent, link: Link, users: Grant) -> Link:
-    settled = t.granted.get((link.key, link.child))
+    settled = granted(t).get((link.key, link.child))
     derived = now.child_grant(t.nodes[link.parent], link.child, link.role, users)
     kept = None if settled in (None, derived) else settled
     return link if link.kept == kept else attrs.evolve(link, kept=kept)
@@ -258,3 +259,18 @@ def _user(key: LinkKey | Use) -> dict[str, str]:
     if isinstance(key, Use):
         return {"user": key.description, "name": key.label}
     return {"user": key[0], "name": key[1]}
+
+
+def granted(t: Transition) -> dict[tuple[LinkKey | Use, str], Grant]:
+    """What each user of a node required and shared when that was settled last.
+
+    By the user and the node: a link may have led elsewhere before.
+    """
+    if t.grants is None:
+        derived = Permissions(t.settled, {})
+        t.grants = {
+            (key, name): derived.grant(key)
+            for name, node in t.settled.items()
+            for key in node.parents
+        }
+    return t.grants

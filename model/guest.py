@@ -25,8 +25,7 @@ from model.block_status import (
     status,
 )
 from model.chains import backing_next, contains
-from model.drivers import driver_of
-from model.drivers.base import as_bool
+from model.driver import as_bool, driver_of
 from model.images import (
     CLUSTER,
     L2_COVERS,
@@ -44,6 +43,7 @@ from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_
 from model.limits import at_once
 from model.rules import effect, hazard, outside
 from model.trace import RATE_LIMITED
+from model.traversal import length_of, primary_child, primary_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -250,10 +250,10 @@ def check_range(t: Transition, name: str, offset: int, length: int) -> None:
     """Raise :class:`ImageError` where a range of bytes does not lie within a node."""
     if name not in t.nodes:
         raise ImageError(f"no node is called {name!r}")
-    if offset < 0 or length < 0 or offset + length > t.length(name):
+    if offset < 0 or length < 0 or offset + length > length_of(t, name):
         raise ImageError(
             f"{shown(length)} bytes from {shown(offset)} do not lie within node {name!r} of "
-            f"{t.length(name)} bytes"
+            f"{length_of(t, name)} bytes"
         )
 
 
@@ -296,14 +296,14 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
 def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """The same; what is to be rewritten comes to ``rewrites``."""
     node = t.nodes[name]
-    end = min(end, t.length(name))
+    end = min(end, length_of(t, name))
     if start >= end:
         return []
     if node.driver == "qcow2":
         return _qcow2_pieces(t, node, start, end, rewrites)
     if node.driver == "raw":
         shift = node.private.offset
-        below = _pieces(t, t.primary_child(name), start + shift, end + shift, rewrites)
+        below = _pieces(t, primary_child(t, name), start + shift, end + shift, rewrites)
         return [(s - shift, e - shift, v) for s, e, v in below]
     if node.driver == "file":
         return _file_pieces(t, node, start, end)
@@ -319,9 +319,9 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
     if node.driver == "copy-on-read":
-        reads = _reads(t, t.primary_child(name), start, end, node.private)
+        reads = _reads(t, primary_child(t, name), start, end, node.private)
         return [
-            piece for s, e in reads for piece in _pieces(t, t.primary_child(name), s, e, rewrites)
+            piece for s, e in reads for piece in _pieces(t, primary_child(t, name), s, e, rewrites)
         ]
     if driver_of(node.driver).is_filter:
         return _in_parts(t, node, start, end, rewrites)
@@ -338,7 +338,7 @@ def _guess(t: Transition, node: Node) -> Pieces:
 def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """What is read through a filter; that blkdebug reads in parts shows only where some vote."""
     driver_of(node.driver).follow(t, node, opening=False)
-    child = t.primary_child(node.name)
+    child = primary_child(t, node.name)
     if node.driver != "blkdebug" or not _votes(t, child):
         return _pieces(t, child, start, end, rewrites)
     return [
@@ -446,7 +446,7 @@ def _qcow2_pieces(t: Transition, node: Node, start: int, end: int, rewrites: Rew
     backing = node.link("backing")
     if backing is None or not t.ev.holds(BACKING_SHOWS):
         return own
-    limit = t.length(backing.child)
+    limit = length_of(t, backing.child)
     below: Pieces = []
     at = start
     for s, e, _ in [*own, (end, end, 0)]:
@@ -513,19 +513,19 @@ def _put(t: Transition, node: Node, write: Write) -> None:
         _put_clusters(t, node, start, end, data, zeroes)
     elif node.driver == "raw":
         shift = node.private.offset
-        if end + shift > t.primary_length(node):
+        if end + shift > primary_length(t, node):
             # The window is rounded up to a sector, and its last bytes lie behind the file.
             raise ImageError(f"the last sector of {node.name!r} is not all there; QEMU ends there")
         shifted = [(s + shift, e + shift, v) for s, e, v in data]
         moved = write._replace(start=start + shift, end=end + shift, data=shifted)
-        pass_on(t, t.primary_child(node.name), moved)
+        pass_on(t, primary_child(t, node.name), moved)
     elif node.driver == "file":
         _put_bytes(t, node, start, end, data, zeroes)
     elif node.driver in PASSING:
         PASSING[node.driver](t, node, write)
     else:
         for child in _in_turn(node):
-            if end > t.length(child):
+            if end > length_of(t, child):
                 raise ShrunkError(f"node {child!r} has become shorter; QEMU ends there")
             pass_on(t, child, write)
 
@@ -552,14 +552,14 @@ def _put_clusters(
     t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
 ) -> None:
     before = _image(t, node)
-    if not readable(t, t.primary_child(node.name)):
+    if not readable(t, primary_child(t, node.name)):
         t.ev.meet(UNALIGNED)
     if zeroes == "off":
         image = _allocate(t, node, before, start, end)
         image = attrs.evolve(image, extents=_overlaid(image, start, end, data))
     else:
         image = _zero(t, node, before, start, end, unmap=zeroes == "unmap")
-    file = t.primary_child(node.name)
+    file = primary_child(t, node.name)
     detected = zeroes == "off" and detects_zeroes(t, file) and t.ev.holds(ZERO_ROWS)
     _settle(t, node, before, image, zeroes=detected or zeroes != "off")
     if detected:
@@ -628,14 +628,14 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         _settle(t, node, before, image, zeroes=True)
     elif node.driver == "raw":
         shift = node.private.offset
-        discard(t, t.primary_child(name), start + shift, end + shift)
+        discard(t, primary_child(t, name), start + shift, end + shift)
     elif node.driver == "file":
         image = _guest_bytes(t, node)
         forget(t, name, start, end)
         t.images[image.name] = attrs.evolve(image, extents=punched(image.extents, start, end))
     elif driver_of(node.driver).is_filter and node.driver != "blkverify":
         driver_of(node.driver).follow(t, node, opening=False)
-        discard(t, t.primary_child(name), start, end)
+        discard(t, primary_child(t, name), start, end)
 
 
 def _overlaid(image: Image, start: int, end: int, data: Pieces) -> Extents:
@@ -659,7 +659,7 @@ def _settle(t: Transition, node: Node, before: Image, image: Image, *, zeroes: b
         tables = set(image.l2_tables.values()) - set(before.l2_tables.values())
         # A new L2 table is written before the data, and an entry of the cache at a time.
         first = min(tables) * CLUSTER + node.private.l2_entry if tables else None
-        grown(t, t.primary_child(node.name), end, zeroes=zeroes, first=first)
+        grown(t, primary_child(t, node.name), end, zeroes=zeroes, first=first)
 
 
 def remember(t: Transition, name: str, image: Image) -> None:
@@ -680,7 +680,7 @@ def remember(t: Transition, name: str, image: Image) -> None:
 
 
 def _cluster(t: Transition, node: Node, index: int) -> tuple[int, int]:
-    return index * CLUSTER, min((index + 1) * CLUSTER, t.length(node.name))
+    return index * CLUSTER, min((index + 1) * CLUSTER, length_of(t, node.name))
 
 
 def _touched(start: int, end: int) -> range:
@@ -775,7 +775,7 @@ def _hidden(image: Image, index: int) -> Image:
 def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
     """Copy what is about to be read, wherever it comes through a copy-on-read filter."""
     node = t.nodes[name]
-    end = min(end, t.length(name))
+    end = min(end, length_of(t, name))
     if start >= end:
         return
     if node.copies_on_read:
@@ -790,14 +790,14 @@ def _copy_up_below(t: Transition, name: str, start: int, end: int) -> None:
     if node.driver == "qcow2":
         backing = node.link("backing")
         if backing is not None:
-            limit = min(end, t.length(backing.child))
+            limit = min(end, length_of(t, backing.child))
             if t.nodes[backing.child].copies_on_read and limit < end:
                 t.ev.meet(COPIES_BEYOND_END)
             for s, e in _unallocated(_image(t, node), start, limit):
                 _copy_up(t, backing.child, s, e)
     elif node.driver == "raw":
         shift = node.private.offset
-        _copy_up(t, t.primary_child(name), start + shift, end + shift)
+        _copy_up(t, primary_child(t, name), start + shift, end + shift)
     elif node.driver == "copy-on-read":
         _copy_through(t, node, start, end)
     else:
@@ -807,8 +807,8 @@ def _copy_up_below(t: Transition, name: str, start: int, end: int) -> None:
 
 def _copy_through(t: Transition, node: Node, start: int, end: int) -> None:
     """Copy what is about to be read through this copy-on-read filter."""
-    below = t.primary_child(node.name)
-    if end > t.length(below):
+    below = primary_child(t, node.name)
+    if end > length_of(t, below):
         t.ev.meet(BEYOND_END)
     for s, e, copies in _requests(t, below, start, end, node.private):
         if copies and t.ev.holds(COPIED_ON_READ):
@@ -928,7 +928,7 @@ def _copy_clusters(
     The first part has to get to what is asked for, and none may begin behind that.
     """
     at, last = bitmaps.aligned(start, end, cluster)
-    last = min(last, t.length(name))
+    last = min(last, length_of(t, name))
     while at < last:
         part = last if most is None else min(at + most, last)
         reached, flags = status(t, name, at, part, asked=Question.ALLOCATION)

@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from model import backends
-from model.permissions import above, below
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside
 from model.state import Job, Perm, Use, User
+from model.traversal import above, below
+from model.users import add_use, remove_use, remove_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model.graph import Transition
-    from model.permissions import Grant
+    from model.state import Grant
 
 ID_FORM = guard(
     "job.id",
@@ -362,14 +363,14 @@ def _create(t: Transition, kind: str, arguments: dict[str, Any], node: str, gran
 def hold(t: Transition, job: Job, label: str, node: str, grant: Grant) -> None:
     """Let a job hold on to one more node, under a name for the link. Raises :class:`Refusal`."""
     description = f"{KINDS[job.type].type} job '{job.id}'"
-    t.use(job.user, label, node, grant, stays=True, description=description)
+    add_use(t, job.user, label, node, grant, stays=True, description=description)
 
 
 def let_go(t: Transition, job_id: str) -> None:
     """Let a job no longer hold on to anything, though it is still there."""
     user = t.jobs[job_id].user
     while t.users[user].links:
-        t.unuse(user, t.users[user].links[0][0])
+        remove_use(t, user, t.users[user].links[0][0])
 
 
 def settle_on(t: Transition, job_id: str, node: str) -> None:
@@ -401,7 +402,7 @@ def fail_early(t: Transition, job_id: str) -> None:
 def _forget(t: Transition, job_id: str) -> None:
     job = t.jobs[job_id]
     _tell_status(t, job_id, "null")
-    t.remove_user(job.user)
+    remove_user(t, job.user)
     backends.let_go(t, job.backend)
     del t.jobs[job_id]
 

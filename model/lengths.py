@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.drivers.base import ALWAYS_LOOKS, driver_of, sectors
+from model.driver import ALWAYS_LOOKS, driver_of, sectors
 from model.images import CLUSTER
 from model.rules import effect, hazard
 from model.state import Role, Use
+from model.traversal import length_of, primary_child
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -74,12 +75,12 @@ def read_header(t: Transition, name: str) -> None:
 
 def shows_all(t: Transition, file: str, image: Image) -> bool:
     """Whether a node shows all of an image's clusters, the last one at least in part."""
-    return t.length(file) > min(image.length - 1, (image.clusters - 1) * CLUSTER)
+    return length_of(t, file) > min(image.length - 1, (image.clusters - 1) * CLUSTER)
 
 
 def image_of(t: Transition, node: Node) -> Image | None:
     """The qcow2 image that a qcow2 node works on, if its file shows one."""
-    file = t.primary_child(node.name)
+    file = primary_child(t, node.name)
     image = content(t, file)
     if image is None or image.format != "qcow2":
         t.ev.meet(UNKNOWN_BYTES)
@@ -118,7 +119,7 @@ def readable(t: Transition, name: str) -> bool:
     driver = driver_of(node.driver)
     if driver.reads_badly(node):
         return False
-    if not t.length(name):
+    if not length_of(t, name):
         # What lies behind the end is not asked for.
         return True
     primary = driver.primary(node)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.rules import effect
 from model.state import NO_LIMITS, Limits, Role
 

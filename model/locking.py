@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers.base import driver_of
-from model.permissions import ALL, Grant, Permissions, permission_names
+from model.driver import driver_of
+from model.permissions import Permissions, permission_names
 from model.rules import guard
-from model.state import EMPTY
+from model.state import EMPTY, Grant, Perm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ def _locked(t: Transition, name: str) -> Grant:
         return t.held[name]
     if name in t.before.nodes:
         return Permissions(t.before.nodes, {}).cumulative(name)
-    return (0, ALL)
+    return (0, Perm.ALL)
 
 
 def check_locks(

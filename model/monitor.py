@@ -22,6 +22,7 @@ from model.dialects import find_dialect
 from model.graph import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
 from model.reopening import keep_options
+from model.restoring import catch_up
 from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
 from model.schema import (
     COMMAND_NOT_FOUND,
@@ -162,7 +163,7 @@ def _carry_out(t: Transition, command: Command, dialect: Dialect) -> Outcome:
     else:
         reply = {"return": {} if value is None else value}
         attend(t)
-    t.catch_up()
+    catch_up(t)
     if t.ev.holds(FROM_EACH):
         keep(t)
     check_size(t)
@@ -246,7 +247,7 @@ def reopen_keeping(
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {}}
-    t.catch_up()
+    catch_up(t)
     return _outcome(t, reply)
 
 

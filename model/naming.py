@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.qdict import in_order, to_json
 from model.state import Node, Role
 

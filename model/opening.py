@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import backends
 from model.contexts import drain, in_use, need_lock
-from model.drivers import DRIVERS, driver_of
-from model.drivers.base import Driver, FlatOptions, as_bool, as_string
+from model.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
 from model.lengths import content, read_header
 from model.limits import take_limits
+from model.links import attach_child
 from model.naming import dirname, is_absolute
-from model.permissions import ALL
 from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside, leave_if_any
-from model.state import FrozenDict, Node, Role
+from model.state import FrozenDict, Node, Perm, Role
+from model.traversal import driver_at, filename_of, length_of, primary_child
+from model.users import remove_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -359,7 +360,7 @@ class Opening:
     def _attach(self, parent: str, name: str, child: str, role: int) -> None:
         t = self.t
         undo = t.undo()
-        t.attach_child(parent, name, child, role, undo)
+        attach_child(t, parent, name, child, role, undo)
         try:
             refresh(t, [parent])
         except Refusal:
@@ -411,10 +412,10 @@ class Opening:
         t.name_node(pending, node)
         driver_of(node.driver).open(self, node.name, options)
         take_limits(t, node.name)
-        ev.check(TOO_LARGE, t.length(node.name) <= MAX_LENGTH)
+        ev.check(TOO_LARGE, length_of(t, node.name) <= MAX_LENGTH)
         if prober is not None:
             drain(t, t.users[prober].links[0][1])
-            t.remove_user(prober)
+            remove_user(t, prober)
         if not no_backing:
             self._open_backing(node.name, options)
         self._settle(t.nodes[node.name], explicit, effective)
@@ -507,11 +508,11 @@ class Opening:
         """Use a file for a while, asking for nothing. Meanwhile it does not change its context."""
         t = self.t
         follows = not in_use(t) or not t.ev.holds(PROBED)
-        if follows and not t.driver(file).minds_being_used:
+        if follows and not driver_at(t, file).minds_being_used:
             refresh(t, [file])
             return None
         context = t.nodes[file].context
-        return backends.take(t, f"probe:{pending}", file, (0, ALL), context=context)
+        return backends.take(t, f"probe:{pending}", file, (0, Perm.ALL), context=context)
 
     def _make_node(self, options: FlatOptions, effective: FlatOptions, parent: str | None) -> Node:
         """Take the generic options out of ``options`` and make a node of them."""
@@ -590,7 +591,7 @@ class Opening:
         if reference is None and node.backing_format:
             sub.setdefault("driver", node.backing_format)
         role = Role.FILTER if driver.is_filter else Role.COW
-        image = content(t, t.primary_child(name)) if implicit else None
+        image = content(t, primary_child(t, name)) if implicit else None
         if image is not None and image.name in self._overlays:
             ev.meet(OWN_BACKING)
         ev.check(ENDLESS_BACKING, image is None or image.name not in self._overlays)
@@ -602,7 +603,7 @@ class Opening:
         finally:
             self._overlays.pop()
         if implicit:
-            t.change(name, auto_backing_file=t.filename(child))
+            t.change(name, auto_backing_file=filename_of(t, child))
         self._attach(name, "backing", child, role)
         take_limits(t, name)
         options.pop("backing", None)

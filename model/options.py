@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from model.drivers.base import FlatOptions, as_string
+from model.driver import FlatOptions, as_string
 from model.drivers.declared import DECLARED, NODE
 from model.opening import DETECT_ZEROES, check_active
 from model.qdict import clone, in_order

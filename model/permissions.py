@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers.base import driver_of
+from model.driver import driver_of
 from model.rules import effect
-from model.state import BlockState, Link, LinkKey, Node, Perm, Use
+from model.state import BlockState, Grant, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from model.graph import Transition
 
-ALL = Perm.ALL
-Grant = tuple[int, int]
-"""``(required, shared)`` as sums of :class:`Perm`."""
 
 _NAMES = (
     (1, "consistent read"),
@@ -95,7 +92,7 @@ class Permissions:
         for link in node.children:
             needed, granted = driver.child_permissions(node, link.role, writable, perm, shared)
             if self._nodes[link.child].force_share:
-                granted = ALL
+                granted = Perm.ALL
             grant = (needed, granted) if fresh or link.kept is None else link.kept
             self._grants[name, link.name] = grant
 
@@ -104,7 +101,7 @@ class Permissions:
         known = self._cumulative.get(name)
         if known is not None:
             return known
-        perm, shared = 0, ALL
+        perm, shared = 0, Perm.ALL
         for key in self._nodes[name].parents:
             needed, granted = self.grant(key)
             perm |= needed
@@ -128,88 +125,3 @@ def permissions(state: BlockState) -> dict[LinkKey, Grant]:
     """The grants of every link of a state."""
     derived = Permissions(state.nodes, {})
     return {link.key: derived.grant(link.key) for link in state.links()}
-
-
-def topological(nodes: Mapping[str, Node], roots: list[str]) -> list[str]:
-    """The subtrees of ``roots``, parents before children, in the order that QEMU visits them.
-
-    The order decides which of several conflicts is reported.
-    """
-    order: list[str] = []
-    found: set[str] = set()
-
-    def visit(name: str) -> None:
-        if name in found:
-            return
-        found.add(name)
-        for link in nodes[name].children:
-            visit(link.child)
-        order.append(name)
-
-    for root in roots:
-        visit(root)
-    order.reverse()
-    return order
-
-
-def reaches(nodes: Mapping[str, Node], start: str, goal: str) -> bool:
-    """Whether ``goal`` is ``start`` or somewhere below it."""
-    if start == goal:
-        return True
-    stack = [start]
-    seen = {start}
-    while stack:
-        for link in nodes[stack.pop()].children:
-            if link.child == goal:
-                return True
-            if link.child not in seen:
-                seen.add(link.child)
-                stack.append(link.child)
-    return False
-
-
-def above(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
-    """The nodes ``names`` and all from which one of them is reached."""
-    found: set[str] = set()
-    stack = list(names)
-    while stack:
-        name = stack.pop()
-        if name not in found:
-            found.add(name)
-            stack.extend(key[0] for key in nodes[name].parents if not isinstance(key, Use))
-    return found
-
-
-def below(nodes: Mapping[str, Node], names: Iterable[str]) -> set[str]:
-    """The nodes ``names`` and all that are reached from one of them."""
-    found: set[str] = set()
-    stack = list(names)
-    while stack:
-        name = stack.pop()
-        if name not in found:
-            found.add(name)
-            stack.extend(link.child for link in nodes[name].children)
-    return found
-
-
-def shares_below(nodes: Mapping[str, Node], top: str) -> bool:
-    """Whether some node below ``top`` is reached from there in two ways."""
-    seen: set[str] = set()
-    stack = [link.child for link in nodes[top].children]
-    while stack:
-        name = stack.pop()
-        if name in seen:
-            return True
-        seen.add(name)
-        stack.extend(link.child for link in nodes[name].children)
-    return False
-
-
-def links_to(nodes: Mapping[str, Node], name: str) -> list[Link]:
-    """The links of other nodes that lead to a node, newest first."""
-    found = []
-    for key in nodes[name].parents:
-        link = None if isinstance(key, Use) else nodes[key[0]].link(key[1])
-        if link is not None:
-            found.append(link)
-    return found

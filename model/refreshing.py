@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.descending import FROM_EACH, Descent
-from model.drivers.base import driver_of
+from model.driver import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
-from model.permissions import Grant, Permissions, permission_names, topological
+from model.permissions import Permissions, permission_names
 from model.rules import Refusal, guard
-from model.state import Perm
+from model.state import Grant, Perm
+from model.traversal import length_of, topological
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -151,7 +152,7 @@ def _check_writable(t: Transition, node: Node, derived: Permissions, perm: int) 
     if not perm & Perm.RESIZE:
         alignment = driver_of(node.driver).alignment(t, node)
         if alignment > 1:
-            ev.check(ALIGNMENT, t.length(node.name) % alignment == 0)
+            ev.check(ALIGNMENT, length_of(t, node.name) % alignment == 0)
 
 
 def _check_users(t: Transition, derived: Permissions, name: str) -> None:

@@ -17,21 +17,28 @@ import attrs
 
 from model.contexts import can_join, drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
 from model.descending import Descent
-from model.drivers import driver_of
-from model.drivers.base import FlatOptions, sectors
-from model.graph import CYCLE, Undo
+from model.driver import FlatOptions, driver_of, sectors
 from model.lengths import FOREIGN_FILE, flush
 from model.limits import take_limits
+from model.links import (
+    CYCLE,
+    attach_child,
+    drop_link,
+    is_heir,
+    remove_child,
+    set_inherits,
+    unset_inherits,
+)
 from model.opening import Flags, inherit_options
 from model.options import check_omitted, check_unchanged, discards, take_generic
-from model.permissions import above, reaches, shares_below, topological
 from model.qdict import clone, extract
 from model.refreshing import refresh, settle
 from model.rules import Refusal, effect, guard, hazard
 from model.state import FrozenDict, Link, Node, Role
+from model.traversal import above, link_below, reaches, shares_below, topological
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph import Transition, Undo
 
 BACKING_MISSING = guard(
     "reopen.backing-missing",
@@ -399,23 +406,23 @@ class Reopening:
             return
         role = self._check_link(node, name, old)
         shared = shares_below(t.nodes, node.name)
-        inherits = new is not None and t.inherits(new, node.name)
+        inherits = new is not None and is_heir(t, new, node.name)
         if old is not None:
             entry.old_children.append(old.child)
             if ev.holds(ROOT_INHERITS_NOTHING):
-                t.unset_inherits(node.name, old.name, undo)
-            t.remove_child(old.key, undo)
+                unset_inherits(t, node.name, old.name, undo)
+            remove_child(t, old.key, undo)
             undo.add(lambda: self._undo_drains(node.name, old.child, begins=True))
         if new is not None:
             undo.add(lambda: self._undo_drains(node.name, new, begins=False))
             drains = self._link_drains(node.name, new, begins=True)
             entry.new_file = entry.new_file or name == "file"
-            t.attach_child(node.name, name, new, role, undo)
+            attach_child(t, node.name, name, new, role, undo)
             if drains:
                 # Only the iothread is locked in which the parent was before.
                 need_lock(t, node.name)
             if inherits:
-                t.set_inherits(new, node.name, undo)
+                set_inherits(t, new, node.name, undo)
         take_limits(t, node.name, undo)
         self._note_hazards(node.name, old, shared=shared)
 
@@ -432,7 +439,7 @@ class Reopening:
         ev.check(FILTER_CHILD, not keeps, node=node.name, driver=driver.name, name="backing")
         has_backing = driver.is_filter or driver.supports_backing
         ev.check(NO_BACKING_FILES, has_backing, driver=driver.name, node=node.name)
-        below = t.below(node.name)
+        below = link_below(t, node.name)
         shown = None if below is None else self._skip_implicit(below.child)
         if shown == new and ev.holds(SAME_CHILD):
             return
@@ -487,14 +494,14 @@ class Reopening:
         """Detach the old backing file and attach the new one, for better or worse."""
         t = self.t
         self._beware_of_descriptors(None if old is None else old.child)
-        inherits = new is not None and t.inherits(new, name)
+        inherits = new is not None and is_heir(t, new, name)
         shared = shares_below(t.nodes, name)
         if new is not None:
             t.keeping.append(new)
         if old is not None:
             if t.ev.holds(ROOT_INHERITS_NOTHING):
-                t.unset_inherits(name, "backing", None)
-            t.drop(old)
+                unset_inherits(t, name, "backing", None)
+            drop_link(t, old)
         if new is not None:
             self._attach_backing(name, new, inherits=inherits)
             t.keeping.remove(new)
@@ -505,13 +512,13 @@ class Reopening:
         t = self.t
         drains = self._link_drains(name, new, begins=True)
         # Its users have been asked: nobody refuses any more.
-        t.attach_child(name, "backing", new, self._backing_role(t.nodes[name]), t.undo())
+        attach_child(t, name, "backing", new, self._backing_role(t.nodes[name]), t.undo())
         refresh(t, [name])
         if drains:
             # Only the iothread is locked in which the parent was before.
             need_lock(t, name)
         if inherits:
-            t.set_inherits(new, name, None)
+            set_inherits(t, new, name, None)
 
     def _link_drains(self, parent: str, child: str, *, begins: bool) -> bool:
         """Whether drains that a link passes on have to wait when it comes (``begins``) or goes.
@@ -567,7 +574,7 @@ class Reopening:
     def _skip_implicit(self, name: str) -> str:
         node = self.t.nodes[name]
         while node.implicit:
-            below = self.t.below(node.name)
+            below = link_below(self.t, node.name)
             if below is None:
                 break
             node = self.t.nodes[below.child]

@@ -81,6 +81,9 @@ class Perm:
 UNNAMED = "an unnamed block device"
 """What error texts call a block backend."""
 
+Grant = tuple[int, int]
+"""``(required, shared)`` as sums of :class:`Perm`."""
+
 LinkKey = tuple[str, str]
 """A link is known by its parent's node name and the name of the child."""
 

@@ -9,12 +9,12 @@ import attrs
 
 from model import bitmaps, images
 from model.block_status import RACE
-from model.drivers import driver_of
-from model.drivers.base import sectors
+from model.driver import driver_of, sectors
 from model.guest import remember
 from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
+from model.traversal import driver_at, length_of, primary_child, primary_length
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -97,7 +97,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
     ev.check(RESIZE_READ_ONLY, not node.read_only)
     driver = driver_of(node.driver)
     if driver.is_filter:
-        if driver.name == "blkverify" and driver.measure(t, node) != t.primary_length(node):
+        if driver.name == "blkverify" and driver.measure(t, node) != primary_length(t, node):
             ev.meet(BLKVERIFY_LENGTH)
         _truncate_child(t, name, size)
         driver.truncated(t, t.nodes[name], size)
@@ -110,7 +110,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
     if driver.name == "raw":
         ev.check(RESIZE_FIXED, node.private.size is None)
         ev.check(RESIZE_OFFSET, _INT64_MAX - size >= node.private.offset)
-        truncate(t, t.primary_child(name), size + node.private.offset)
+        truncate(t, primary_child(t, name), size + node.private.offset)
         t.change(name, size=driver.measure(t, t.nodes[name]))
         return
     if driver.name == "qcow2":
@@ -133,7 +133,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
 
 def _truncate_child(t: Transition, name: str, size: int) -> None:
     """Give the child of a filter another length, in one step or two."""
-    driver, child = t.driver(name), t.primary_child(name)
+    driver, child = driver_at(t, name), primary_child(t, name)
     first = driver.surplus(t, t.nodes[name], size)
     if first is not None:
         try:
@@ -153,7 +153,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     When it shrinks, what lies behind its last cluster is cut off. When it grows, a
     backing file that is longer than it was must not show in the new part.
     """
-    file = t.primary_child(node.name)
+    file = primary_child(t, node.name)
     if not readable(t, file):
         t.ev.meet(UNALIGNED)
     known: Qcow2State = node.private
@@ -173,7 +173,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     if after.unsure:
         t.ev.meet(RACE)
     backing = node.link("backing")
-    if backing is not None and size > node.size and t.length(backing.child) > node.size:
+    if backing is not None and size > node.size and length_of(t, backing.child) > node.size:
         resized = after
         after = images.zeroed(resized, node.size, size)
         written = max(written, images.written_end(resized, after))
@@ -182,7 +182,7 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     if written:
         first = written - images.CLUSTER + known.l2_entry
         grown(t, file, written, zeroes=True, first=first)
-    if size < node.size and end < t.length(file):
+    if size < node.size and end < length_of(t, file):
         try:
             truncate(t, file, end)
         except Refusal as refusal:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from model.blockjobs import commit, mirror, stream
-from model.drivers import driver_of
-from model.graph import NOT_FROZEN
+from model.driver import driver_of
+from model.freezing import NOT_FROZEN
 from model.jobs import OWN_BACKEND
-from model.permissions import reaches
 from model.state import Role
+from model.traversal import reaches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

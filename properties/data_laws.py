@@ -14,10 +14,10 @@ from model.commands.driving import WRITE
 from model.graph import Transition
 from model.images import ImageError
 from model.lengths import content
-from model.permissions import reaches
 from model.rules import NotModelledError
 from model.state import Use
 from model.trace import REOPENS
+from model.traversal import length_of, reaches
 from properties.claims import living
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted
@@ -54,12 +54,12 @@ class Reader:
 
     def length(self, name: str) -> int:
         """The length of a node in bytes."""
-        return self._t.length(name)
+        return length_of(self._t, name)
 
     def _read(self, name: str) -> Runs | None:
         if name not in self.state.nodes or not self.alone(name):
             return None
-        length = self._t.length(name)
+        length = length_of(self._t, name)
         if length > _MOST_BYTES:
             return None
         # Reading may copy, and what another node has copied is nothing that was there before.

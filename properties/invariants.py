@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from model.drivers.files import DEVICES, TAKES_DEVICES
-from model.permissions import Grant, permission_names, permissions
-from model.state import LinkKey, Perm, ThrottleGroup, Use
+from model.permissions import permission_names, permissions
+from model.state import Grant, LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, filters, in_chain, standing
 from properties.users import (
     connected_nodes_share_a_context,

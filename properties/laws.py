@@ -16,20 +16,21 @@ import attrs
 from model import Outcome, step
 from model.commands.driving import OBJECT
 from model.commands.exports import STAYS_AND_TELLS
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.drivers.filters import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
 from model.graph import Transition
 from model.guest import COPIED_ON_READ
 from model.lengths import flush
 from model.limits import take_limits
 from model.options import ACTIVE_TAKEN, RESET
-from model.permissions import Permissions, reaches, topological
+from model.permissions import Permissions
 from model.private import PreallocateState, Qcow2State
 from model.qdict import flatten
 from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
 from model.rules import NotModelledError, Refusal
 from model.state import FrozenDict, Perm, Role
 from model.trace import REOPENS, name_of, reopened
+from model.traversal import reaches, topological
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -14,9 +14,9 @@ import attrs
 from model.blockjobs.mirror import Mirror
 from model.commands.devices import LOOKS
 from model.commands.driving import OBJECT, WRITE
-from model.permissions import reaches
 from model.reopening import FILE_TOO, OMISSION_KEEPS
 from model.trace import REOPENS, reopened
+from model.traversal import reaches
 from properties.claims import claims, living
 from properties.data_laws import backing, pivots
 from properties.job_laws import verb_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from model.graph import Transition
 from model.naming import Names
 from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+from model.traversal import length_of
 from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
 
@@ -171,7 +172,7 @@ class Scene:
         """The length of a node in bytes."""
         if self._transition is None:
             self._transition = Transition(self.state, self.dialect.evaluation())
-        return self._transition.length(name)
+        return length_of(self._transition, name)
 
     def filename(self, name: str) -> str:
         """The name of a node's file as queries show it; "" where QEMU makes one up."""

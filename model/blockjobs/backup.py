@@ -17,12 +17,13 @@ from model.blockers import check_free
 from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.drivers.backup_top import HAS_DRIVER
 from model.drivers.mirror_filters import CopyBeforeWrite, check_least
 from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.limits import take_limits
+from model.links import attach_child, release
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.private import BackupTopState
@@ -30,6 +31,7 @@ from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import Outside, takes
 from model.state import Perm, Role
+from model.traversal import driver_at, length_of, primary_child
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -168,8 +170,8 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(WORKERS, 1 <= performance.get("max-workers", 64) <= _INT_MAX)
     chunk = performance.get("max-chunk", 0)
     ev.check(CHUNK_NEGATIVE, chunk >= 0)
-    ev.check(SIZES, t.length(source) == t.length(target))
-    if not t.length(source):
+    ev.check(SIZES, length_of(t, source) == length_of(t, target))
+    if not length_of(t, source):
         ev.meet(NOTHING_TO_COPY)
     name, least = arguments.get("filter-node-name"), performance.get("min-cluster-size", 0)
     top = _insert(t, source, target, name, least)
@@ -221,23 +223,23 @@ def _insert(t: Transition, source: str, target: str, name: str | None, least: in
         take_limits(t, top)
     except Refusal as refusal:
         if top is not None:
-            t.release(top)
+            release(t, top)
         raise refusal.prefixed("Could not create node: ") from None
     try:
         chains.replace(t, source, top)
     except Refusal as refusal:
-        t.release(top)
+        release(t, top)
         raise refusal.prefixed("Could not replace node: ") from None
     return top
 
 
 def _append(t: Transition, source: str, target: str, name: str | None) -> str:
     """The same for a filter that is no driver; it asks for nothing before it is in its place."""
-    top = chains.new_node(t, "backup-top", name, read_only=False, size=t.length(source))
+    top = chains.new_node(t, "backup-top", name, read_only=False, size=length_of(t, source))
     try:
         _attach(t, top, "target", target, Role.DATA)
     except Refusal:
-        t.release(top)
+        release(t, top)
         raise
     try:
         chains.append(t, top, source)
@@ -258,7 +260,7 @@ def _drop(t: Transition, top: str) -> None:
     if isinstance(state, BackupTopState):
         before = Permissions(dict(t.nodes), {})
         t.change(top, private=attrs.evolve(state, active=False))
-        loosen(t, t.primary_child(top), before)
+        loosen(t, primary_child(t, top), before)
     filters.drop(t, top)
 
 
@@ -271,7 +273,7 @@ def _filter(name: str) -> CopyBeforeWrite:
 def _attach(t: Transition, top: str, name: str, child: str, role: int) -> None:
     undo = t.undo()
     try:
-        t.attach_child(top, name, child, role, undo)
+        attach_child(t, top, name, child, role, undo)
         refresh(t, [top])
     except Refusal:
         undo.abort()
@@ -312,14 +314,14 @@ class BackupKind(JobKind):
 def _work(t: Transition, job: Job) -> Rest:
     body: Backup = job.body
     if not body.begun:
-        check_known(t, t.primary_child(body.filter))
+        check_known(t, primary_child(t, body.filter))
         jobs.change(t, job.id, body=attrs.evolve(body, begun=True))
         if body.sync == "top":
             _skip_unallocated(t, body.filter)
         _tell_rest(t, job.id)
     if body.sync == "none":
         return Rest.WORKING
-    race = Race(t, t.primary_child(body.filter), _target(t, body.filter))
+    race = Race(t, primary_child(t, body.filter), _target(t, body.filter))
     race.batch()
     for start, end in _dirty(t, body.filter):
         _copy_clusters(t, body.filter, start, end, race)
@@ -357,9 +359,9 @@ def _tell_rest(t: Transition, job_id: str) -> None:
 
 def _skip_unallocated(t: Transition, top: str) -> None:
     """Whole clusters of which the source itself has nothing are not copied."""
-    source = t.primary_child(top)
+    source = primary_child(t, top)
     state: CopyBeforeWriteState = t.nodes[top].private
-    length = t.length(source)
+    length = length_of(t, source)
     offset = 0
     while offset < length:
         reached, allocated = _allocation(t, source, offset, length, state.cluster)
@@ -387,10 +389,10 @@ def _allocation(
 
 def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) -> None:
     """Copy what is still to be copied of a range of whole clusters."""
-    source = t.primary_child(top)
+    source = primary_child(t, top)
     target = _target(t, top)
     cluster = t.nodes[top].private.cluster
-    length = t.length(source)
+    length = length_of(t, source)
     while True:
         dirty = bitmaps.within(_dirty(t, top), start, end)
         if not dirty:
@@ -422,7 +424,7 @@ def _offloads(t: Transition, name: str) -> bool:
 
 def _way(t: Transition, source: str, start: int, end: int, cluster: int) -> tuple[int, str]:
     """Up to where the next request goes, and how it is done."""
-    length = t.length(source)
+    length = length_of(t, source)
     reached, flags = status_above(t, source, None, start, min(end, length))
     count = reached - start
     if count < cluster:
@@ -436,7 +438,7 @@ def _way(t: Transition, source: str, start: int, end: int, cluster: int) -> tupl
 
 def can_compress(t: Transition, name: str) -> bool:
     """Whether a node, and what it filters, can write compressed data."""
-    driver = t.driver(name)
+    driver = driver_at(t, name)
     below = driver.primary(t.nodes[name]) if driver.is_filter else None
     return driver.can_compress and (below is None or can_compress(t, below.child))
 
@@ -453,13 +455,13 @@ def before_write(t: Transition, node: Node, write: Write) -> None:
     if t.ev.holds(COPY_BEFORE_WRITE) and not write.unchanged:
         cluster = node.private.cluster
         first, last = bitmaps.aligned(write.start, write.end, cluster)
-        race = Race(t, t.primary_child(node.name), _target(t, node.name))
+        race = Race(t, primary_child(t, node.name), _target(t, node.name))
         _copy_clusters(t, node.name, first, last, race)
         race.settle()
         if any(bitmap.owner == f"{node.name}#done" for bitmap in node.bitmaps):
             done = bitmaps.find(t, node.name, f"{node.name}#done")
             bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
-    guest.pass_on(t, t.primary_child(node.name), write)
+    guest.pass_on(t, primary_child(t, node.name), write)
 
 
 guest.PASSING["copy-before-write"] = before_write

@@ -31,16 +31,19 @@ from model.chains import (
     try_read_only,
 )
 from model.copying import CHUNK, copy
-from model.drivers.base import sectors
+from model.driver import sectors
+from model.freezing import freeze_chain, unfreeze_chain
 from model.images import ImageError
 from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.lengths import look_again
 from model.opening import NO_NODE
-from model.permissions import ALL, Permissions
+from model.permissions import Permissions
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import takes
 from model.state import Job, Perm, Use
+from model.traversal import filename_of, length_of
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
+from model.users import remove_use
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -204,7 +207,7 @@ def _find_top(t: Transition, device: str, arguments: dict[str, Any]) -> str:
         ev.check(NO_NODE, node in t.nodes, device="", node=node)
         ev.check(OFF_CHAIN, contains(t, device, node), node=node)
         return str(node)
-    if file is None or file == t.filename(device):
+    if file is None or file == filename_of(t, device):
         return device
     found = by_filename(t, device, file)
     ev.check(NO_TOP, found is not None, top=file)
@@ -253,7 +256,7 @@ class Body:
 def _start(t: Transition, arguments: dict[str, Any], device: str, top: str, base: str) -> None:
     same = skip_filters(t, top) == skip_filters(t, base)
     t.ev.check(SAME_IMAGE, not same)
-    job = create(t, "commit", arguments, device, (0, ALL))
+    job = create(t, "commit", arguments, device, (0, Perm.ALL))
     overlay = overlay_above(t, top, base)
     if overlay is None:
         raise LookupError(f"nothing lies between {top!r} and {base!r}")
@@ -267,7 +270,7 @@ def _start(t: Transition, arguments: dict[str, Any], device: str, top: str, base
         arguments.get("backing-file"),
         on_error=arguments.get("on-error", "report"),
     )
-    grows = t.length(base) < t.length(top)
+    grows = length_of(t, base) < length_of(t, top)
     change(t, job.id, body=body)
     try:
         _prepare(t, job, arguments.get("filter-node-name"), grows=grows)
@@ -296,7 +299,7 @@ def _prepare(t: Transition, job: Job, filter_name: str | None, *, grows: bool) -
         read_only=True,
         implicit=filter_name is None,
         never_frozen=True,
-        size=sectors(t.length(top)),
+        size=sectors(length_of(t, top)),
     )
     append(t, name, top)
     _note(t, job.id, filter=name)
@@ -308,13 +311,13 @@ def _prepare(t: Transition, job: Job, filter_name: str | None, *, grows: bool) -
             shared |= Perm.CONSISTENT_READ
         hold(t, job, "intermediate node", each, (0, shared))
     if t.ev.holds(FREEZES):
-        t.freeze_chain(name, base)
+        freeze_chain(t, name, base)
         _note(t, job.id, frozen=True)
-    hold(t, job, "base", base, (0, ALL))
+    hold(t, job, "base", base, (0, Perm.ALL))
     perm = Perm.CONSISTENT_READ | Perm.WRITE | (Perm.RESIZE if grows else 0)
     grant = (perm, Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.GRAPH_MOD)
     _note(t, job.id, writer=jobs.take_backend(t, job, "base", base, grant))
-    _note(t, job.id, reader=jobs.take_backend(t, job, "top", top, (0, ALL)))
+    _note(t, job.id, reader=jobs.take_backend(t, job, "top", top, (0, Perm.ALL)))
 
 
 def _fail(t: Transition, job_id: str) -> None:
@@ -332,7 +335,7 @@ def _fail(t: Transition, job_id: str) -> None:
 
 
 def _unfreeze(t: Transition, body: Body) -> None:
-    t.unfreeze_chain(body.filter if body.filter in t.nodes else body.top, body.base)
+    unfreeze_chain(t, body.filter if body.filter in t.nodes else body.top, body.base)
 
 
 class Commit(JobKind):
@@ -346,10 +349,10 @@ class Commit(JobKind):
         """Make the base long enough, then copy chunk by chunk."""
         body: Body = job.body
         if body.length is None:
-            length = t.length(body.top)
+            length = length_of(t, body.top)
             job = change(t, job.id, total=job.current + length)
             body = _note(t, job.id, length=length)
-            if t.length(body.base) < length and not self._grow(t, job, length):
+            if length_of(t, body.base) < length and not self._grow(t, job, length):
                 return Rest.DONE
         if job.cancelled:
             return Rest.DONE
@@ -391,7 +394,7 @@ class Commit(JobKind):
                 # Behind the end of the image there is nothing to copy, as for a stream job.
                 t.ev.meet(ENDLESS)
                 end = length
-            if copies and end > t.length(body.base):
+            if copies and end > length_of(t, body.base):
                 if body.on_error == "ignore":
                     t.ev.meet(ENDLESS)
                 return jobs.meet_error(t, job_id, body.on_error)
@@ -429,7 +432,7 @@ class Commit(JobKind):
             _unfreeze(t, body)
         backends.let_go(t, body.writer)
         while t.users[job.user].links:
-            t.unuse(job.user, t.users[job.user].links[0][0])
+            remove_use(t, job.user, t.users[job.user].links[0][0])
         if body.filter in t.nodes:
             filters.step_aside(t, body.filter)
 

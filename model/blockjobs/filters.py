@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model import chains, contexts
+from model.links import release
 from model.rules import Refusal, hazard
+from model.traversal import primary_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,14 +42,14 @@ def beware_of_iothread(t: Transition, above: str) -> None:
 
 def step_aside(t: Transition, name: str) -> None:
     """Let the users of a filter go over to what it filters; it goes unless somebody keeps it."""
-    _insist(t, lambda: chains.replace(t, name, t.primary_child(name)))
-    t.release(name)
+    _insist(t, lambda: chains.replace(t, name, primary_child(t, name)))
+    release(t, name)
 
 
 def drop(t: Transition, name: str) -> None:
     """The same, and the filter loses what it filters."""
     _insist(t, lambda: chains.drop_filter(t, name))
-    t.release(name)
+    release(t, name)
 
 
 def _insist(t: Transition, step: Callable[[], None]) -> None:

@@ -18,11 +18,13 @@ from model.block_status import DATA, RACE, ZERO, allocated_above, status_above
 from model.blockers import check_free
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
+from model.freezing import freeze_chain, unfreeze_chain
 from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
+from model.links import release
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.private import MirrorTopState
@@ -30,6 +32,7 @@ from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
 from model.scope import takes
 from model.state import Bitmap, Perm, Use
+from model.traversal import length_of, primary_child
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 
 if TYPE_CHECKING:
@@ -335,7 +338,7 @@ def _check_replaces(t: Transition, source: str, replaces: str) -> None:
     check_free(t, replaces, "replace")
     visible = can_replace(t, source, replaces)
     ev.check(REPLACES_VISIBLE, visible, node=replaces, source=source)
-    ev.check(REPLACES_SIZE, t.length(source) == t.length(replaces))
+    ev.check(REPLACES_SIZE, length_of(t, source) == length_of(t, replaces))
 
 
 def can_replace(t: Transition, name: str, replaced: str) -> bool:
@@ -370,7 +373,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
         read_only=False,
         implicit=name is None,
         never_frozen=True,
-        size=t.length(plan.source),
+        size=length_of(t, plan.source),
         private=MirrorTopState(commit=below, passes_on=t.ev.holds(MIRROR_PASSES_ON)),
     )
     chains.append(t, top, plan.source)
@@ -416,7 +419,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         plan.nothing,
         plan.blocking,
         on_error=plan.on_error,
-        length=t.length(plan.source),
+        length=length_of(t, plan.source),
         read_only=plan.read_only,
         blank=plan.blank,
     )
@@ -428,7 +431,7 @@ def _noted(t: Transition, job: Job) -> str:
     """The node that has the bitmap of what is still to be copied."""
     top: str = job.body.filter
     on_filter = any(bitmap.owner == job.user for bitmap in t.nodes[top].bitmaps)
-    return top if on_filter else t.primary_child(top)
+    return top if on_filter else primary_child(t, top)
 
 
 def _default_granularity(t: Transition, target: str) -> int:
@@ -440,7 +443,7 @@ def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
     """Take a block backend to write to the target; returns its key. Raises :class:`Refusal`."""
     perm, shared = Perm.WRITE, Perm.WRITE_UNCHANGED
     if below:
-        if t.length(plan.target) < t.length(plan.source):
+        if length_of(t, plan.target) < length_of(t, plan.source):
             perm |= Perm.RESIZE
         shared |= Perm.CONSISTENT_READ | Perm.WRITE | Perm.GRAPH_MOD
     else:
@@ -463,7 +466,7 @@ def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> Non
             shared |= Perm.CONSISTENT_READ
         jobs.hold(t, job, "intermediate node", name, (0, shared))
     if t.ev.holds(FREEZES):
-        t.freeze_chain(top, plan.target)
+        freeze_chain(t, top, plan.target)
 
 
 def _take_filter_away(t: Transition, top: str) -> None:
@@ -476,7 +479,7 @@ def _stop(t: Transition, top: str) -> None:
     """The filter requires nothing any more."""
     before = Permissions(dict(t.nodes), {})
     t.change(top, private=attrs.evolve(t.nodes[top].private, stopped=True))
-    loosen(t, t.primary_child(top), before)
+    loosen(t, primary_child(t, top), before)
 
 
 # The work
@@ -544,7 +547,7 @@ class MirrorKind(JobKind):
         if restores and t.ev.holds(ABORT_READ_ONLY):
             chains.try_read_only(t, target)
         t.keeping.remove(target)
-        t.release(target)
+        release(t, target)
 
     def lags(self, t: Transition, job: Job) -> bool:
         """Whether there is something dirty."""
@@ -552,7 +555,7 @@ class MirrorKind(JobKind):
 
     def drains(self, t: Transition, job: Job) -> str | None:
         """Between its work and its end nobody reads or writes the source."""
-        return t.primary_child(job.body.filter) if job.status == "pending" else None
+        return primary_child(t, job.body.filter) if job.status == "pending" else None
 
 
 class ActiveCommitKind(MirrorKind):
@@ -569,9 +572,9 @@ class ActiveCommitKind(MirrorKind):
 def _begin(t: Transition, job: Job) -> bool:
     """Compare sizes and find out what is to be copied; False if the job fails."""
     body: Mirror = job.body
-    source = t.primary_child(body.filter)
+    source = primary_child(t, body.filter)
     check_known(t, source)
-    length, target_length = t.length(source), t.length(body.target)
+    length, target_length = length_of(t, source), length_of(t, body.target)
     if length > body.length:
         t.ev.meet(SHRUNK)
     if body.base == body.target:
@@ -694,10 +697,10 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
     """Copy until nothing is dirty; returns what could not be written."""
     failed: list[_Request] = []
     body: Mirror = t.jobs[job_id].body
-    race = Race(t, t.primary_child(body.filter), body.target)
+    race = Race(t, primary_child(t, body.filter), body.target)
     while True:
         job = t.jobs[job_id]
-        source = t.primary_child(job.body.filter)
+        source = primary_child(t, job.body.filter)
         noted = _noted(t, job)
         bitmap = bitmaps.find(t, noted, job.user)
         if not bitmap.dirty:
@@ -711,7 +714,7 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
         for request in sorted(requests, key=lambda request: request.way == "copy"):
             if _is_there(t.jobs[job_id].body, request):
                 _progress(t, job_id, request)
-            elif request.end > t.length(body.target):
+            elif request.end > length_of(t, body.target):
                 failed.append(request)
             else:
                 _perform(t, job_id, source, request, race)
@@ -730,7 +733,7 @@ class _Request(NamedTuple):
 
 def _requests(t: Transition, job_id: str, source: str, start: int, end: int) -> list[_Request]:
     """How a range of dirty chunks is copied."""
-    length = t.length(source)
+    length = length_of(t, source)
     most = max(t.jobs[job_id].body.buffer // _IN_FLIGHT, _MOST_BYTES)
     found: list[_Request] = []
     offset = start
@@ -783,7 +786,7 @@ def _as_copied(t: Transition, job: Job, source: str, request: _Request) -> _Requ
         most = body.granularity * _MOST_PIECES
         if count > most:
             count = most // CLUSTER * CLUSTER
-        start, end = first, min(first + count, t.length(source))
+        start, end = first, min(first + count, length_of(t, source))
     return _Request(start, end, "copy")
 
 
@@ -832,9 +835,9 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     if body.over:
         return None
     job = jobs.change(t, job.id, body=attrs.evolve(body, over=True))
-    source = t.primary_child(body.filter)
+    source = primary_child(t, body.filter)
     if chains.contains(t, source, body.target) and t.ev.holds(FREEZES):
-        t.unfreeze_chain(body.filter, body.target)
+        unfreeze_chain(t, body.filter, body.target)
     noted = _noted(t, job)
     if pivot and bitmaps.find(t, noted, job.user).dirty:
         t.ev.meet(LOST_WRITE)
@@ -853,13 +856,13 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     replaced = job.replacing
     jobs.change(t, job.id, replacing=None)
     if replaced is not None:
-        t.release(replaced)
+        release(t, replaced)
     jobs.let_go(t, job.id)
     filters.step_aside(t, body.filter)
     jobs.settle_on(t, job.id, body.filter)
     for name in held:
         t.keeping.remove(name)
-        t.release(name)
+        release(t, name)
     return error
 
 
@@ -888,7 +891,7 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
         perm, _ = Permissions(t.nodes, {}).cumulative(node.name)
         if not perm & Perm.WRITE:
             t.ev.meet(COPIES_WITHOUT_RIGHT)
-    guest.pass_on(t, t.primary_child(node.name), write)
+    guest.pass_on(t, primary_child(t, node.name), write)
     for job in list(t.jobs.values()):
         body = job.body
         if not isinstance(body, Mirror) or body.over or body.filter != node.name:
@@ -905,7 +908,7 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
 
 def _write_both(t: Transition, job: Job, write: Write) -> None:
     body: Mirror = job.body
-    if write.end > t.length(body.target):
+    if write.end > length_of(t, body.target):
         raise ShrunkError(f"the target of job {job.id!r} has become shorter; the job fails")
     if write.zeroes == "off" or not zeroes.covers(body.zeroes, write.start, write.end):
         if write.zeroes == "off":

@@ -14,10 +14,11 @@ import attrs
 
 from model.block_status import RACE
 from model.copying import copy
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.guest import heard
 from model.lengths import content
 from model.state import Role
+from model.traversal import primary_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,5 +157,5 @@ def _below(t: Transition, name: str, *, backing: bool) -> Iterator[Node]:
 
 def _images(t: Transition, nodes: list[Node]) -> list[str]:
     """The qcow2 images of nodes."""
-    found = (content(t, t.primary_child(node.name)) for node in nodes if node.driver == "qcow2")
+    found = (content(t, primary_child(t, node.name)) for node in nodes if node.driver == "qcow2")
     return [image.name for image in found if image is not None]

@@ -28,17 +28,21 @@ from model.chains import (
     try_read_only,
 )
 from model.copying import CHUNK
-from model.drivers import driver_of
+from model.driver import driver_of
 from model.drivers.filters import thaw
+from model.freezing import freeze_chain, unfreeze_chain
 from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.limits import take_limits
+from model.links import release
 from model.opening import NO_NODE, Opening
-from model.permissions import ALL, graph_mod, shares_below
+from model.permissions import graph_mod
 from model.reopening import SHARED_BELOW
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import takes
 from model.state import FrozenDict, Job, Node, Perm
+from model.traversal import driver_at, filename_of, length_of, shares_below
+from model.users import remove_use
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -194,7 +198,7 @@ def _find_bottom(t: Transition, device: str, arguments: dict[str, Any]) -> str |
         return None
     bottom = str(arguments["bottom"])
     ev.check(NO_NODE, bottom in t.nodes, device="", node=bottom)
-    ev.check(BOTTOM_FILTER, not t.driver(bottom).is_filter, bottom=bottom)
+    ev.check(BOTTOM_FILTER, not driver_at(t, bottom).is_filter, bottom=bottom)
     ev.check(BOTTOM_OFF_CHAIN, contains(t, device, bottom), bottom=bottom, device=device)
     return bottom
 
@@ -244,16 +248,16 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
         return
     read_only = t.nodes[target].read_only
     if read_only:
-        t.freeze_chain(target, above)
+        freeze_chain(t, target, above)
         try:
             set_read_only(t, target, read_only=False)
         finally:
-            t.unfreeze_chain(target, above)
+            unfreeze_chain(t, target, above)
     cor: str | None = None
     job: Job | None = None
     try:
         cor = _insert(t, target, overlay, arguments.get("filter-node-name"))
-        job = create(t, "stream", arguments, cor, (0, ALL))
+        job = create(t, "stream", arguments, cor, (0, Perm.ALL))
         shared = _READING | Perm.WRITE
         grant = (Perm.CONSISTENT_READ, shared)
         reader = jobs.take_backend(t, job, "stream", cor, grant, follows=True)
@@ -280,7 +284,7 @@ def _start_bare(
     read_only = t.nodes[target].read_only
     freezes = t.ev.holds(FREEZES)
     if freezes:
-        t.freeze_chain(target, above)
+        freeze_chain(t, target, above)
     made_writable = False
     try:
         if read_only:
@@ -292,7 +296,7 @@ def _start_bare(
         if made_writable:
             try_read_only(t, target)
         if freezes:
-            t.unfreeze_chain(target, above)
+            unfreeze_chain(t, target, above)
         raise
     base = next_below(t, above)
     for name in list(downwards(t, next_below(t, target), base)):
@@ -303,7 +307,7 @@ def _start_bare(
             raise
     backing_file = arguments.get("backing-file", arguments.get("base"))
     if backing_file is None and "base-node" in arguments:
-        backing_file = t.filename(arguments["base-node"])
+        backing_file = filename_of(t, arguments["base-node"])
     on_error = arguments.get("on-error", "report")
     body = Body(None, target, overlay, above, read_only, backing_file, None, on_error, freezes)
     change(t, job.id, body=body)
@@ -327,7 +331,7 @@ def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
     try:
         replace(t, target, cor)
     except Refusal as refusal:
-        t.release(cor)
+        release(t, cor)
         raise refusal.prefixed("Could not replace node: ") from None
     t.change(cor, implicit=name is None)
     return cor
@@ -365,7 +369,7 @@ class Stream(JobKind):
         if skip_filters(t, body.target) == body.overlay:
             return Rest.DONE
         if body.length is None:
-            length = t.length(body.target)
+            length = length_of(t, body.target)
             change(t, job.id, total=job.current + length, body=attrs.evolve(body, length=length))
         whole = backing_of(t, body.overlay) is None
         if whole and not t.ev.holds(HAS_FILTER):
@@ -388,7 +392,7 @@ class Stream(JobKind):
             end, copies = _look(t, body)
             if end == start:
                 end = length
-            if copies and end > t.length(body.filter or body.target):
+            if copies and end > length_of(t, body.filter or body.target):
                 # What is above has not noticed that the image is longer.
                 rest = jobs.meet_error(t, job_id, body.on_error, "read")
                 if rest is Rest.DONE or t.jobs[job_id].paused:
@@ -444,14 +448,14 @@ class Stream(JobKind):
         if not t.ev.holds(HAS_FILTER):
             return body.backing_file, t.nodes[base].driver
         bottom = skip_filters(t, base)
-        name = t.filename(bottom) if body.backing_file is None else body.backing_file
+        name = filename_of(t, bottom) if body.backing_file is None else body.backing_file
         return name, t.nodes[bottom].driver
 
     def abort(self, t: Transition, job: Job) -> None:
         """Let the chain be changed again, if the job itself has frozen it."""
         body: Body = job.body
         if body.frozen:
-            t.unfreeze_chain(body.target, body.above)
+            unfreeze_chain(t, body.target, body.above)
             change(t, job.id, body=attrs.evolve(body, frozen=False))
 
     def clean(self, t: Transition, job: Job) -> None:
@@ -466,7 +470,7 @@ class Stream(JobKind):
         leaves = t.ev.holds(HAS_FILTER) and not t.ev.holds(FILTER_STAYS)
         if leaves and not job.auto_dismiss:
             t.ev.meet(filters.ORPHANED_FILTER)
-            t.unuse(job.user, "main node")
+            remove_use(t, job.user, "main node")
 
 
 def _look(t: Transition, body: Body) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from model import bitmaps, guest
 from model.block_status import DATA, ZERO, Question, is_zero, status_above
 from model.lengths import UNKNOWN_BYTES
 from model.rules import effect
+from model.traversal import length_of
 
 if TYPE_CHECKING:
     from model.bitmaps import Ranges
@@ -35,7 +36,7 @@ def all_zeroes(t: Transition, name: str) -> bool:
 
     Raises :class:`model.images.ImageError` where its beginning is no bytes of a guest's.
     """
-    length = t.length(name)
+    length = length_of(t, name)
     reached, flags = status_above(t, name, None, 0, length, asked=Question.ZEROES)
     if flags & ZERO:
         return is_zero(t, name, reached, length)

@@ -32,11 +32,12 @@ from model.commands.plugging import (
     switch,
 )
 from model.images import ImageError
-from model.permissions import ALL
 from model.qdict import in_order
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import listed, takes
 from model.state import Device, Perm, User
+from model.traversal import length_of
+from model.users import add_use, remove_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +192,7 @@ def _insert(t: Transition, device: Device, node: str) -> str:
     key, name = f"device:{device.id}", driver.backend(device.id)
     t.add_user(User(key, "block-backend", name, context=context, follows=False))
     described = f"block device '{name}'"
-    t.use(key, "root", node, (0, ALL), stays=False, description=described)
+    add_use(t, key, "root", node, (0, Perm.ALL), stays=False, description=described)
     return key
 
 
@@ -203,7 +204,7 @@ def _let_go(t: Transition, user: str) -> None:
         del t.users[user]
         return
     with contexts.locked(t, _node(t, user)):
-        t.remove_user(user)
+        remove_user(t, user)
 
 
 def _node(t: Transition, user: str) -> str:
@@ -217,7 +218,7 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
     user = str(device.user)
     node = _node(t, user)
     perm = Perm.CONSISTENT_READ | (0 if t.nodes[node].read_only else Perm.WRITE)
-    shared = ALL if shares_writes else ALL & ~Perm.WRITE
+    shared = Perm.ALL if shares_writes else Perm.ALL & ~Perm.WRITE
     if device.driver == VIRTIO_DISK:
         backends.share(t, user, node, (perm, shared))
         _look(t, user, node)
@@ -235,7 +236,7 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
 
 def _look(t: Transition, user: str, node: str) -> None:
     """Read the first sector, if there is one; whether that succeeds makes no difference."""
-    if t.length(node) >= _SECTOR and t.ev.holds(LOOKS):
+    if length_of(t, node) >= _SECTOR and t.ev.holds(LOOKS):
         if user in jobs.waiting(t):
             t.ev.meet(DRAINED)
         try:

@@ -15,9 +15,9 @@ from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
 from model.images import ImageError
-from model.permissions import above
 from model.rules import effect, guard, outside
 from model.scope import SCOPES
+from model.traversal import above, length_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,8 +108,8 @@ def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
     name = arguments["node"]
     data: list[tuple[int, int, int]] = []
     with _exported(t, name, writable=False):
-        _check_amount(t, t.length(name))
-        data = guest.runs(t, name, 0, t.length(name))
+        _check_amount(t, length_of(t, name))
+        data = guest.runs(t, name, 0, length_of(t, name))
     return [list(run) for run in data]
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from model import backends, contexts
 from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
-from model.permissions import ALL
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside, scope, takes
 from model.state import Export, Perm
+from model.users import remove_user
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -299,11 +299,13 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     writable = arguments.get("writable", False)
     perm = Perm.CONSISTENT_READ | (Perm.WRITE if writable else 0)
     context = t.nodes[node].context
-    user = backends.take(t, f"export:{name}", node, (perm, ALL), context=context, follows=not fixed)
+    user = backends.take(
+        t, f"export:{name}", node, (perm, Perm.ALL), context=context, follows=not fixed
+    )
     try:
         _check_nbd(t, arguments)
         if ev.holds(UNSHARES_RESIZE):
-            backends.share(t, user, node, (perm, ALL & ~Perm.RESIZE))
+            backends.share(t, user, node, (perm, Perm.ALL & ~Perm.RESIZE))
         _check_bitmaps(t, arguments)
     except Refusal:
         backends.let_go(t, user)
@@ -376,7 +378,7 @@ def block_export_del(t: Transition, arguments: dict[str, Any]) -> None:
 
 def _delete(t: Transition, export: Export) -> None:
     with contexts.locked(t, t.used(export.user, "root")[0]):
-        t.remove_user(export.user)
+        remove_user(t, export.user)
     del t.exports[export.id]
     t.events.append({"event": "BLOCK_EXPORT_DELETED", "data": {"id": export.id}})
 

@@ -10,7 +10,6 @@ from model.blockers import blocked, check_free
 from model.contexts import LOCK_KEPT, locked
 from model.lengths import look_again
 from model.opening import NO_NODE
-from model.permissions import ALL
 from model.rules import effect, guard
 from model.scope import takes
 from model.state import Perm
@@ -51,7 +50,7 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     if ev.holds(RESIZE_SAYS_WHO):
         check_free(t, name, "resize")
     context = t.nodes[name].context
-    user = backends.take(t, "resize", name, (Perm.RESIZE, ALL), context=context)
+    user = backends.take(t, "resize", name, (Perm.RESIZE, Perm.ALL), context=context)
     try:
         truncate(t, name, size)
     finally:

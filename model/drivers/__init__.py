@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from model.driver import DRIVERS, Driver, driver_of, register
 from model.drivers.backup_top import BackupTop
-from model.drivers.base import DRIVERS, Driver, driver_of, register
 from model.drivers.files import File, Null
 from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
 from model.drivers.formats import Qcow2, Raw

@@ -16,9 +16,10 @@ from model.drivers.mirror_filters import (
 from model.private import BackupTopState
 from model.rules import effect
 from model.state import Bitmap, Perm
+from model.traversal import length_of, primary_child
 
 if TYPE_CHECKING:
-    from model.drivers.base import FlatOptions, Opener
+    from model.driver import FlatOptions, Opener
     from model.graph import Transition
     from model.state import Node
 
@@ -43,8 +44,8 @@ class BackupTop(CopyBeforeWrite):
     def set_up(self, t: Transition, name: str, least: int = 0) -> None:
         """Begin to take note of what is still to be copied; nobody asks for larger pieces yet."""
         cluster = cluster_of(t, name)
-        source = t.primary_child(name)
-        everything = whole(t.length(source), cluster)
+        source = primary_child(t, name)
+        everything = whole(length_of(t, source), cluster)
         add_bitmap(t, source, Bitmap(name, cluster, recording=False, dirty=everything))
         t.change(name, private=BackupTopState(cluster, source, reads=False, active=True))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.drivers.base import FlatOptions, as_string
+from model.driver import FlatOptions, as_string
 from model.drivers.files import File
 
 if TYPE_CHECKING:

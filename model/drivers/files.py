@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers.base import Driver, FlatOptions, absorb, as_string, sectors
+from model.driver import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
 from model.private import FileState
 from model.rules import effect, guard, hazard, outside
@@ -16,7 +16,7 @@ from model.scope import Outside
 from model.state import Perm
 
 if TYPE_CHECKING:
-    from model.drivers.base import Opener
+    from model.driver import Opener
     from model.graph import Transition
     from model.state import Limits, Node
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers.base import ALWAYS_LOOKS, Driver, FlatOptions, Opener
+from model.driver import ALWAYS_LOOKS, Driver, FlatOptions, Opener
 from model.state import Node, Role
+from model.traversal import primary_length
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -23,7 +24,7 @@ class Filter(Driver):
         """Open the filtered child."""
         opener.open_child(name, self.child_name, options, Role.FILTER)
         if self.variable_length:
-            opener.t.change(name, size=opener.t.primary_length(opener.t.nodes[name]))
+            opener.t.change(name, size=primary_length(opener.t, opener.t.nodes[name]))
 
     def length(self, t: Transition, node: Node) -> int:
         """That of the child: now, or as it was when the driver last looked."""
@@ -32,4 +33,4 @@ class Filter(Driver):
 
     def measure(self, t: Transition, node: Node) -> int:
         """That of the child now."""
-        return t.primary_length(node)
+        return primary_length(t, node)

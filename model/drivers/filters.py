@@ -10,9 +10,10 @@ import attrs
 
 from model import refreshing
 from model.contexts import need_lock
-from model.drivers.base import FlatOptions, absorb, default_permissions, sectors
+from model.driver import FlatOptions, absorb, default_permissions, sectors
 from model.drivers.files import is_known
 from model.drivers.filter import Filter
+from model.freezing import freeze_chain, unfreeze_chain
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
 from model.private import Bottom, DebugState, PreallocateState
@@ -20,11 +21,12 @@ from model.qdict import extract
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside
 from model.state import Limits, Node, Perm, Role, ThrottleGroup, Use
+from model.traversal import driver_at, primary_child, primary_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.drivers.base import Opener
+    from model.driver import Opener
     from model.graph import Transition
 
 _INT_MAX = (1 << 31) - 1
@@ -172,7 +174,7 @@ class Throttle(Filter):
         """The child first, then the group."""
         self.open_child(opener, name, options)
         t = opener.t
-        t.change(name, private=self._group(t, options), size=t.primary_length(t.nodes[name]))
+        t.change(name, private=self._group(t, options), size=primary_length(t, t.nodes[name]))
 
     def follow(self, t: Transition, node: Node, *, opening: bool) -> None:
         """A limit may be reached here."""
@@ -195,7 +197,7 @@ def thaw(t: Transition, name: str) -> None:
     """Let the chain below a copy-on-read filter be changed again; the filter keeps its bottom."""
     bottom = t.nodes[name].private
     if isinstance(bottom, Bottom) and bottom.frozen:
-        t.unfreeze_chain(name, bottom.node)
+        unfreeze_chain(t, name, bottom.node)
         t.change(name, private=attrs.evolve(bottom, frozen=False))
 
 
@@ -216,8 +218,8 @@ class CopyOnRead(Filter):
             return
         options.pop("bottom")
         ev.check(BOTTOM_MISSING, bottom in t.nodes, node=bottom)
-        ev.check(BOTTOM_FILTER, not t.driver(bottom).is_filter, node=bottom)
-        t.freeze_chain(name, bottom)
+        ev.check(BOTTOM_FILTER, not driver_at(t, bottom).is_filter, node=bottom)
+        freeze_chain(t, name, bottom)
         t.change(name, private=Bottom(bottom))
 
     def holds(self, node: Node, other: str) -> bool:
@@ -259,8 +261,8 @@ class Compress(Filter):
         """Not every child can compress."""
         self.open_child(opener, name, options)
         t = opener.t
-        below = t.primary_child(name)
-        child = t.driver(below)
+        below = primary_child(t, name)
+        child = driver_at(t, below)
         t.ev.check(COMPRESSION, child.can_compress, driver=child.name)
         t.change(name, private=cluster_size(t, below) or 1)
 
@@ -313,15 +315,15 @@ class Preallocate(Filter):
         own = absorb(t.ev, options, self.kinds)
         align = own.get("prealloc-align", 1 << 20)
         t.ev.check(PREALLOC_SECTORS, align % 512 == 0)
-        below = t.primary_child(node.name)
-        alignment = t.driver(below).alignment(t, t.nodes[below])
+        below = primary_child(t, node.name)
+        alignment = driver_at(t, below).alignment(t, t.nodes[below])
         t.ev.check(PREALLOC_ALIGNMENT, align % alignment == 0, alignment=alignment)
         return PreallocateState(align, own.get("prealloc-size", 128 << 20))
 
     def measure(self, t: Transition, node: Node) -> int:
         """Up to where there is data."""
         end: int | None = node.private.data_end
-        return t.primary_length(node) if end is None else sectors(end)
+        return primary_length(t, node) if end is None else sectors(end)
 
     def grow(self, t: Transition, node: Node, length: int, first: int) -> int:
         """Preallocate when data is written behind the end of the file."""
@@ -340,7 +342,7 @@ class Preallocate(Filter):
     def wrote(self, t: Transition, node: Node) -> None:
         """It looks where the file ends, and remembers if it may."""
         if node.private.data_end is None and self._has_rights(t, node):
-            self._remember(t, node, t.primary_length(node))
+            self._remember(t, node, primary_length(t, node))
 
     def _has_rights(self, t: Transition, node: Node) -> bool:
         """Whether the node may write and resize its file, though it has forgotten the ends."""
@@ -373,7 +375,7 @@ class Preallocate(Filter):
         """What was remembered is lost; an error in place of the data's end claims rights."""
         if not t.ev.holds(PREALLOC_STUCK):
             if node.private.data_end is not None:
-                self._remember(t, node, t.primary_length(node))
+                self._remember(t, node, primary_length(t, node))
             return
         private = attrs.evolve(node.private, data_end=None, file_end=None, alone=not invalid)
         # What the file's other users may do is only looked at with the next change.
@@ -392,7 +394,7 @@ class Preallocate(Filter):
         Whoever has users that write remembers by now; those of others may still look like that.
         """
         if after.private.data_end is None and after.private.alone:
-            self._remember(t, after, t.primary_length(after))
+            self._remember(t, after, primary_length(t, after))
             t.put_off(after.name)
 
     def lose(self, t: Transition, node: Node, perm: int) -> None:
@@ -406,7 +408,7 @@ class Preallocate(Filter):
         state: PreallocateState = node.private
         if state.data_end is None:
             return
-        file, file_end = t.primary_child(node.name), self._file_end(t, node)
+        file, file_end = primary_child(t, node.name), self._file_end(t, node)
         if state.data_end < file_end:
             need_lock(t, file)
             can = can_cut(t, file)
@@ -417,14 +419,14 @@ class Preallocate(Filter):
 
     def _file_end(self, t: Transition, node: Node) -> int:
         state: PreallocateState = node.private
-        return t.primary_length(node) if state.file_end is None else state.file_end
+        return primary_length(t, node) if state.file_end is None else state.file_end
 
     def settle(self, t: Transition, node: Node, perm: int, *, reopening: bool) -> None:
         """Begin to remember, or forget."""
         state: PreallocateState = node.private
         if _may_write_and_resize(perm):
             if state.data_end is None:
-                self._remember(t, node, t.primary_length(node))
+                self._remember(t, node, primary_length(t, node))
                 # Where the command is refused, those users are gone again without another word.
                 t.put_off(node.name)
         elif t.ev.holds(PREALLOC_LATER):
@@ -572,7 +574,7 @@ class Blkdebug(Filter):
         t.change(
             name,
             private=DebugState(perms[2], perms[3], own.get("align", 0)),
-            size=t.primary_length(t.nodes[name]),
+            size=primary_length(t, t.nodes[name]),
         )
 
     def parse_filename(self, opener: Opener, filename: str, options: FlatOptions) -> None:
@@ -591,8 +593,8 @@ class Blkdebug(Filter):
         align = own.get("align", 0)
         power = align & (align - 1) == 0
         ev.check(DEBUG_ALIGNMENT, align < _INT_MAX and power, key="align", value=align)
-        below = t.primary_child(name)
-        alignment = max(align, t.driver(below).alignment(t, t.nodes[below]))
+        below = primary_child(t, name)
+        alignment = max(align, driver_at(t, below).alignment(t, t.nodes[below]))
         for key, least in (
             ("max-transfer", 0),
             ("opt-write-zero", 0),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import attrs
 
 from model.contexts import MAIN, need_lock
-from model.drivers.base import (
+from model.driver import (
     ALWAYS_LOOKS,
     Driver,
     FlatOptions,
@@ -30,11 +30,12 @@ from model.lengths import (
 from model.private import Qcow2State, RawState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.state import Limits, Node, Role
+from model.traversal import filename_of, length_of, primary_child, primary_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.drivers.base import Opener
+    from model.driver import Opener
     from model.graph import Transition
     from model.state import Image
 
@@ -255,7 +256,7 @@ class Qcow2(Driver):
         """Open the file, read the header, check the options, open a data file."""
         t, ev = opener.t, opener.t.ev
         opener.open_child(name, "file", options, Role.IMAGE)
-        file = t.primary_child(name)
+        file = primary_child(t, name)
         need_lock(t, file)
         read_header(t, file)
         ev.check(UNREADABLE, readable(t, file))
@@ -276,7 +277,7 @@ class Qcow2(Driver):
     def _open_image(self, opener: Opener, name: str, options: FlatOptions, image: Image) -> None:
         """All that comes after the header."""
         t, ev = opener.t, opener.t.ev
-        file = t.primary_child(name)
+        file = primary_child(t, name)
         settings = self._check(t, t.nodes[name], options)
         writable = not t.nodes[name].read_only
         if image.dirty and writable:
@@ -298,7 +299,7 @@ class Qcow2(Driver):
             ev.refuse(DATA_FILE)
         ev.accepted.add(DATA_FILE.id)
         backing = image.backing or ""
-        if t.length(file) < _BACKING_NAME_AT + len(backing.encode()):
+        if length_of(t, file) < _BACKING_NAME_AT + len(backing.encode()):
             # The window on the file ends before the name, and what lies behind reads as zeroes.
             backing = ""
         t.change(
@@ -317,7 +318,7 @@ class Qcow2(Driver):
         state: Qcow2State = node.private
         if not state.cached:
             return
-        file = t.primary_child(node.name)
+        file = primary_child(t, node.name)
         image = content(t, file)
         if image is None or image.format != "qcow2":
             t.ev.meet(UNKNOWN_BYTES)
@@ -354,7 +355,7 @@ class Qcow2(Driver):
         if node.read_only and not t.ev.holds(CLEANS_AGAIN):
             return
         if not self._clean(t, node):
-            t.ev.refuse(CLEAN, image=t.filename(node.name))
+            t.ev.refuse(CLEAN, image=filename_of(t, node.name))
         t.ev.accepted.add(CLEAN.id)
 
     def _clean(self, t: Transition, node: Node) -> bool:
@@ -362,7 +363,7 @@ class Qcow2(Driver):
         if not node.private.dirty:
             return True
         t.change(node.name, private=attrs.evolve(node.private, dirty=False))
-        file = t.primary_child(node.name)
+        file = primary_child(t, node.name)
         if node.read_only:
             if not t.nodes[file].read_only:
                 t.ev.meet(CLEAN_READ_ONLY)
@@ -494,7 +495,7 @@ class Raw(Driver):
 
     def _window(self, t: Transition, node: Node, own: FlatOptions) -> RawState:
         ev = t.ev
-        real = t.primary_length(node)
+        real = primary_length(t, node)
         offset, size = own.get("offset", 0), own.get("size")
         told = (offset, size) if ev.holds(NAMES_WINDOW) else (0, 0)
         ev.check(RAW_OFFSET, offset <= real, offset=told[0], real=real)
@@ -519,7 +520,7 @@ class Raw(Driver):
         state: RawState = node.private
         if state.size is None:
             return state
-        rest = max(0, t.primary_length(node) - state.offset)
+        rest = max(0, primary_length(t, node) - state.offset)
         return state if state.size <= rest else attrs.evolve(state, size=rest)
 
     def length(self, t: Transition, node: Node) -> int:
@@ -529,7 +530,7 @@ class Raw(Driver):
     def measure(self, t: Transition, node: Node) -> int:
         """What of the window lies within the file, in whole sectors."""
         state: RawState = node.private
-        real = t.primary_length(node)
+        real = primary_length(t, node)
         rest = max(0, real - state.offset)
         length = rest if state.size is None else min(state.size, rest)
         return sectors(length)

@@ -10,7 +10,7 @@ from model.drivers.mirror_filters import NOT_FOR_CLIENTS
 from model.state import Perm
 
 if TYPE_CHECKING:
-    from model.drivers.base import FlatOptions, Opener
+    from model.driver import FlatOptions, Opener
     from model.state import Node
 
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from model.bitmaps import add as add_bitmap
 from model.bitmaps import remove, whole
-from model.drivers.base import FlatOptions, default_permissions
+from model.driver import FlatOptions, default_permissions
 from model.drivers.filter import Filter
 from model.lengths import cluster_size
 from model.private import CopyBeforeWriteState, MirrorTopState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.scope import Outside
 from model.state import Bitmap, Node, Perm, Role
+from model.traversal import length_of, primary_child
 
 if TYPE_CHECKING:
-    from model.drivers.base import Opener
+    from model.driver import Opener
     from model.graph import Transition
 
 _NO_STATE = "Cannot create block-copy-state: "
@@ -170,8 +171,8 @@ class CopyBeforeWrite(Filter):
         cluster = cluster_of(t, name)
         if least > cluster and ev.holds(CLUSTER_LEAST):
             cluster = least
-        source = t.primary_child(name)
-        length = t.length(source)
+        source = primary_child(t, name)
+        length = length_of(t, source)
         everything = whole(length, cluster)
         noted = name if ev.holds(CBW_NOTES) else source
         add_bitmap(t, noted, Bitmap(name, cluster, recording=False, dirty=everything))

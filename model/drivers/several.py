@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.drivers.base import Driver, FlatOptions, absorb
+from model.driver import Driver, FlatOptions, absorb
 from model.drivers.filter import Filter
 from model.private import QuorumState
 from model.qdict import array_entries
 from model.rules import guard
 from model.state import Link, Node, Role
+from model.traversal import length_of
 
 if TYPE_CHECKING:
-    from model.drivers.base import Opener
+    from model.driver import Opener
     from model.graph import Transition
 
 NO_CHILDREN = guard(
@@ -99,9 +100,9 @@ class Quorum(Driver):
         t.change(name, private=QuorumState(threshold, blkverify, rewrite, members, count, fifo))
         for member in members:
             opener.open_child(name, member, options, Role.DATA)
-        lengths = {t.length(link.child) for link in t.nodes[name].children}
+        lengths = {length_of(t, link.child) for link in t.nodes[name].children}
         ev.check(UNEQUAL, len(lengths) <= 1)
-        t.change(name, size=t.length(t.nodes[name].children[-1].child))
+        t.change(name, size=length_of(t, t.nodes[name].children[-1].child))
 
     def lets_go(self, node: Node) -> tuple[tuple[Link, ...], ...]:
         """In the order of voting."""
@@ -169,7 +170,7 @@ class Blkverify(Filter):
     def measure(self, t: Transition, node: Node) -> int:
         """That of the image under test."""
         test = node.link("test")
-        return t.length(test.child) if test is not None else 0
+        return length_of(t, test.child) if test is not None else 0
 
     def exact_filename(self, node: Node, full: dict[str, Any], child_names: dict[str, str]) -> str:
         """``blkverify:RAW:TEST``."""

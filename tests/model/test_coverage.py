@@ -15,7 +15,7 @@ from model import Monitor
 from model.commands import COMMANDS
 from model.coverage import coverage_of, table
 from model.dialects import DIALECTS
-from model.drivers import DRIVERS
+from model.driver import DRIVERS
 from model.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
 from model.schema import Schema
 from model.scope import SCOPES, Outside, scope

@@ -9,7 +9,7 @@ import pytest
 
 from model import Monitor
 from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, SERIES_V1
-from model.drivers import DRIVERS
+from model.driver import DRIVERS
 from model.drivers.declared import DECLARED
 from model.drivers.files import File
 from model.options import answer

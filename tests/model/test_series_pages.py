@@ -10,7 +10,7 @@ import pytest
 
 from model import Monitor
 from model.dialects import find_dialect
-from model.drivers import DRIVERS
+from model.driver import DRIVERS
 from model.drivers.declared import DECLARED
 from model.rules import all_rules
 

@@ -14,7 +14,7 @@ from checker.case import load
 from checker.giving import Trial, changes, trials
 from checker.parties import Model
 from model.dialects import QEMU_7_2, find_dialect
-from model.drivers import DRIVERS
+from model.driver import DRIVERS
 from model.speaking import translated
 from strategies.openable import OPENINGS
 from targets.debian import find_build
