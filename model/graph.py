@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from model.sizes import check_count
 from model.state import (
     BlockState,
     Device,
@@ -76,11 +75,11 @@ class Transition:
     bytes by itself, so that nobody looks at them. It is ``closing`` where something is to be closed
     as soon as the links are gone that are being taken away. ``settled`` are the nodes as they were
     when permissions were settled last, and ``grants`` what the users of each required and shared
-    then, None while nobody has asked. ``later`` are the nodes that put something off.
+    then, None while nobody has asked. ``later`` are the nodes that put something off, and
+    ``pending`` the options of those that are being opened.
     """
 
     __slots__ = (
-        "_pending",
         "before",
         "closing",
         "devices",
@@ -99,6 +98,7 @@ class Transition:
         "nodes",
         "objects",
         "offloads",
+        "pending",
         "serial",
         "settled",
         "settling",
@@ -128,7 +128,7 @@ class Transition:
         self.offloads = False
         self.guessed = ""
         self.later: dict[str, None] = {}
-        self._pending: dict[str, dict[str, Any]] = {}
+        self.pending: dict[str, dict[str, Any]] = {}
 
     def result(self) -> BlockState:
         """The state as it is now; the very same object if nothing has changed."""
@@ -156,19 +156,18 @@ class Transition:
 
     def begin_node(self, options: dict[str, Any]) -> str:
         """A stand-in for the name of a node under way, with the options its children inherit."""
-        check_count(self.ev, "nodes", len(self.nodes) + len(self._pending) + 1)
-        token = f"\0{len(self._pending)}"
-        self._pending[token] = options
+        token = f"\0{len(self.pending)}"
+        self.pending[token] = options
         return token
 
     def pending_options(self, parent: str) -> Mapping[str, Any]:
         """The options that children of a node, open or under way, inherit from."""
-        pending = self._pending.get(parent)
+        pending = self.pending.get(parent)
         return self.nodes[parent].options if pending is None else pending
 
     def name_node(self, token: str, node: Node) -> None:
         """Put a node under its name into the graph."""
-        del self._pending[token]
+        del self.pending[token]
         for name, other in self.nodes.items():
             if other.inherits_from == token:
                 self.change(name, inherits_from=node.name)

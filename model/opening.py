@@ -23,6 +23,7 @@ from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside, leave_if_any
+from model.sizes import check_another_node
 from model.state import FrozenDict, Node, Perm, Role
 from model.traversal import driver_at, filename_of, length_of, primary_child
 from model.users import remove_user
@@ -402,6 +403,7 @@ class Opening:
         protocol = self._choose_protocol(filename, options, role)
         effective = options
         options = clone(effective)
+        check_another_node(t)
         pending = t.begin_node(effective)
         no_backing = "backing" in options and options["backing"] in (None, "")
         if no_backing:

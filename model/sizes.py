@@ -48,3 +48,8 @@ def check_size(t: Transition) -> None:
     for image in t.images.values():
         if len(image.extents) > MOST_RUNS:
             t.ev.leave(SIZE, "limit/runs", most=MOST_RUNS, what="runs of bytes in an image")
+
+
+def check_another_node(t: Transition) -> None:
+    """Raise ``NotModelledError`` where there are too many nodes to open one more."""
+    check_count(t.ev, "nodes", len(t.nodes) + len(t.pending) + 1)
