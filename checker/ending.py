@@ -71,7 +71,7 @@ class Ended:
 def told(error: Exception) -> str:
     """An error as one line for the user."""
     if isinstance(error, MemoryError):
-        return "out of memory"
+        return "out of memory: allow more (ulimit -v, ulimit -d)"
     if isinstance(error, EXPECTED):
         text = str(error)
     elif isinstance(error, OSError):

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from model.trace import Command, ImageSpec, Json, Trace
 
 MOST_WORK = 1_500_000
-"""The work of all steps of a trace together: up to twenty seconds on a busy machine, a few on an idle one."""
+"""The work of all steps of a trace together: a few seconds, or up to twenty on a busy machine."""
 MOST_AT_ONCE = 250_000
 """The work of one step."""
-PER_NODE = 25
+PER_NODE = 40
 """What a node costs at each step, where a text of one costs one."""
 PAIRS = 25
 """So many pairs of parents cost one."""
