@@ -96,6 +96,14 @@ def temporary() -> Path:
     return place
 
 
+def home() -> Path:
+    """The user's home; the root directory where HOME is not set and nobody knows the user."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def for_sockets() -> Scratch:
     """A scratch directory whose path is short enough for the address of a socket in it."""
     for place in (str(temporary()), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - see below

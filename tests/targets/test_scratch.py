@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from targets.debian import cache
 from targets.errors import TargetError
-from targets.scratch import PREFIX, Scratch, for_sockets, occupied, sweep, temporary
+from targets.scratch import PREFIX, Scratch, for_sockets, home, occupied, sweep, temporary
+from targets.visible import trees
 
 MAKES_ONE_AND_DIES = """
 import os, signal, sys
@@ -160,3 +162,12 @@ def test_no_place_at_all_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> N
         TargetError, match=r"\Athere is no place for temporary files: set TMPDIR.*\Z"
     ):
         temporary()
+
+
+def test_a_user_without_a_home_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert home() == Path("/")
+    assert cache() == Path("/.cache/reopencheck/qemu")
+    assert trees(("/bin/sh",)) == ()
