@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -256,10 +257,16 @@ def decode(data: bytes) -> Case:
 def load(path: Path) -> Case:
     """Read and validate a case file; :class:`CaseError` names the file."""
     try:
-        with path.open("rb") as stream:
+        # Opened so that a pipe nobody writes to keeps nobody waiting.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CaseError(f"cannot read {path}: a case is a regular file, and this is none")
             data = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise CaseError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise CaseError(f"cannot read {str(path)!a}: {error}") from None
     if len(data) > MOST_BYTES:
         raise CaseError(f"{path}: larger than {MOST_BYTES >> 20} MiB, which no case is")
     try:

@@ -153,6 +153,7 @@ def summary_lines(summary: Summary) -> list[str]:
     refusals = f"{summary.refusals_reached} of {summary.refusals_total} refused something"
     lines = [
         f"{summary.command} {summary.dialect}{against}, seed {summary.seed}{ended}",
+        *_missing_lines(summary),
         f"  examples    {summary.examples}",
         f"  commands    {summary.commands}: {accepted} accepted, {refused} refused",
         f"  rules       {reached}; {refusals}",
@@ -174,18 +175,22 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"  disturbed   {summary.disturbed} examples {told}")
     lines += [f"  known issue {name}: seen {times(count)}" for name, count in summary.known_issues]
     lines += [f"  note: {note}" for note in summary.notes]
-    for name, missing in (
-        ("never reached", summary.unreached),
-        ("never seen", summary.unseen),
-        ("never refused", [r for r in summary.never_refused if r not in summary.unreached]),
-    ):
-        if missing:
-            lines.append(f"  {name}: {', '.join(missing)}")
     for number, finding in enumerate(summary.findings, 1):
         lines += finding_lines(f"finding {number}", finding)
     for finding in summary.recovered:
         lines += finding_lines("recovered from an earlier run", finding)
     return lines
+
+
+def _missing_lines(summary: Summary) -> list[str]:
+    """What the run did not come to; the result follows, since this may fill a screen."""
+    never_refused = [each for each in summary.never_refused if each not in summary.unreached]
+    lists = {
+        "never reached": summary.unreached,
+        "never seen": summary.unseen,
+        "never refused": never_refused,
+    }
+    return [f"  {name}: {', '.join(missing)}" for name, missing in lists.items() if missing]
 
 
 def _users_lines(summary: Summary) -> list[str]:

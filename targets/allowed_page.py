@@ -12,6 +12,7 @@ from targets import containment as gate
 from targets.allowed import COMMANDS, DEVICE, DEVICES, EXPORTS, OBJECT, OBJECTS
 from targets.block_options import BLOCK, DRIVERS
 from targets.composing import MOST_PLACES, SECTOR
+from targets.weighing import MOST_AT_ONCE, MOST_WORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +71,12 @@ def _limits() -> Iterator[str]:
     yield f"| images | {gate.MOST_IMAGES:,}, each {gate.LARGEST_IMAGE >> 40:,} TiB |"
     yield f"| formats of images and of their backing files | {_words(gate.FORMATS)} |"
     yield f"| data of all images | {gate.MOST_DATA >> 20} MiB in {gate.MOST_RUNS:,} runs |"
+    yield f"| units of work to make all images | {gate.MOST_MAKING:,} |"
+    yield f"| units of work that its graphs make at one step | {MOST_AT_ONCE:,} |"
+    yield f"| units of work that its graphs make at all steps | {MOST_WORK:,} |"
     yield f"| bytes of one `reopencheck-write` | {gate.MOST_DATA >> 20} MiB |"
+    yield ""
+    yield "[limits.md](limits.md#of-a-graph) says what the units are."
     yield ""
 
 

@@ -104,8 +104,12 @@ class Daemon:
                 self.directory = self._scratch.path
                 self.nbd = OwnServer(str(self._sockets.path / "nbd"))
                 self._start(theirs, self._sockets.path, arguments)
-            self._watch = threading.Thread(target=self._look_after, daemon=True)
-            self._watch.start()
+            watch = threading.Thread(target=self._look_after, daemon=True)
+            try:
+                watch.start()
+            except RuntimeError as error:
+                raise TargetError(f"{error}: allow more (ulimit -u, ulimit -v)") from error
+            self._watch = watch
             self._negotiate(out_of_band=out_of_band)
         except BaseException:
             self.close()

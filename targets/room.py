@@ -20,7 +20,7 @@ from targets.disturbances import FAULTS
 from targets.errors import TargetError
 from targets.launching import runnable, tool
 from targets.outputs import read_all
-from targets.process import Done, Process, complain, ended, pipes
+from targets.process import Done, Process, complain, ended, look_at_memory, pipes
 from targets.scratch import Scratch, occupied
 from targets.walls import DISK
 
@@ -133,6 +133,8 @@ class Room:
             self._shell = None
 
     def _look(self) -> None:
+        if self._shell is not None:
+            look_at_memory(self._shell.popen.pid, self.program, self._build.walls)
         if "disk" in self._build.walls.up and self._scratch is not None:
             size = occupied(self._scratch.path)
             if size > DISK:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +326,20 @@ def test_unreadable_files(tmp_path: Path) -> None:
     bad.write_text("{", encoding="utf-8")
     with pytest.raises(CaseError, match=r"bad.json: not JSON"):
         load(bad)
+
+
+def test_what_is_no_regular_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(CaseError, match=rf"\Acannot read {path}: a case is a regular file"):
+            load(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        with pytest.raises(CaseError, match=r"\Acannot read .*socket: [^\n]+\Z"):
+            load(tmp_path / "socket")
+    with pytest.raises(CaseError, match=r"\Acannot read .*: [^\n]+\Z"):
+        load(tmp_path / "a\0b")
 
 
 def test_writing_below_a_file_is_one_line(tmp_path: Path) -> None:

@@ -329,3 +329,20 @@ def test_a_closed_pipe_is_quiet() -> None:
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize("kilobytes", [24_000, 34_000, 44_000, 54_000])
+def test_too_little_memory_is_told_in_one_line(kilobytes: int) -> None:
+    words = [sys.executable, "-c", "from checker.cli import main; main()", "check", "--examples=1"]
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -v {kilobytes} && exec "$@"', "sh", *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("reopencheck: ")
+    assert "ulimit -v" in line
+    assert done.returncode == 2
