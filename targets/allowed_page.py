@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``docs/containment.md``: the tables of the gate for readers.
 
-Written anew by ``python -m targets.allowed_page >docs/containment.md``; a test compares the two.
+Written anew by ``reopencheck rules --allowed >docs/containment.md``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEAD = """\
 Cases may come from strangers, and are replayed against real programs. Whatever is not on this
 page is refused, with its place, before anything starts: by all who read cases, and before each
 run on a real target. The page is made from the tables that decide (`targets/allowed.py`,
-`targets/block_options.py`): `python -m targets.allowed_page >docs/containment.md`.
+`targets/block_options.py`): `reopencheck rules --allowed >docs/containment.md`.
 
 * **File names** are plain names of files in the scratch directory: letters, digits, `_`, `.`, `+`
   and `-`, at most 200, a letter, digit or `_` first (`./` may stand before it). Nothing with a
@@ -123,7 +123,3 @@ def _table(title: str, text: str, members: Mapping[str, Kind]) -> Iterator[str]:
 
 def _words(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
-
-
-if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201  # that is its whole job

@@ -20,8 +20,10 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from model.commands.driving import OBJECT, READ, WAIT, WRITE
+from model.jobs import Status
 from targets.allowed import COMMANDS
 from targets.allowed import OBJECT as OBJECT_TABLE
+from targets.block_options import SEE
 from targets.composing import check_pieces
 from targets.errors import ContainmentError
 from targets.holding import Refused, check_members, nobodys, shown
@@ -70,28 +72,15 @@ Length: TypeAlias = Annotated[int, Meta(ge=1, le=MOST_DATA)]
 """How many bytes are written."""
 Pattern: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
 """The value of the bytes that are written."""
-Status: TypeAlias = Literal[
-    "created",
-    "running",
-    "paused",
-    "ready",
-    "standby",
-    "waiting",
-    "pending",
-    "aborting",
-    "concluded",
-    "null",
-    "unplugged",
-]
-"""What ``query-jobs`` calls the states of a job; "null": there is no such job. A device comes to
-"unplugged"."""
+Awaited: TypeAlias = Literal[Status, "unplugged"]
+"""What may be waited for: a state of a job, or that a device is gone."""
 
 
 class Wait(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """Wait until a job has come to a status, and where it sleeps there, so far."""
 
     id: str
-    status: Status
+    status: Awaited
     progress: Amount | None = None
 
 
@@ -313,9 +302,7 @@ def _check_arguments(execute: Json, arguments: Json) -> None:
     if isinstance(execute, str):
         allowed = COMMANDS.get(execute)
         if allowed is None and not nobodys(execute):
-            raise Refused(
-                "this command is not one that a trace may use: docs/containment.md lists them"
-            )
+            raise Refused(f"this command is not one that a trace may use: {SEE}")
         members, refused = (allowed.members, allowed.refused) if allowed else ({}, ())
     else:
         members, refused = {}, ()

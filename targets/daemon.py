@@ -9,12 +9,13 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 import attrs
 import msgspec
 
 from targets import scratch
+from targets.closing import Closing
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.deaths import Death, ended, hung, unasked, was_held
 from targets.errors import TargetError
@@ -24,8 +25,6 @@ from targets.process import Process, descriptor_to_pass, in_use
 from targets.walls import DISK, IN_USE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from targets.binaries import Build
 
 TIMEOUT = 10.0
@@ -61,7 +60,7 @@ class OwnServer:
     running: bool = False
 
 
-class Daemon:
+class Daemon(Closing):
     """A process of QEMU with a QMP connection; a context manager that leaves nothing behind.
 
     It is a storage daemon or a system emulator: to us, either is a daemon.
@@ -114,17 +113,6 @@ class Daemon:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int:

@@ -21,7 +21,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -102,7 +102,7 @@ _ALIAS = re.compile(r'name "([^"]+)".*, alias "([^"]+)"')
 _BUS = re.compile(r"^ *bus: (\S+)\n *type (\S+)$", re.MULTILINE)
 
 
-class SchemaImportError(Exception):
+class SchemaImportError(TargetError):
     """The daemon could not be asked, or answered what cannot be interpreted."""
 
 
@@ -178,7 +178,12 @@ def bare_monitor(
         finally:
             os.close(passed)
         stack.callback(process.close)
-        yield BareMonitor(ours, argv[0])
+        monitor = BareMonitor(ours, argv[0])
+        yield monitor
+        # Where it is killed instead, `unshare` says on our standard error that it cannot follow.
+        with suppress(SchemaImportError):
+            monitor.send({"execute": "quit"})
+            process.wait(_REPLY_SECONDS)
 
 
 @attrs.define
@@ -572,7 +577,7 @@ def import_schema(
             "types": dict(sorted(importer.types.items())),
         }
         if "device_add" in offered:
-            with bare_monitor(argv, program) as fresh:
+            with bare_monitor(argv, program, walls) as fresh:
                 document["devices"] = _devices(monitor, fresh)
         return document
 
@@ -629,7 +634,7 @@ def main() -> int:
     try:
         build = find_driven(shlex.join(sys.argv[1:]) or DAEMON)
         sys.stdout.write(render(import_schema(build.argv, build.program)))
-    except (SchemaImportError, TargetError) as error:
+    except TargetError as error:
         sys.stderr.write(f"schema import: {error}\n")
         return 2
     return 0

@@ -16,12 +16,9 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
+from targets.closing import Closing
 from targets.errors import TargetError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 PREFIX = "reopencheck-"
 
@@ -36,7 +33,7 @@ _LONGEST_SOCKET = 80
 """What the path of a directory may be long, for a socket in it to have an address."""
 
 
-class Scratch:
+class Scratch(Closing):
     """A new directory that is ours until `close`. A context manager."""
 
     def __init__(self, parent: str | os.PathLike[str] | None = None) -> None:
@@ -56,17 +53,6 @@ class Scratch:
                 f"cannot make a scratch directory in {place}: {error.strerror or error}"
             ) from error
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove it with all that is in it; may be called again."""

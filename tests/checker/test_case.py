@@ -205,7 +205,8 @@ def test_commands_stay_inside(arguments: dict[str, Any]) -> None:
 )
 def test_names_that_are_no_files_pass(arguments: dict[str, Any]) -> None:
     steps = [{"command": {"execute": "blockdev-add", "arguments": arguments}}]
-    decode(json.dumps(document(steps=steps)).encode())
+    case = decode(json.dumps(document(steps=steps)).encode())
+    assert case.trace().commands == (steps[0]["command"],)
 
 
 def step(execute: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -225,7 +226,8 @@ def step(execute: str, **arguments: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_jobs_and_driving_commands_pass(steps: list[dict[str, Any]]) -> None:
-    decode(json.dumps(document(steps=steps)).encode())
+    case = decode(json.dumps(document(steps=steps)).encode())
+    assert case.trace().commands == tuple(each["command"] for each in steps)
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,9 @@ def test_too_much_is_one_line(text: str, says: str) -> None:
 
 
 def test_what_is_just_not_too_much_passes() -> None:
-    decode(document(steps=commands(ADD) * limits.MOST_NODES).encode())
-    decode(document(steps=commands({"execute": "query-jobs"}) * limits.MOST_STEPS).encode())
+    for command, most in ((ADD, limits.MOST_NODES), ({"execute": "query-jobs"}, limits.MOST_STEPS)):
+        case = decode(document(steps=commands(command) * most).encode())
+        assert case.trace().commands == (command,) * most
 
 
 def test_every_case_of_ours_fits() -> None:

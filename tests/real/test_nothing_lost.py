@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +25,6 @@ MUTANT = (
 )
 """A spec that is wrong on purpose: it differs from any daemon after a few examples."""
 ENDLESS = ["diff", "--qemu", DAEMON, "--examples", "1000000", "--reduce", "20"]
-
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(shutil.which(DAEMON) is None, reason="no qemu-storage-daemon in PATH"),
-]
 
 
 def begin(directory: Path, *words: str, script: str = MUTANT) -> subprocess.Popen[str]:

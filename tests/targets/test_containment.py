@@ -87,14 +87,14 @@ def test_what_is_harmless_passes(harmless: Command) -> None:
             Trace((), ({"execute": "query-jobs"}, {"execute": "migrate"})),
             (
                 "step 2: migrate: this command is not one that a trace may use: "
-                "docs/containment.md lists them"
+                "`reopencheck rules --allowed` lists them"
             ),
         ),
         (
             Trace((), (add(driver="raw", file={"driver": "nbd"}),)),
             (
                 "step 1: blockdev-add: file.driver: driver 'nbd' is not among those that are "
-                "allowed: docs/containment.md lists them"
+                "allowed: `reopencheck rules --allowed` lists them"
             ),
         ),
         (
