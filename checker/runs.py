@@ -259,7 +259,9 @@ def mutants(
 
     def told(mutant: Mutant) -> None:
         found.append(mutant)
-        if mutant.caught is None:
+        if mutant.unknown:
+            line = f"unknown   {mutant.rule}: {mutant.disturbed} examples were disturbed"
+        elif mutant.caught is None:
             line = f"SURVIVED  {mutant.rule}: {mutant.examples} examples, {mutant.seconds:.1f} s"
         else:
             line = f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
@@ -289,7 +291,7 @@ def mutants(
         trouble=ended.trouble,
     )
     telling = Telling(run.trouble)
-    caught = len(run.mutants) - len(run.survivors)
+    caught = sum(mutant.caught is not None for mutant in run.mutants)
     line = f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}"
     if run.interrupted:
         line += f" (interrupted: {len(rules)} were to be tried)"
@@ -298,6 +300,6 @@ def mutants(
         status(
             failed=bool(run.survivors),
             interrupted=run.interrupted,
-            trouble=bool(run.trouble),
+            trouble=bool(run.trouble or run.unknown),
         )
     )
