@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from checker.errors import CaseError
-from checker.limits import MOST_BYTES, check_document
+from checker.limits import MOST_BYTES, MOST_DIGITS, check_document
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 from targets.containment import Amount, Length, Pattern, check_trace
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
+_SHOWN = 40
+"""Characters that are shown of a version that is none."""
 
 
 class ImageEntry(
@@ -221,12 +223,19 @@ def _finite(word: str) -> float:
     return value
 
 
+def _whole(word: str) -> int:
+    digits = len(word.lstrip("-"))
+    if digits > MOST_DIGITS:
+        raise ValueError(f"a number of {digits} digits; the most is {MOST_DIGITS}")
+    return int(word)
+
+
 def decode(data: bytes) -> Case:
     """A case from its bytes; :class:`CaseError` says in one line why it is none."""
     try:
         # The decoder of the standard library: commands may hold what QMP lets pass and
         # others refuse, integers of any size and lone surrogates.
-        head = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+        head = json.loads(data, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise CaseError("not JSON: nested too deeply") from None
     except ValueError as error:
@@ -235,8 +244,9 @@ def decode(data: bytes) -> Case:
         raise CaseError('not a case: it has no member "reopencheck-case"')
     version = head["reopencheck-case"]
     if version != VERSION or isinstance(version, bool):
+        told = "of that kind" if isinstance(version, (dict, list)) else json.dumps(version)
         raise CaseError(
-            f"case format {json.dumps(version)} is not supported; this release reads {VERSION}"
+            f"case format {told[:_SHOWN]} is not supported; this release reads {VERSION}"
         )
     check_document(head)
     try:

@@ -408,46 +408,51 @@ def _document(result: Comparison, told: _Told) -> Json:
 @click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this one. Repeatable.")
 @trust_option
 @json_option
-def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> None:
+def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> NoReturn:
     """Try every option of every driver: what becomes of it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
     reopened once with the very same options and once without this one. An option that a child
     inherits from its parent, or has of its own, is also tried with a reopen of the other node.
     """
-    from checker.giving import Trial, trials  # noqa: PLC0415
+    from checker.giving import trials  # noqa: PLC0415
     from checker.parties import Model, find_party  # noqa: PLC0415
     from checker.verdicts import shown_by, undisturbed  # noqa: PLC0415
     from targets import schema_import  # noqa: PLC0415
     from targets.pool import Target  # noqa: PLC0415
 
     side = find_party(party, walls)
-    with ExitStack() as stack:
+    found: list[Trial | Untried] = []
+    ended = Ended()
+    with ExitStack() as opening:
+        show: Callable[[Trace], Sequence[Observation]]
         if isinstance(side, Model):
             types: Mapping[str, Any] = side.dialect.schema.types
             show: Callable[[Trace], Sequence[Observation]] = side.observe
         else:
             build = side.build
             types = schema_import.import_schema(build.argv, build.program, walls)["types"]
-            target = stack.enter_context(Target(build))
+            target = opening.enter_context(Target(build))
             shown = shown_by(undisturbed(target.run), undisturbed(target.confirm))
             show = partial(_translated_for, side.dialect.schema, shown)
         unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]
         if unknown:
             raise click.UsageError(f"{side.name} has no driver {unknown[0]!r}")
-        every = list(trials(types, show, drivers or None))
-    tried = [each for each in every if isinstance(each, Trial)]
-    untried = [each for each in every if not isinstance(each, Trial)]
-    if as_json:
-        document(
-            {
-                "party": side.name,
-                "trials": [each.as_json() for each in tried],
-                "untried": [each.as_json() for each in untried],
-            }
+        opened = opening.pop_all()
+    with noting(ended), opened, noting(ended):
+        for each in trials(types, show, drivers or None):
+            found.append(each)  # noqa: PERF402  # one by one: what ends the run loses none
+    telling = Telling(ended.trouble)
+    telling.attempt(
+        lambda: (
+            document(_options_document(side.name, found, ended))
+            if as_json
+            else _show_options(side.name, found, ended)
         )
-    else:
-        _show_options(side.name, tried, untried)
+    )
+    telling.end(
+        status(failed=False, interrupted=ended.interrupted, trouble=bool(ended.trouble)),
+    )
 
 
 def _translated_for(
@@ -457,9 +462,23 @@ def _translated_for(
     return shown(translated(trace, schema))
 
 
-def _show_options(name: str, tried: list[Trial], untried: list[Untried]) -> None:
-    from checker.giving import HOWS, grouped  # noqa: PLC0415
+def _options_document(name: str, found: Sequence[Trial | Untried], ended: Ended) -> Json:
+    from checker.giving import Trial  # noqa: PLC0415
 
+    return {
+        "party": name,
+        "interrupted": ended.interrupted,
+        "trouble": ended.trouble,
+        "trials": [each.as_json() for each in found if isinstance(each, Trial)],
+        "untried": [each.as_json() for each in found if not isinstance(each, Trial)],
+    }
+
+
+def _show_options(name: str, found: Sequence[Trial | Untried], ended: Ended) -> None:
+    from checker.giving import HOWS, Trial, grouped  # noqa: PLC0415
+
+    tried = [each for each in found if isinstance(each, Trial)]
+    untried = [each for each in found if not isinstance(each, Trial)]
     last = ""
     for group in grouped(tried):
         if group.how != last:
@@ -474,3 +493,6 @@ def _show_options(name: str, tried: list[Trial], untried: list[Untried]) -> None
             if each.refuses is refuses:
                 say(f"  {' '.join(filter(None, (each.driver, each.option)))}: {each.why}")
     say(f"{len(tried)} reopens of {name}; those that are not told left everything as it was")
+    if ended.interrupted or ended.trouble:
+        why = "interrupted" if ended.interrupted else "ended early"
+        say(f"{why}: this is what was found so far")

@@ -187,7 +187,7 @@ def rules(dialect: str, *, outside: bool, allowed: bool, as_json: bool) -> None:
 def _tell_outside(*, as_json: bool) -> None:
     tables = {name: table(dialect.schema) for name, dialect in DIALECTS.items()}
     if not as_json:
-        click.echo(render_outside(tables, all_rules()), nl=False)
+        put(render_outside(tables, all_rules()).rstrip("\n"))
         return
     document(
         {

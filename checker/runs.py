@@ -213,6 +213,8 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
 
 def _fate(mutant: Mutant) -> str:
     """What became of a mutant, in a line."""
+    if mutant.unknown:
+        return f"unknown   {mutant.rule}: {mutant.disturbed} examples were disturbed"
     if mutant.caught is None:
         return f"SURVIVED  {mutant.rule}: {mutant.examples} examples, {mutant.seconds:.1f} s"
     return f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
@@ -293,7 +295,7 @@ def mutants(
         trouble=ended.trouble,
     )
     telling = Telling(run.trouble)
-    caught = len(run.mutants) - len(run.survivors)
+    caught = sum(mutant.caught is not None for mutant in run.mutants)
     line = f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}"
     if run.interrupted:
         line += f" (interrupted: {len(rules)} were to be tried)"
@@ -302,6 +304,6 @@ def mutants(
         status(
             failed=bool(run.survivors),
             interrupted=run.interrupted,
-            trouble=bool(run.trouble),
+            trouble=bool(run.trouble or run.unknown),
         )
     )

@@ -158,8 +158,8 @@ def check_images(images: Sequence[ImageSpec]) -> None:
         raise ContainmentError(f"the images have more than {MOST_RUNS} runs of data")
     if making > MOST_MAKING:
         raise ContainmentError(
-            f"making the images is {making} units of work, and {MOST_MAKING} are granted "
-            "(docs/limits.md): use fewer or smaller ones, or less data"
+            f"making the images is {making} units of work, and {MOST_MAKING} are granted: "
+            "use fewer or smaller ones, or less data"
         )
 
 

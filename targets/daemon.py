@@ -248,7 +248,7 @@ class Daemon(Closing):
             death = attrs.evolve(lost, kind="protocol", detail=str(error))
         else:
             return
-        name = self.build.argv[-1]
+        name = self.build.name
         said = said or death.last_words or death.detail or death.kind
         if death.status == NOT_BUILT and self.build.walls.up:
             said += " (--trust takes single walls down; see reopencheck doctor)"

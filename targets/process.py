@@ -79,14 +79,14 @@ class Process:
         needed: Sequence[str] = (),
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] = subprocess.DEVNULL,
-        stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
     ) -> None:
         """Start it in `directory`; it may write there and to the directories `writable`.
 
         Those are removed when we are gone. `needed` are words of command lines that it will run:
-        it sees what they name. With `stderr` None its errors go where ours go. Descriptors that
-        are passed must be 20 or more. Raises TargetError if it cannot be started.
+        it sees what they name. Descriptors that are passed must be 20 or more. Raises
+        TargetError if it cannot be started.
         """
         self._guard: subprocess.Popen[bytes] | None = None
         self._own_processes = "pid" in walls.up

@@ -60,8 +60,7 @@ def check_work(trace: Trace) -> None:
             )
             raise Refused(
                 f"step {number}: too many nodes, paths through them or links to one of them: "
-                f"{count} units of work, and {most} are granted to {when} (docs/limits.md): "
-                "use fewer"
+                f"{count} units of work, and {most} are granted to {when}: use fewer"
             )
 
 

@@ -372,3 +372,24 @@ def test_a_case_without_steps_has_no_difference() -> None:
     case = decode(json.dumps(document(steps=[], difference=None)).encode())
     assert isinstance(case, Case)
     assert case.finding().steps == ()
+
+
+def test_a_version_that_is_none_is_told_in_a_short_line() -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    versions: tuple[Any, ...] = (10**4000, "x" * 10_000, deep, None, {}, 2.5)
+    for version in versions:
+        with pytest.raises(CaseError, match="is not supported") as raised:
+            decode(json.dumps({"reopencheck-case": version}).encode())
+        assert len(str(raised.value)) < 120
+
+
+def test_digits_are_limited_in_our_own_words() -> None:
+    def with_digits(count: int) -> bytes:
+        return b'{"reopencheck-case": -' + b"9" * count + b"}"
+
+    with pytest.raises(CaseError, match="is not supported"):
+        decode(with_digits(4300))
+    with pytest.raises(CaseError, match="not JSON: a number of 4301 digits; the most is 4300"):
+        decode(with_digits(4301))

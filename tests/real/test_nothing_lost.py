@@ -110,8 +110,9 @@ def test_whoever_is_impatient_sees_no_traceback(tmp_path: Path, delay: float) ->
 
 
 @pytest.mark.parametrize("where", [">&-", ">/dev/full"])
-def test_a_result_that_cannot_be_printed_is_one_line(tmp_path: Path, where: str) -> None:
-    words = f"'{sys.executable}' -c 'from checker.cli import main; main()' rules --json {where}"
+@pytest.mark.parametrize("how", ["rules --json", "rules --outside", "options --driver raw"])
+def test_a_result_that_cannot_be_printed_is_one_line(tmp_path: Path, where: str, how: str) -> None:
+    words = f"'{sys.executable}' -c 'from checker.cli import main; main()' {how} {where}"
     done = subprocess.run(
         ["sh", "-c", words],
         cwd=tmp_path,
