@@ -428,7 +428,7 @@ def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool
         show: Callable[[Trace], Sequence[Observation]]
         if isinstance(side, Model):
             types: Mapping[str, Any] = side.dialect.schema.types
-            show: Callable[[Trace], Sequence[Observation]] = side.observe
+            show = side.observe
         else:
             build = side.build
             types = schema_import.import_schema(build.argv, build.program, walls)["types"]

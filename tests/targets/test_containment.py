@@ -128,7 +128,7 @@ def test_what_is_harmless_passes(harmless: Command) -> None:
                 (),
             ),
             (
-                "making the images is 2401 units of work, and 1500 are granted (docs/limits.md): "
+                "making the images is 2401 units of work, and 1500 are granted: "
                 "use fewer or smaller ones, or less data"
             ),
         ),
