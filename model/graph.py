@@ -177,7 +177,8 @@ class Transition:
 
     ``locks`` are the iothreads that the command has locked. It ``offloads`` while the host copies
     bytes by itself, so that nobody looks at them. It is ``closing`` where something is to be closed
-    as soon as the links are gone that are being taken away.
+    as soon as the links are gone that are being taken away. ``spent`` is how much work it has
+    done with bytes (:func:`model.sizes.spend`).
     """
 
     __slots__ = (
@@ -203,6 +204,7 @@ class Transition:
         "offloads",
         "serial",
         "settling",
+        "spent",
         "users",
     )
 
@@ -228,6 +230,7 @@ class Transition:
         self.closing = False
         self.offloads = False
         self.guessed = ""
+        self.spent = 0
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import attrs
@@ -146,8 +147,11 @@ def released(image: Image, clusters: Iterable[int]) -> Image:
 
 def with_l2_tables(image: Image, indices: Iterable[int]) -> Image:
     """A qcow2 image with the L2 tables of ``indices``."""
+    missing = sorted(set(indices) - image.l2_tables.keys())
+    if not missing:
+        return image
     tables = dict(image.l2_tables)
-    for index in sorted(set(indices) - tables.keys()):
+    for index in missing:
         image, tables[index] = allocate(image)
     return attrs.evolve(image, l2_tables=FrozenDict(tables))
 
@@ -160,16 +164,18 @@ def with_data(image: Image, indices: Iterable[int]) -> Image:
     """
     wanted = set(indices)
     missing = sorted(wanted - image.data.keys())
-    while missing:
-        first = missing[0]
+    data = dict(image.data) if missing else {}
+    done = 0
+    while done < len(missing):
+        first = missing[done]
         table = first * CLUSTER // L2_COVERS
         count = 1
-        while count < len(missing) and missing[count] == first + count:
-            if missing[count] * CLUSTER // L2_COVERS != table:
+        while done + count < len(missing) and missing[done + count] == first + count:
+            if missing[done + count] * CLUSTER // L2_COVERS != table:
                 break
             count += 1
         image = with_l2_tables(image, [table])
-        before = image.data.get(first - 1) if first - 1 in wanted else None
+        before = data.get(first - 1) if first - 1 in wanted else None
         if before is not None and image.scattered and image.free:
             image = attrs.evolve(image, unsure=True)
         following = 0 if before is None else _free_from(image, before + 1, count)
@@ -178,10 +184,16 @@ def with_data(image: Image, indices: Iterable[int]) -> Image:
             image = attrs.evolve(_taken(image, range(place, place + count)), search=image.search)
         else:
             image, place = allocate(image, count)
-        new = {first + i: place + i for i in range(count)}
-        image = attrs.evolve(image, data=FrozenDict({**image.data, **new}))
-        missing = missing[count:]
-    return image
+        data.update({first + i: place + i for i in range(count)})
+        done += count
+    return attrs.evolve(image, data=FrozenDict(data)) if missing else image
+
+
+def held_among(image: Image, indices: range) -> list[int]:
+    """Those of a guest's clusters that have a place in the file of a qcow2 image, sorted."""
+    if len(indices) < len(image.data):
+        return [index for index in indices if index in image.data]
+    return sorted(index for index in image.data if index in indices)
 
 
 def _free_from(image: Image, first: int, most: int) -> int:
@@ -260,6 +272,8 @@ def tables_end(image: Image) -> int:
 
 def written_end(before: Image, after: Image) -> int:
     """Up to which byte of the file the clusters go that ``after`` has and ``before`` has not."""
+    if after.data is before.data and after.l2_tables is before.l2_tables:
+        return 0
     new = {*after.data.values(), *after.l2_tables.values()}
     new -= {*before.data.values(), *before.l2_tables.values()}
     return (max(new) + 1) * CLUSTER if new else 0
@@ -288,21 +302,42 @@ def truncated(image: Image, length: int) -> Image:
     return attrs.evolve(image, length=length)
 
 
+def clip(extents: Extents, start: int, end: int) -> list[tuple[int, int, int]]:
+    """What of the runs lies between ``start`` and ``end``."""
+    first, last = _overlapped(extents, start, end)
+    return [(max(s, start), min(e, end), v) for s, e, v in extents[first:last]]
+
+
+def _overlapped(extents: Extents, start: int, end: int) -> tuple[int, int]:
+    """Which runs have a byte between ``start`` and ``end``: the first one, and the one behind."""
+    first = bisect_left(extents, (start,))
+    if first and extents[first - 1][1] > start:
+        first -= 1
+    return first, max(first, bisect_left(extents, (end,)))
+
+
 def overlay(extents: Extents, start: int, end: int, value: int) -> Extents:
     """``extents`` after ``value`` was written from ``start`` to ``end``."""
-    kept = []
-    for s, e, v in extents:
-        if s < start:
-            kept.append((s, min(e, start), v))
-        if e > end:
-            kept.append((max(s, end), e, v))
-    merged: list[tuple[int, int, int]] = []
-    for run in sorted([r for r in kept if r[0] < r[1]] + [(start, end, value)]):
-        if merged and merged[-1][1] == run[0] and merged[-1][2] == run[2]:
+    if start >= end:
+        return extents
+    first, last = _overlapped(extents, start, end)
+    kept = [(start, end, value)]
+    if first < last:
+        (s, _, before), (_, e, after) = extents[first], extents[last - 1]
+        kept = [(s, start, before), *kept] if s < start else kept
+        kept = [*kept, (end, e, after)] if e > end else kept
+    # What has the same value beside it becomes one run with it.
+    if first:
+        first, kept = first - 1, [extents[first - 1], *kept]
+    if last < len(extents):
+        last, kept = last + 1, [*kept, extents[last]]
+    merged = kept[:1]
+    for run in kept[1:]:
+        if merged[-1][1] == run[0] and merged[-1][2] == run[2]:
             merged[-1] = (merged[-1][0], run[1], run[2])
         else:
             merged.append(run)
-    return tuple(merged)
+    return (*extents[:first], *merged, *extents[last:])
 
 
 def punched(extents: Extents, start: int, end: int) -> Extents:

@@ -28,6 +28,7 @@ from model.permissions import Permissions
 from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import Outside, takes
+from model.sizes import foresee
 from model.state import Perm, Role
 
 if TYPE_CHECKING:
@@ -320,6 +321,8 @@ def _work(t: Transition, job: Job) -> Rest:
         return Rest.WORKING
     race = Race(t, t.primary_child(body.filter), _target(t, body.filter))
     race.batch()
+    most = max(t.nodes[body.filter].private.cluster, _MOST_BYTES)
+    foresee(t, bitmaps.count(_dirty(t, body.filter)) // most)
     for start, end in _dirty(t, body.filter):
         _copy_clusters(t, body.filter, start, end, race)
     race.settle()
