@@ -161,7 +161,7 @@ def _in_clusters(node: Node, image: Image, start: int, end: int) -> Status:
 
 
 def _nothing_to(image: Image, first: int, end: int) -> int:
-    """Up to which cluster an image has nothing, from the ``first`` on, or up to ``end`` in bytes."""
+    """Up to which cluster an image has nothing from the ``first`` on; ``end`` is in bytes."""
     data = clip(image.extents, first * CLUSTER, end)[:1]
     last = data[0][0] // CLUSTER if data else -(-end // CLUSTER)
     return min(held_among(image, range(first, last)), default=last)

@@ -192,7 +192,6 @@ class Transition:
         "ev",
         "events",
         "exports",
-        "guessed",
         "held",
         "images",
         "jobs",
@@ -229,7 +228,6 @@ class Transition:
         self.locks: list[str] = []
         self.closing = False
         self.offloads = False
-        self.guessed = ""
         self.spent = 0
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}

@@ -30,6 +30,7 @@ from model.drivers.base import as_bool
 from model.images import (
     CLUSTER,
     L2_COVERS,
+    UNKNOWN,
     ImageError,
     ShrunkError,
     clip,
@@ -42,7 +43,15 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_of, readable
+from model.lengths import (
+    UNALIGNED,
+    UNKNOWN_BYTES,
+    cluster_size,
+    detects_zeroes,
+    grown,
+    image_of,
+    readable,
+)
 from model.limits import at_once
 from model.rules import effect, hazard, outside
 from model.sizes import foresee, spend
@@ -217,10 +226,10 @@ def read(t: Transition, name: str, offset: int, length: int) -> bytes:
     _copy_up(t, name, offset, offset + length)
     jobs.wake(t)
     out = bytearray(length)
-    t.guessed = ""
-    for start, end, value in pieces(t, name, offset, offset + length):
+    found = pieces(t, name, offset, offset + length)
+    _check_known(name, found)
+    for start, end, value in found:
         out[start - offset : end - offset] = bytes([value]) * (end - start)
-    _check_sure(t)
     return bytes(out)
 
 
@@ -233,18 +242,29 @@ def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
     found: Pieces = []
     end = offset + length
     foresee(t, length // REQUEST)
-    t.guessed = ""
     for start in range(offset, end, REQUEST):
         found += get(t, name, start, min(start + REQUEST, end))
-    _check_sure(t)
+    _check_known(name, found)
     jobs.wake(t)
     return _runs(found)
 
 
-def _check_sure(t: Transition) -> None:
-    """Raise :class:`ImageError` where what was read is not what any node says that it holds."""
-    if t.guessed:
-        raise ImageError(f"nobody knows what node {t.guessed!r} without read-zeroes reads as")
+def _check_known(name: str, *versions: Pieces) -> None:
+    """Raise :class:`ImageError` where some of what was read through a node may be anything."""
+    if any(value == UNKNOWN for version in versions for _, _, value in version):
+        raise ImageError(
+            f"nobody knows what node {name!r} reads as: it shows a null node without read-zeroes, "
+            "or a copy of one"
+        )
+
+
+def differs(t: Transition, data: Pieces) -> bool:
+    """Whether there is a byte that is not zero; notices where that is a matter of luck."""
+    if any(value > 0 for _, _, value in data):
+        return True
+    if any(value == UNKNOWN for _, _, value in data):
+        t.ev.meet(UNKNOWN_BYTES)
+    return False
 
 
 def lift(t: Transition, name: str, start: int, end: int) -> None:
@@ -324,7 +344,7 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
             for piece in _vote(t, node, first, last, rewrites)
         ]
     if node.driver == "blkverify":
-        seen = [_runs(_pieces(t, link.child, start, end, rewrites)) for link in node.children]
+        seen = _versions(t, node, start, end, rewrites)
         if seen[0] != seen[1]:
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
@@ -335,14 +355,8 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
         ]
     if driver_of(node.driver).is_filter:
         return _in_parts(t, node, start, end, rewrites)
-    return _guess(t, node)
-
-
-def _guess(t: Transition, node: Node) -> Pieces:
-    """What a null node holds. Without read-zeroes QEMU leaves the reader's buffer as it was."""
-    if not as_bool(node.options.get("read-zeroes")):
-        t.guessed = node.name
-    return []
+    # A null node without read-zeroes leaves the reader's buffer as it was.
+    return [] if as_bool(node.options.get("read-zeroes")) else [(start, end, UNKNOWN)]
 
 
 def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
@@ -400,7 +414,7 @@ def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -
     children = _read_from(node)
     if quorum.fifo:
         return _pieces(t, children[0], start, end, rewrites)
-    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in children]
+    versions = _versions(t, node, start, end, rewrites)
     if all(version == versions[0] for version in versions):
         return versions[0]
     if quorum.blkverify:
@@ -421,6 +435,14 @@ def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -
             for child in wrong:
                 put(t, child, start, end, winner)
     return winner
+
+
+def _versions(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> list[Pieces]:
+    """What each child says, to be compared: that takes bytes that somebody knows."""
+    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in _read_from(node)]
+    if len(versions) > 1:
+        _check_known(node.name, *versions)
+    return versions
 
 
 def _report_bad(child: str, start: int, end: int) -> dict[str, Any]:
@@ -551,9 +573,9 @@ def _passes_zeroes(t: Transition, node: Node) -> bool:
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
     """How a node goes on with what may be zeroes."""
-    detects = node.driver != "blkverify" and not t.offloads
-    if detects and zeroes == "off" and not any(value for _, _, value in data):
-        zeroes = node.detect_zeroes if t.ev.holds(ZEROES_DETECTED) else zeroes
+    detects = node.detect_zeroes != "off" and node.driver != "blkverify" and not t.offloads
+    if detects and zeroes == "off" and not differs(t, data) and t.ev.holds(ZEROES_DETECTED):
+        zeroes = node.detect_zeroes
     if zeroes == "unmap" and not node.unmap:
         return "on"
     return zeroes
@@ -575,7 +597,7 @@ def _put_clusters(
     detected = zeroes == "off" and detects_zeroes(t, file) and t.ev.holds(ZERO_ROWS)
     _settle(t, node, before, image, zeroes=detected or zeroes != "off")
     if detected:
-        grown(t, file, _data_end(before, image, start, end), zeroes=False)
+        grown(t, file, _data_end(t, before, image, start, end), zeroes=False)
 
 
 def _spend_on(t: Transition, image: Image, start: int, end: int, *, data: bool) -> None:
@@ -586,7 +608,7 @@ def _spend_on(t: Transition, image: Image, start: int, end: int, *, data: bool) 
     spend(t, clusters, entries=known + (tables + clusters) * (_LEAST + len(image.free)))
 
 
-def _data_end(before: Image, image: Image, start: int, end: int) -> int:
+def _data_end(t: Transition, before: Image, image: Image, start: int, end: int) -> int:
     """Up to which byte of the file a write goes, but for rows of clusters that are zeroes alone.
 
     The rest of a new cluster of which a part is written counts as data.
@@ -599,7 +621,7 @@ def _data_end(before: Image, image: Image, start: int, end: int) -> int:
     reached = 0
     for row in _rows(image, start, end):
         first, last = max(start, row[0] * CLUSTER), min(end, (row[-1] + 1) * CLUSTER)
-        known = any(value for _, _, value in clip(image.extents, first, last))
+        known = differs(t, clip(image.extents, first, last))
         if known or not (whole(row[0]) and whole(row[-1])):
             reached = max(reached, (image.data[row[-1]] + 1) * CLUSTER)
     return reached
@@ -800,7 +822,7 @@ def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unma
 
 
 def _whole_or_one(t: Transition, node: Node, start: int, end: int) -> list[range]:
-    """The clusters of a range: all that lie within it together, and by itself each that does not."""
+    """The clusters of a range: all that lie within it together, each other one by itself."""
     touched = _touched(start, end)
     first = touched.start + (start > touched.start * CLUSTER)
     last = touched.stop - (end < _cluster(t, node, touched.stop - 1)[1])
@@ -1008,7 +1030,7 @@ def _copy_clusters(
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
             data = pieces(t, name, at, reached)
-            known = any(value for _, _, value in data)
+            known = differs(t, data)
             write = Write(at, reached, data, "off" if known else "on", unchanged=True)
             _put(t, t.nodes[name], write)
         at = reached

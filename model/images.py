@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Extents = tuple[tuple[int, int, int], ...]
-"""Sorted, disjoint ``(start, end, value)`` runs of one byte value."""
+"""Sorted, disjoint ``(start, end, value)`` runs of one byte value, or of :data:`UNKNOWN` ones."""
+
+UNKNOWN = -1
+"""In place of a value: what QEMU copied from a buffer that nobody had filled, which is anything."""
 
 FORMATS = ("qcow2", "raw")
 CLUSTER = 65536
@@ -24,6 +27,11 @@ BLOCK = 4096
 """The host's file system keeps track of holes in blocks of so many bytes."""
 _HEADER = 1024
 _MOST_L1_ENTRIES = (32 << 20) // 8
+MAX_LENGTH = (1 << 63) - (1 << 30)
+"""The longest node in bytes; a little less than what 63 bits hold."""
+_MOST = {"qcow2": _MOST_L1_ENTRIES * L2_COVERS, "raw": MAX_LENGTH}
+"""How many bytes the virtual disk of an image may have."""
+_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"([0-9]{1,30})([KMGT]?)\Z")
 
@@ -65,6 +73,35 @@ def check_text(what: str, value: object) -> None:
         raise ImageError(f"a {what} is a text, not {shown(value)}")
 
 
+def check_name(name: object) -> None:
+    """Raise :class:`ImageError` unless this can be the name of an image file.
+
+    It lies beside the others, where QEMU takes no part of it for a directory or a protocol.
+    """
+    check_text("name", name)
+    if not _NAME.fullmatch(str(name)) or name in (".", ".."):
+        raise ImageError(
+            f"not the name of an image file: {shown(name)}; give at most 255 letters, digits, "
+            "'_', '.', '+' and '-'"
+        )
+
+
+def check_write(image: Image, offset: int, length: int, pattern: int) -> None:
+    """Raise :class:`ImageError` unless bytes of a value can be written to a virtual disk."""
+    check_whole(offset=offset, length=length, pattern=pattern)
+    if offset < 0:
+        raise ImageError(f"an offset is not negative: {shown(offset)}")
+    if length <= 0:
+        raise ImageError(f"a length is at least 1: {shown(length)}")
+    if not 0 <= pattern <= 255:  # noqa: PLR2004  # a byte
+        raise ImageError(f"a pattern is a byte, 0 to 255: {shown(pattern)}")
+    if offset + length > image.size:
+        raise ImageError(
+            f"{shown(length)} bytes from {shown(offset)} do not lie within {image.name!r} of "
+            f"{image.size} bytes"
+        )
+
+
 def check_whole(**values: object) -> None:
     """Raise :class:`ImageError` unless these values from outside are whole numbers."""
     for what, value in values.items():
@@ -91,7 +128,9 @@ def make(
 ) -> Image:
     """A fresh image file as qemu-img makes it, of ``size`` bytes."""
     if format not in FORMATS:
-        raise ImageError(f"no format is called {format!r}; there are: {', '.join(FORMATS)}")
+        raise ImageError(f"no format is called {shown(format)}; there are: {', '.join(FORMATS)}")
+    if size > _MOST[format]:
+        raise ImageError(f"a {format} image has at most {_MOST[format]} bytes: {shown(size)}")
     if format == "raw":
         if backing is not None:
             raise ImageError("a raw image has no backing file")
@@ -331,13 +370,18 @@ def overlay(extents: Extents, start: int, end: int, value: int) -> Extents:
         first, kept = first - 1, [extents[first - 1], *kept]
     if last < len(extents):
         last, kept = last + 1, [*kept, extents[last]]
-    merged = kept[:1]
-    for run in kept[1:]:
-        if merged[-1][1] == run[0] and merged[-1][2] == run[2]:
+    return (*extents[:first], *_merged(kept), *extents[last:])
+
+
+def _merged(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The same sorted runs, those as one that have the same value and lie side by side."""
+    merged: list[tuple[int, int, int]] = []
+    for run in runs:
+        if merged and merged[-1][1] == run[0] and merged[-1][2] == run[2]:
             merged[-1] = (merged[-1][0], run[1], run[2])
         else:
             merged.append(run)
-    return (*extents[:first], *merged, *extents[last:])
+    return merged
 
 
 def punched(extents: Extents, start: int, end: int) -> Extents:
@@ -352,7 +396,7 @@ def punched(extents: Extents, start: int, end: int) -> Extents:
         block = s // BLOCK * BLOCK
         if s < e and any(x < block + BLOCK and y > block for x, y, _ in extents):
             kept.append((s, e, 0))
-    return tuple(sorted(run for run in set(kept) if run[0] < run[1]))
+    return tuple(_merged(sorted(run for run in set(kept) if run[0] < run[1])))
 
 
 def cut(extents: Extents, end: int) -> Extents:
