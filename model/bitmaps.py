@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.rules import hazard
-from model.sizes import spend
+from model.sizes import check_memory, spend
 
 if TYPE_CHECKING:
     from model.graph import Transition
@@ -66,6 +66,7 @@ def whole(length: int, granularity: int) -> Ranges:
 
 def add(t: Transition, name: str, bitmap: Bitmap) -> None:
     """Give a node another bitmap."""
+    check_memory(t.ev, "a bitmap", t.length(name) // bitmap.granularity // 8)
     t.change(name, bitmaps=(bitmap, *t.nodes[name].bitmaps))
 
 

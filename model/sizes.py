@@ -28,6 +28,14 @@ WORK = outside(
     text="a command that works on so many pieces of images is not modelled",
 )
 
+MEMORY = outside(
+    "data.memory",
+    "No buffer, cache or bitmap is asked for that takes more memory than every host has.",
+    text="{what} of more than {most} bytes is not modelled",
+)
+
+MOST_MEMORY: Final = 1 << 30
+"""How many bytes of memory a command may ask for at once: whether there are more, the host says."""
 MOST_WORK: Final = 100_000
 """How many pieces of work a command may do: a request to a node, or a question to it, is one.
 
@@ -54,6 +62,12 @@ def check_count(ev: Evaluation, what: str, count: int) -> None:
     """Raise ``NotModelledError`` for too many of a kind."""
     if count > MOST[what]:
         ev.leave(SIZE, f"limit/{what}", most=MOST[what], what=what)
+
+
+def check_memory(ev: Evaluation, what: str, size: int) -> None:
+    """Raise ``NotModelledError`` where so many bytes of memory are more than every host has."""
+    if size > MOST_MEMORY:
+        ev.leave(MEMORY, "limit/memory", what=what, most=MOST_MEMORY)
 
 
 def spend(t: Transition, count: int = 1, *, entries: int = 0) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.rules import NOT_MODELLED
-from model.sizes import MOST, MOST_WORK
+from model.sizes import MOST, MOST_MEMORY, MOST_WORK
 from model.wire import DEEPEST
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def _limits(rules: Iterable[Rule]) -> Iterator[str]:
         f"* A command, with the jobs that it sets going, takes at most {MOST_WORK} pieces of work: "
         "requests to a node, and questions to it."
     )
+    yield f"* A buffer, a cache or a bitmap takes at most {MOST_MEMORY} bytes."
     yield "\n## The rules that say so\n"
     yield "| rule | what the spec takes for granted |\n|---|---|"
     for rule in rules:

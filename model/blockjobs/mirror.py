@@ -28,7 +28,7 @@ from model.permissions import Permissions
 from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
 from model.scope import takes
-from model.sizes import foresee
+from model.sizes import check_memory, foresee
 from model.state import Bitmap, Perm, Use
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 
@@ -580,6 +580,8 @@ def _begin(t: Transition, job: Job) -> bool:
     elif length != target_length:
         jobs.change(t, job.id, error=jobs.SIZES_DIFFER)
         return False
+    if length:
+        check_memory(t.ev, "a buffer", body.buffer)
     named = t.nodes[body.target].backing_file
     cow = (
         named
