@@ -177,7 +177,8 @@ class Transition:
 
     ``locks`` are the iothreads that the command has locked. It ``offloads`` while the host copies
     bytes by itself, so that nobody looks at them. It is ``closing`` where something is to be closed
-    as soon as the links are gone that are being taken away.
+    as soon as the links are gone that are being taken away. ``spent`` is how much work it has
+    done with bytes (:func:`model.sizes.spend`).
     """
 
     __slots__ = (
@@ -191,7 +192,6 @@ class Transition:
         "ev",
         "events",
         "exports",
-        "guessed",
         "held",
         "images",
         "jobs",
@@ -203,6 +203,7 @@ class Transition:
         "offloads",
         "serial",
         "settling",
+        "spent",
         "users",
     )
 
@@ -227,7 +228,7 @@ class Transition:
         self.locks: list[str] = []
         self.closing = False
         self.offloads = False
-        self.guessed = ""
+        self.spent = 0
         self._later: dict[str, None] = {}
         self._pending: dict[str, dict[str, Any]] = {}
 

@@ -16,6 +16,7 @@ from model import backends
 from model.contexts import drain, in_use, need_lock
 from model.drivers import DRIVERS, driver_of
 from model.drivers.base import Driver, FlatOptions, as_bool, as_string
+from model.images import MAX_LENGTH
 from model.lengths import content, read_header
 from model.limits import take_limits
 from model.naming import dirname, is_absolute
@@ -252,8 +253,6 @@ PROTOCOLS = frozenset(
     }
 )
 """What may stand before the colon of a file name in some build of some release."""
-MAX_LENGTH = (1 << 63) - (1 << 30)
-"""The longest node in bytes; a little less than what 63 bits hold."""
 
 _JSON = "blockdev-add.json:"
 _ON = (True, "on")

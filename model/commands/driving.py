@@ -18,6 +18,7 @@ from model.images import ImageError
 from model.permissions import above
 from model.rules import effect, guard, outside
 from model.scope import SCOPES
+from model.sizes import foresee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,6 +121,7 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
         offset, length = arguments["offset"], arguments["length"]
         guest.check_range(t, name, offset, length)
         _check_amount(t, length)
+        foresee(t, length // guest.REQUEST)
         for start in range(offset, offset + length, guest.REQUEST):
             count = min(guest.REQUEST, offset + length - start)
             guest.write(t, name, start, count, arguments["pattern"])
