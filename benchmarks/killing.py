@@ -14,14 +14,15 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+
+from targets.closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from random import Random
-    from types import TracebackType
 
 MARK: Final = "REOPENCHECK_BENCHMARK"
 """The environment variable by which everything that a run has started is known."""
@@ -50,7 +51,7 @@ class Ended:
         return {each["signature"] for each in found.get("findings", found.get("differences", ()))}
 
 
-class Place:
+class Place(Closing):
     """A directory in which runs work, and from which nothing of theirs is to be left but results.
 
     A context manager; it ends what was left, and removes everything.
@@ -63,15 +64,8 @@ class Place:
         self.scratch.mkdir()
         self._mark = secrets.token_hex(8)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End what still runs, and remove everything."""
         for pid in self._processes():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -24,7 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from checker.errors import CaseError
-from checker.limits import MOST_BYTES, check_document
+from checker.limits import MOST_BYTES, MOST_DIGITS, check_document
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 from targets.containment import Amount, Length, Pattern, check_trace
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
+_SHOWN = 40
+"""Characters that are shown of a version that is none."""
 
 
 class ImageEntry(
@@ -220,12 +223,19 @@ def _finite(word: str) -> float:
     return value
 
 
+def _whole(word: str) -> int:
+    digits = len(word.lstrip("-"))
+    if digits > MOST_DIGITS:
+        raise ValueError(f"a number of {digits} digits; the most is {MOST_DIGITS}")
+    return int(word)
+
+
 def decode(data: bytes) -> Case:
     """A case from its bytes; :class:`CaseError` says in one line why it is none."""
     try:
         # The decoder of the standard library: commands may hold what QMP lets pass and
         # others refuse, integers of any size and lone surrogates.
-        head = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+        head = json.loads(data, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise CaseError("not JSON: nested too deeply") from None
     except ValueError as error:
@@ -234,8 +244,9 @@ def decode(data: bytes) -> Case:
         raise CaseError('not a case: it has no member "reopencheck-case"')
     version = head["reopencheck-case"]
     if version != VERSION or isinstance(version, bool):
+        told = "of that kind" if isinstance(version, (dict, list)) else json.dumps(version)
         raise CaseError(
-            f"case format {json.dumps(version)} is not supported; this release reads {VERSION}"
+            f"case format {told[:_SHOWN]} is not supported; this release reads {VERSION}"
         )
     check_document(head)
     try:
@@ -256,10 +267,16 @@ def decode(data: bytes) -> Case:
 def load(path: Path) -> Case:
     """Read and validate a case file; :class:`CaseError` names the file."""
     try:
-        with path.open("rb") as stream:
+        # Opened so that a pipe nobody writes to keeps nobody waiting.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CaseError(f"cannot read {path}: a case is a regular file, and this is none")
             data = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise CaseError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise CaseError(f"cannot read {str(path)!a}: {error}") from None
     if len(data) > MOST_BYTES:
         raise CaseError(f"{path}: larger than {MOST_BYTES >> 20} MiB, which no case is")
     try:

@@ -19,12 +19,20 @@ from checker.interrupts import hold, listening
 # From here on: whoever interrupts while the modules are loaded sees no traceback either.
 with listening(to_the_end=True) as _loading:
     hold()
-    import click
+    try:
+        import click
 
-    from checker import comparisons, questions, runs
-    from checker.ending import EXPECTED, TRACEBACK, told
-    from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
-    from targets.scratch import sweep
+        from checker import comparisons, questions, runs
+        from checker.ending import EXPECTED, TRACEBACK, told
+        from checker.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
+        from targets.scratch import sweep
+    except (MemoryError, SystemError, ImportError, OSError) as error:
+        # Where memory is short each of them may come, and the second says nothing of it.
+        why = str(error) if isinstance(error, (ImportError, OSError)) else "out of memory"
+        line = f"reopencheck: cannot be loaded: {why} (ulimit -v, -d and -n allow more)"
+        with contextlib.suppress(OSError):
+            os.write(2, " ".join(line.split()).encode("ascii", "backslashreplace") + b"\n")
+        os._exit(2)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

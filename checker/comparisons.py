@@ -6,7 +6,8 @@ from __future__ import annotations
 import itertools
 import textwrap
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import click
@@ -32,9 +33,10 @@ from checker.options import (
 )
 from checker.output import check_directory
 from checker.tally import Amount
+from model.speaking import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from checker.confirming import Confirmation
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from checker.giving import Trial, Untried
     from checker.parties import Party
     from model.dialect import Dialect
+    from model.schema import Schema
     from model.trace import Json, Observation, Trace
     from reports.values import Finding
     from targets.walls import Walls
@@ -124,21 +127,12 @@ def compare(
     from checker.confirming import Confirmation  # noqa: PLC0415
     from checker.distinguish import SMALL, run_compare  # noqa: PLC0415  # Hypothesis: 0.3 s
     from checker.exhaustive import Scope  # noqa: PLC0415
-    from checker.parties import find_party  # noqa: PLC0415
 
     if not exhaustive and (images or depth):
         raise click.UsageError("--images and --depth are for --exhaustive")
     check_directory(cases)
     chosen = any_seed() if seed is None else seed
-    with ExitStack() as opening:
-        parties = []
-        for name in (first, second):
-            parties.append(find_party(name, walls))
-            opening.callback(parties[-1].close)
-        one, other = _told_apart(parties[0], parties[1], (first, second))
-        if exhaustive and (one.real or other.real):
-            raise click.UsageError("--exhaustive compares dialects only")
-        opened = opening.pop_all()
+    one, other, opened = _open_both(first, second, walls, exhaustive=exhaustive)
     for party in (one, other):
         tell_note(party)
     if one.real or other.real or confirms:
@@ -182,6 +176,13 @@ def compare(
         interrupted=result.interrupted or ended.interrupted,
         trouble=result.trouble or ended.trouble,
     )
+    _tell_result(result, told, journal, exhaustive=exhaustive, as_json=as_json)
+
+
+def _tell_result(
+    result: Comparison, told: _Told, journal: Journal, *, exhaustive: bool, as_json: bool
+) -> NoReturn:
+    """Print what was found, and exit with the status that it has."""
     telling = Telling(result.trouble)
     telling.attempt(
         lambda: (
@@ -214,6 +215,23 @@ def tell_note(party: Party) -> None:
     note = getattr(party, "note", "")
     if note:
         tell(f"reopencheck: {note}")
+
+
+def _open_both(
+    first: str, second: str, walls: Walls, *, exhaustive: bool
+) -> tuple[Party, Party, ExitStack]:
+    """The two that are compared, and what closes them."""
+    from checker.parties import find_party  # noqa: PLC0415
+
+    with ExitStack() as opening:
+        parties = []
+        for name in (first, second):
+            parties.append(find_party(name, walls))
+            opening.callback(parties[-1].close)
+        one, other = _told_apart(parties[0], parties[1], (first, second))
+        if exhaustive and (one.real or other.real):
+            raise click.UsageError("--exhaustive compares dialects only")
+        return one, other, opening.pop_all()
 
 
 def _told_apart(one: Party, other: Party, given: tuple[str, str]) -> tuple[Party, Party]:
@@ -390,49 +408,77 @@ def _document(result: Comparison, told: _Told) -> Json:
 @click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this one. Repeatable.")
 @trust_option
 @json_option
-def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> None:
+def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> NoReturn:
     """Try every option of every driver: what becomes of it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
     reopened once with the very same options and once without this one. An option that a child
     inherits from its parent, or has of its own, is also tried with a reopen of the other node.
     """
-    from checker.giving import Trial, trials  # noqa: PLC0415
+    from checker.giving import trials  # noqa: PLC0415
     from checker.parties import Model, find_party  # noqa: PLC0415
     from checker.verdicts import shown_by, undisturbed  # noqa: PLC0415
     from targets import schema_import  # noqa: PLC0415
     from targets.pool import Target  # noqa: PLC0415
 
     side = find_party(party, walls)
-    with ExitStack() as stack:
+    found: list[Trial | Untried] = []
+    ended = Ended()
+    with ExitStack() as opening:
         show: Callable[[Trace], Sequence[Observation]]
         if isinstance(side, Model):
-            types, show = side.dialect.schema.types, side.observe
+            types: Mapping[str, Any] = side.dialect.schema.types
+            show = side.observe
         else:
-            types = schema_import.import_schema(side.build.argv, walls=walls)["types"]
-            target = stack.enter_context(Target(side.build))
-            show = shown_by(undisturbed(target.run), undisturbed(target.confirm))
+            build = side.build
+            types = schema_import.import_schema(build.argv, build.program, walls)["types"]
+            target = opening.enter_context(Target(build))
+            shown = shown_by(undisturbed(target.run), undisturbed(target.confirm))
+            show = partial(_translated_for, side.dialect.schema, shown)
         unknown = [each for each in drivers if each not in types["blockdev-add.arg"]["variants"]]
         if unknown:
             raise click.UsageError(f"{side.name} has no driver {unknown[0]!r}")
-        every = list(trials(types, show, drivers or None))
-    tried = [each for each in every if isinstance(each, Trial)]
-    untried = [each for each in every if not isinstance(each, Trial)]
-    if as_json:
-        document(
-            {
-                "party": side.name,
-                "trials": [each.as_json() for each in tried],
-                "untried": [each.as_json() for each in untried],
-            }
+        opened = opening.pop_all()
+    with noting(ended), opened, noting(ended):
+        for each in trials(types, show, drivers or None):
+            found.append(each)  # noqa: PERF402  # one by one: what ends the run loses none
+    telling = Telling(ended.trouble)
+    telling.attempt(
+        lambda: (
+            document(_options_document(side.name, found, ended))
+            if as_json
+            else _show_options(side.name, found, ended)
         )
-    else:
-        _show_options(side.name, tried, untried)
+    )
+    telling.end(
+        status(failed=False, interrupted=ended.interrupted, trouble=bool(ended.trouble)),
+    )
 
 
-def _show_options(name: str, tried: list[Trial], untried: list[Untried]) -> None:
-    from checker.giving import HOWS, grouped  # noqa: PLC0415
+def _translated_for(
+    schema: Schema, shown: Callable[[Trace], Sequence[Observation]], trace: Trace
+) -> Sequence[Observation]:
+    """What a build shows of a trace that is put in the words of its release."""
+    return shown(translated(trace, schema))
 
+
+def _options_document(name: str, found: Sequence[Trial | Untried], ended: Ended) -> Json:
+    from checker.giving import Trial  # noqa: PLC0415
+
+    return {
+        "party": name,
+        "interrupted": ended.interrupted,
+        "trouble": ended.trouble,
+        "trials": [each.as_json() for each in found if isinstance(each, Trial)],
+        "untried": [each.as_json() for each in found if not isinstance(each, Trial)],
+    }
+
+
+def _show_options(name: str, found: Sequence[Trial | Untried], ended: Ended) -> None:
+    from checker.giving import HOWS, Trial, grouped  # noqa: PLC0415
+
+    tried = [each for each in found if isinstance(each, Trial)]
+    untried = [each for each in found if not isinstance(each, Trial)]
     last = ""
     for group in grouped(tried):
         if group.how != last:
@@ -447,3 +493,6 @@ def _show_options(name: str, tried: list[Trial], untried: list[Untried]) -> None
             if each.refuses is refuses:
                 say(f"  {' '.join(filter(None, (each.driver, each.option)))}: {each.why}")
     say(f"{len(tried)} reopens of {name}; those that are not told left everything as it was")
+    if ended.interrupted or ended.trouble:
+        why = "interrupted" if ended.interrupted else "ended early"
+        say(f"{why}: this is what was found so far")

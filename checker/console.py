@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -17,7 +18,7 @@ from reports.limits import MOST_TITLE
 from reports.shown import shown
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
 
     from rich.console import Console
 
@@ -33,22 +34,8 @@ OUTSIDE_PAGE = "reopencheck rules --outside"
 """What lists everything that is outside the spec."""
 
 
-class Shows(Protocol):
-    """Shows how a run goes; a context manager."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave nothing moving behind."""
-
-    def __call__(self, tally: Tally, /) -> None:
-        """Show where the run is; called after each example."""
+Shows: TypeAlias = Callable[["Tally"], None]
+"""Shows where a run is; called after each example."""
 
 
 def _told(tally: Tally) -> str:
@@ -72,19 +59,16 @@ class MovingLine:
         self._task: TaskID | None = None
         self._next = 0.0
 
-    def __enter__(self) -> Self:
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """Move for so long, and leave nothing behind."""
         self._progress.start()
         self._task = self._progress.add_task("checking", total=self._examples, told="")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._progress.stop()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self._progress.stop()
 
     def __call__(self, tally: Tally, /) -> None:
         """Show where the run is."""
@@ -103,17 +87,6 @@ class PlainLines:
         self._examples = examples
         self._next = time.monotonic() + _PLAIN_EVERY
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
     def __call__(self, tally: Tally, /) -> None:
         """Show where the run is."""
         now = time.monotonic()
@@ -124,11 +97,15 @@ class PlainLines:
                 self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def shows(console: Console, examples: int) -> Shows:
+@contextlib.contextmanager
+def shows(console: Console, examples: int) -> Iterator[Shows]:
     """The moving line where it can move, plain lines elsewhere."""
-    if console.is_terminal and not console.is_dumb_terminal:
-        return MovingLine(console, examples)
-    return PlainLines(console, examples)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield PlainLines(console, examples)
+        return
+    line = MovingLine(console, examples)
+    with line.moving():
+        yield line
 
 
 def times(count: int) -> str:
@@ -153,6 +130,7 @@ def summary_lines(summary: Summary) -> list[str]:
     refusals = f"{summary.refusals_reached} of {summary.refusals_total} refused something"
     lines = [
         f"{summary.command} {summary.dialect}{against}, seed {summary.seed}{ended}",
+        *_missing_lines(summary),
         f"  examples    {summary.examples}",
         f"  commands    {summary.commands}: {accepted} accepted, {refused} refused",
         f"  rules       {reached}; {refusals}",
@@ -174,18 +152,22 @@ def summary_lines(summary: Summary) -> list[str]:
         lines.append(f"  disturbed   {summary.disturbed} examples {told}")
     lines += [f"  known issue {name}: seen {times(count)}" for name, count in summary.known_issues]
     lines += [f"  note: {note}" for note in summary.notes]
-    for name, missing in (
-        ("never reached", summary.unreached),
-        ("never seen", summary.unseen),
-        ("never refused", [r for r in summary.never_refused if r not in summary.unreached]),
-    ):
-        if missing:
-            lines.append(f"  {name}: {', '.join(missing)}")
     for number, finding in enumerate(summary.findings, 1):
         lines += finding_lines(f"finding {number}", finding)
     for finding in summary.recovered:
         lines += finding_lines("recovered from an earlier run", finding)
     return lines
+
+
+def _missing_lines(summary: Summary) -> list[str]:
+    """What the run did not come to; the result follows, since this may fill a screen."""
+    never_refused = [each for each in summary.never_refused if each not in summary.unreached]
+    lists = {
+        "never reached": summary.unreached,
+        "never seen": summary.unseen,
+        "never refused": never_refused,
+    }
+    return [f"  {name}: {', '.join(missing)}" for name, missing in lists.items() if missing]
 
 
 def _users_lines(summary: Summary) -> list[str]:

@@ -8,6 +8,7 @@ trouble is named in one line. Its status is the worst that is true: a finding be
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -70,7 +71,7 @@ class Ended:
 def told(error: Exception) -> str:
     """An error as one line for the user."""
     if isinstance(error, MemoryError):
-        return "out of memory"
+        return "out of memory: allow more (ulimit -v, ulimit -d)"
     if isinstance(error, EXPECTED):
         text = str(error)
     elif isinstance(error, OSError):
@@ -90,6 +91,8 @@ def _refused(error: OSError) -> str:
     except OSError:
         return "the current directory is gone"
     why = error.strerror or str(error)
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        why += " (ulimit -n sets how many may be)"
     return f"{why}: {error.filename}" if error.filename else why
 
 

@@ -26,6 +26,7 @@ from strategies.openable import (
     choices,
     with_option,
 )
+from targets.errors import ContainmentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _GENERIC = ("read-only", "auto-read-only", "discard", "detect-zeroes", "force-share", "cache")
 _DIED = "the daemon died"
+_NOT_HERE = "needs a device, a server or an image that is not made here, or no trace may use it"
 _NO_NODES = "the daemon does not say which nodes there are"
 
 
@@ -107,7 +109,7 @@ def trials(
     for driver in drivers or sorted(types["blockdev-add.arg"]["variants"]):
         opening = OPENINGS.get(driver)
         if opening is None:
-            yield Untried(driver, "", "needs a device, a server or an image that is not made here")
+            yield Untried(driver, "", _NOT_HERE)
             continue
         asked = _Asked(show, opening, opening.options)
         told = asked.added()
@@ -135,7 +137,10 @@ class _Asked:
 
     def added(self) -> str | None:
         """Why it cannot be added, None if it can."""
-        seen = self._show(Trace(IMAGES, (*self._before, self._add)))
+        try:
+            seen = self._show(Trace(IMAGES, (*self._before, self._add)))
+        except ContainmentError as error:  # a value that no trace may have
+            return str(error)
         return _text(seen, len(self._before))
 
     def reopened(self, options: Mapping[str, Any]) -> tuple[Outcome, Trace]:

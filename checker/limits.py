@@ -32,6 +32,8 @@ MOST_VALUES = 50_000
 """Values in all commands: members, items, and what they hold."""
 MOST_TEXT = 65_536
 """Characters of a text in a command."""
+MOST_DIGITS = 4300
+"""Of a whole number."""
 
 
 def check_document(head: dict[str, Json]) -> None:

@@ -43,8 +43,9 @@ _ENDLESS = "the model does not end"
 class Mutant:
     """A rule that was dropped, and what became of it.
 
-    ``caught`` is the number of examples until the first difference, None for a
-    survivor. ``shown`` tells the difference in one line.
+    ``caught`` is the number of examples until the first difference, None if there was none.
+    ``shown`` tells the difference in one line. ``disturbed`` examples could not be judged: where
+    there are any, nobody knows whether it would have been caught.
     """
 
     rule: str
@@ -53,6 +54,17 @@ class Mutant:
     caught: int | None
     seconds: float
     shown: str = ""
+    disturbed: int = 0
+
+    @property
+    def survived(self) -> bool:
+        """Whether every example was judged, and none showed it."""
+        return self.caught is None and not self.disturbed
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it was not caught where not every example was judged."""
+        return self.caught is None and self.disturbed > 0
 
     def as_json(self) -> dict[str, Json]:
         """The result for machines."""
@@ -76,7 +88,12 @@ class MutantRun:
     @property
     def survivors(self) -> tuple[str, ...]:
         """The rules whose absence nothing showed."""
-        return tuple(m.rule for m in self.mutants if m.caught is None)
+        return tuple(m.rule for m in self.mutants if m.survived)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The rules of which it is not known, since something disturbed the daemon."""
+        return tuple(m.rule for m in self.mutants if m.unknown)
 
     def as_json(self) -> dict[str, Json]:
         """The result for machines."""
@@ -85,8 +102,9 @@ class MutantRun:
             "dialect": self.dialect,
             "seed": self.seed,
             "mutants_total": len(self.mutants),
-            "mutants_caught": len(self.mutants) - len(self.survivors),
+            "mutants_caught": len(self.mutants) - len(self.survivors) - len(self.unknown),
             "survivors": list(self.survivors),
+            "unknown": list(self.unknown),
             "interrupted": self.interrupted,
             "trouble": self.trouble,
             "mutants": [m.as_json() for m in self.mutants],
@@ -200,6 +218,7 @@ def run_mutants(
             summary.examples if summary.failed else None,
             round(summary.seconds, 3),
             _shown(summary),
+            summary.disturbed,
         )
         mutants.append(result)
         progress(result)

@@ -9,7 +9,7 @@ waited for differently.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -25,13 +25,13 @@ from model.dialects import DIALECTS, find_dialect
 from model.speaking import spoken, translated
 from model.trace import Observation, Trace
 from targets.binaries import ALL, find_qemu_img, find_qemu_io
+from targets.closing import Closing
 from targets.debian import find_build
 from targets.errors import TargetError
 from targets.pool import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from checker.judge import Expectation
     from model.dialect import Dialect
@@ -176,7 +176,7 @@ def _by_model(each: Expectation) -> Answer:
     return Answer(each.observation, each.rule, each.accepted, each.hazards, death, each.unmodelled)
 
 
-class Daemon:
+class Daemon(Closing):
     """A build of QEMU beside the model that is nearest to it, which names the rules.
 
     A context manager. The daemon is kept from one trace to the next; ``name`` is the build's
@@ -192,17 +192,6 @@ class Daemon:
         self._target = Target(build, timeout=_TIMEOUT)
         self._run = undisturbed(self._target.run)
         self._confirm = undisturbed(self._target.confirm)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def ask(self, trace: Trace, *, fresh: bool = False) -> tuple[Answer, ...]:
         """What the daemon says, up to its death.

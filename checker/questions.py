@@ -36,7 +36,7 @@ from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
 from reports.outside import render as render_outside
 from reports.shown import shown
-from targets import debian
+from targets import allowed_page, debian
 from targets.binaries import DAEMON, EMULATOR
 from targets.debian import find_build
 from targets.errors import TargetError
@@ -70,8 +70,9 @@ def replay(
     Status 0: every step is answered as the case expects (a case of kind "property": the
     model breaks no law); 1: one is not; 2: each time, something outside ended or stopped the
     daemon; 4: the case leaves the spec, and up to there every step is answered as it expects.
+    Where a step does not say what is expected, the model does, in the dialect of the case.
     """
-    from checker.replay import by_model, check_case, compare_case, disturbed  # noqa: PLC0415
+    from checker.replay import check_case, compare_case, disturbed, on_model  # noqa: PLC0415
     from checker.verdicts import DisturbedError, undisturbed  # noqa: PLC0415
 
     if qemu is not None and dialect is not None:
@@ -103,7 +104,7 @@ def replay(
 
             result = check_case(case, chosen, law_for(chosen))
         else:
-            result = compare_case(case, f"the model, {chosen.name}", by_model(case, chosen))
+            result = on_model(case, chosen)
     if as_json:
         document(result.as_json())
     else:
@@ -147,12 +148,19 @@ def _show_replay(result: Replayed) -> None:
     help="List the rules of this release or proposal.",
 )
 @click.option("--outside", is_flag=True, help="Print the page of what is outside the spec.")
+@click.option("--allowed", is_flag=True, help="Print the page of what a trace may hold.")
 @json_option
-def rules(dialect: str, *, outside: bool, as_json: bool) -> None:
+def rules(dialect: str, *, outside: bool, allowed: bool, as_json: bool) -> None:
     """List the rules of a dialect: what each decides, in a sentence, and where it comes from.
 
     What is outside the spec, in all releases, is no rule of a dialect and has a page of its own.
+    So has what a trace may hold at all, for which there is no --json.
     """
+    if allowed:
+        if outside or as_json:
+            raise click.UsageError("--allowed excludes --outside and --json")
+        click.echo(allowed_page.page(), nl=False)
+        return
     if outside:
         _tell_outside(as_json=as_json)
         return
@@ -179,7 +187,7 @@ def rules(dialect: str, *, outside: bool, as_json: bool) -> None:
 def _tell_outside(*, as_json: bool) -> None:
     tables = {name: table(dialect.schema) for name, dialect in DIALECTS.items()}
     if not as_json:
-        click.echo(render_outside(tables, all_rules()), nl=False)
+        put(render_outside(tables, all_rules()).rstrip("\n"))
         return
     document(
         {

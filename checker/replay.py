@@ -2,7 +2,8 @@
 """Replaying a case, to see whether a side still answers as the case expects.
 
 ``expected`` in a case is what the model said when the case was written. A replay
-compares it with what the model says now, or with what a real binary shows.
+compares it with what the model says now, or with what a real binary shows. A step without it is
+compared with what the model says now, in the dialect of the case.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from checker.judge import as_json, is_outside
 from checker.laws import first_violation
 from checker.oracle import expect
 from checker.settling import cause
+from model.dialects import find_dialect
 from reports.values import Step
 
 if TYPE_CHECKING:
@@ -125,6 +127,21 @@ def by_model(case: Case, dialect: Dialect) -> tuple[Observation, ...]:
     return by_model_until(trace, len(trace.commands), dialect)
 
 
+def on_model(case: Case, dialect: Dialect) -> Replayed:
+    """Put a case's expectations beside what the model says in the given dialect.
+
+    :class:`CaseError` where that would compare the model with itself.
+    """
+    if dialect.name == case.dialect:
+        for number, step in enumerate(case.steps, 1):
+            if step.expected is None:
+                raise CaseError(
+                    f"step {number} of the case does not say what is expected, and the model cannot"
+                    " be compared with itself: give a build (--qemu) or another dialect (--dialect)"
+                )
+    return compare_case(case, f"the model, {dialect.name}", by_model(case, dialect))
+
+
 def check_case(case: Case, dialect: Dialect, law: Law) -> Replayed:
     """Whether the model still breaks a law along a case's trace; answers are not compared."""
     finding = case.finding()
@@ -150,19 +167,11 @@ def by_model_until(trace: Trace, count: int, dialect: Dialect) -> tuple[Observat
 def compare_case(
     case: Case, side: str, got: Sequence[Observation], death: Death | None = None
 ) -> Replayed:
-    """Put a case's expectations beside a side's answers.
-
-    :class:`CaseError` when a step has no expectation: then there is nothing to compare with.
-    """
-    finding = case.finding()
-    expected = []
-    for number, step in enumerate(finding.steps, 1):
-        if step.expected is None:
-            raise CaseError(f"step {number} of the case does not say what is expected")
-        expected.append(step.expected)
+    """Put a case's expectations beside a side's answers."""
+    expected = _expected(case)
     steps = tuple(
-        Step(step.command, step.expected, got[number] if number < len(got) else None)
-        for number, step in enumerate(finding.steps)
+        Step(command, expected[number], got[number] if number < len(got) else None)
+        for number, command in enumerate(case.trace().commands)
     )
     outside = left_at(case, steps)
     if outside is not None and death is not None and death.step >= outside:
@@ -171,6 +180,15 @@ def compare_case(
     if death is not None and death.disturbed:
         return Replayed(side, steps, mismatch, None, None, outside, death.detail or "a signal")
     return Replayed(side, steps, mismatch, death, None, outside)
+
+
+def _expected(case: Case) -> tuple[Observation, ...]:
+    """What the case expects of each step; where it does not say, the model does."""
+    stated = [step.expected for step in case.finding().steps]
+    if None not in stated:
+        return tuple(each for each in stated if each is not None)
+    now = by_model(case, find_dialect(case.dialect))
+    return tuple(each or answer for each, answer in zip(stated, now, strict=True))
 
 
 def disturbed(case: Case, side: str, why: str) -> Replayed:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.diff import Generator, Sides
+    from checker.mutants import Mutant
     from model.dialect import Dialect
     from reports.values import RunKind
     from targets.binaries import Build
@@ -210,6 +211,15 @@ def _on_daemon(kind: RunKind, qemu: str, values: dict[str, Any]) -> Iterator[_Ru
         yield _Run(options, tally, examples(dialect, options.amount()), sides, progress)
 
 
+def _fate(mutant: Mutant) -> str:
+    """What became of a mutant, in a line."""
+    if mutant.unknown:
+        return f"unknown   {mutant.rule}: {mutant.disturbed} examples were disturbed"
+    if mutant.caught is None:
+        return f"SURVIVED  {mutant.rule}: {mutant.examples} examples, {mutant.seconds:.1f} s"
+    return f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
+
+
 @click.command(short_help="Drop one rule after the other: is it noticed?")
 @qemu_option
 @trust_option
@@ -245,7 +255,7 @@ def mutants(
 ) -> NoReturn:
     """Drop one rule of the model after the other; the comparison must notice each time."""
     from checker.generate import examples as make  # noqa: PLC0415
-    from checker.mutants import Mutant, MutantRun, choose_rules, run_mutants  # noqa: PLC0415
+    from checker.mutants import MutantRun, choose_rules, run_mutants  # noqa: PLC0415
     from checker.sides import open_sides, with_oracle  # noqa: PLC0415
 
     build = find_build(qemu, walls)
@@ -259,11 +269,7 @@ def mutants(
 
     def told(mutant: Mutant) -> None:
         found.append(mutant)
-        if mutant.caught is None:
-            line = f"SURVIVED  {mutant.rule}: {mutant.examples} examples, {mutant.seconds:.1f} s"
-        else:
-            line = f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
-        (tell if as_json else say)(line)
+        (tell if as_json else say)(_fate(mutant))
 
     ended = Ended()
     with ExitStack() as opening:
@@ -289,7 +295,7 @@ def mutants(
         trouble=ended.trouble,
     )
     telling = Telling(run.trouble)
-    caught = len(run.mutants) - len(run.survivors)
+    caught = sum(mutant.caught is not None for mutant in run.mutants)
     line = f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}"
     if run.interrupted:
         line += f" (interrupted: {len(rules)} were to be tried)"
@@ -298,6 +304,6 @@ def mutants(
         status(
             failed=bool(run.survivors),
             interrupted=run.interrupted,
-            trouble=bool(run.trouble),
+            trouble=bool(run.trouble or run.unknown),
         )
     )

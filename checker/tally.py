@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import attrs
 
 from checker.case import from_finding, keep
 from checker.interrupts import deferred
 from model.commands.driving import READ
+from model.jobs import Status
 from model.trace import REOPENS, name_of
 from reports.values import Finding, RuleUse, RunKind, Summary
 
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
     from checker.journal import Journal
     from checker.judge import Example, Expectation
     from model.dialect import Dialect
-
-
-JOB_STATES = (
-    "created",
-    "running",
-    "paused",
-    "ready",
-    "standby",
-    "waiting",
-    "pending",
-    "aborting",
-    "concluded",
-    "null",
-)
-"""The states of a job in the order of a life, as QMP calls them."""
 
 
 @attrs.frozen
@@ -206,7 +192,7 @@ class Tally:
             notes=tuple(self.notes.told()),
             witnesses=tuple(self.witnesses.items()),
             known_issues=tuple(sorted(self._known_issues.items())),
-            job_states=tuple((state, self._job_states[state]) for state in JOB_STATES),
+            job_states=tuple((state, self._job_states[state]) for state in get_args(Status)),
             reopened_with_job=self.reopened_with_job,
             read_data=self.read_data,
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.rules import hazard
+from model.sizes import check_memory, spend
 from model.traversal import length_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def whole(length: int, granularity: int) -> Ranges:
 
 def add(t: Transition, name: str, bitmap: Bitmap) -> None:
     """Give a node another bitmap."""
+    check_memory(t.ev, "a bitmap", length_of(t, name) // bitmap.granularity // 8)
     t.change(name, bitmaps=(bitmap, *t.nodes[name].bitmaps))
 
 
@@ -84,6 +86,7 @@ def remove(t: Transition, name: str, owner: str) -> None:
 
 def put(t: Transition, name: str, bitmap: Bitmap, dirty: Ranges) -> None:
     """Let one of a node's bitmaps have other dirty ranges."""
+    spend(t, 0, entries=len(dirty))
     after = bitmap._replace(dirty=dirty)
     bitmaps = t.nodes[name].bitmaps
     t.change(name, bitmaps=tuple(after if b is bitmap else b for b in bitmaps))

@@ -13,12 +13,15 @@ import attrs
 
 from model.bitmaps import aligned
 from model.driver import driver_of
-from model.images import BLOCK, CLUSTER
+from model.images import BLOCK, CLUSTER, clip, held_among
 from model.lengths import image_of
 from model.rules import effect, hazard
+from model.sizes import spend
 from model.traversal import length_of, link_below, primary_child
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from model.graph import Transition
     from model.private import FileState, QuorumState
     from model.state import Image, Node
@@ -83,6 +86,7 @@ def status(t: Transition, name: str, start: int, end: int, *, asked: Question) -
 
     A file takes all of itself for data where no more is ``asked`` than what is allocated.
     """
+    spend(t)
     node = t.nodes[name]
     length = length_of(t, name)
     if start >= length:
@@ -124,7 +128,9 @@ def _own(t: Transition, node: Node, start: int, end: int, *, asked: Question) ->
     if node.driver == "qcow2":
         image = image_of(t, node)
         if image is not None:
-            return _in_clusters(node, image, start, end)
+            reached, kind = _in_clusters(node, image, start, end)
+            spend(t, 0, entries=(reached - start) // CLUSTER if kind else 0)
+            return reached, kind
     elif node.driver == "quorum" and t.ev.holds(QUORUM_STATUS):
         return _of_children(t, node, start, end, asked=asked)
     elif node.driver == "file":
@@ -144,6 +150,8 @@ def _in_clusters(node: Node, image: Image, start: int, end: int) -> Status:
     first = start // CLUSTER
     kind, place = _kind(image, first), image.data.get(first)
     at = first + 1
+    if not kind and place is None:
+        at = max(at, _nothing_to(image, first, end))
     while at * CLUSTER < end and _kind(image, at) == kind:
         # Those that lie in the file do so in a row.
         if image.data.get(at) != (None if place is None else place + at - first):
@@ -152,9 +160,16 @@ def _in_clusters(node: Node, image: Image, start: int, end: int) -> Status:
     return min(at * CLUSTER, end), kind
 
 
+def _nothing_to(image: Image, first: int, end: int) -> int:
+    """Up to which cluster an image has nothing from the ``first`` on; ``end`` is in bytes."""
+    data = clip(image.extents, first * CLUSTER, end)[:1]
+    last = data[0][0] // CLUSTER if data else -(-end // CLUSTER)
+    return min(held_among(image, range(first, last)), default=last)
+
+
 def _kind(image: Image, index: int) -> int:
     first, last = index * CLUSTER, (index + 1) * CLUSTER
-    if not any(s < last and e > first for s, e, _ in image.extents):
+    if not clip(image.extents, first, last):
         return 0
     return DATA if index in image.data and index not in image.zeroed else ZERO
 
@@ -169,6 +184,7 @@ def _of_file(t: Transition, node: Node, start: int, end: int, *, asked: Question
         return end, DATA
     if image.room:
         t.ev.meet(UNSURE)
+    spend(t, 0, entries=len(image.extents))
     reached, flags = _in_file(image, start, length_of(t, node.name))
     forgotten = asked is Question.ZEROES and t.ev.holds(ZEROES_FORGOTTEN)
     if flags & DATA and not forgotten and t.ev.holds(REMEMBERED):
@@ -267,6 +283,26 @@ def allocated_above(t: Transition, top: str, base: str | None, start: int, end: 
         t, top, base, start, end, asked=Question.ALLOCATION, include_base=base is not None
     )
     return reached, flags & ALLOCATED
+
+
+def nothing_to(t: Transition, names: Iterable[str], start: int, end: int) -> int:
+    """Up to where none of the nodes of a chain has anything from ``start`` on, or just ``start``.
+
+    That is a place where questions that are asked one after the other end, too: between parts of
+    L2 tables. Nodes other than images and filters may have something anywhere.
+    """
+    known = CLUSTER
+    for name in names:
+        node = t.nodes[name]
+        length = length_of(t, name)
+        image = image_of(t, node) if node.driver == "qcow2" else None
+        if image is not None:
+            known = max(known, node.private.l2_entry // 8 * CLUSTER)
+            length = min(length, _nothing_to(image, start // CLUSTER, length) * CLUSTER)
+        elif not driver_of(node.driver).is_filter:
+            return start
+        end = min(end, length)
+    return max(start, end // known * known)
 
 
 def is_zero(t: Transition, name: str, start: int, end: int) -> bool:

@@ -77,6 +77,7 @@ class Transition:
     when permissions were settled last, and ``grants`` what the users of each required and shared
     then, None while nobody has asked. ``later`` are the nodes that put something off, and
     ``pending`` the options of those that are being opened.
+    ``spent`` is how much work it has done with bytes (:func:`model.sizes.spend`).
     """
 
     __slots__ = (
@@ -87,7 +88,6 @@ class Transition:
         "events",
         "exports",
         "grants",
-        "guessed",
         "held",
         "images",
         "jobs",
@@ -102,6 +102,7 @@ class Transition:
         "serial",
         "settled",
         "settling",
+        "spent",
         "users",
     )
 
@@ -126,7 +127,7 @@ class Transition:
         self.locks: list[str] = []
         self.closing = False
         self.offloads = False
-        self.guessed = ""
+        self.spent = 0
         self.later: dict[str, None] = {}
         self.pending: dict[str, dict[str, Any]] = {}
 

@@ -29,8 +29,11 @@ from model.driver import as_bool, driver_of
 from model.images import (
     CLUSTER,
     L2_COVERS,
+    UNKNOWN,
     ImageError,
     ShrunkError,
+    clip,
+    held_among,
     overlay,
     punched,
     shown,
@@ -39,9 +42,18 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import UNALIGNED, cluster_size, detects_zeroes, grown, image_of, readable
+from model.lengths import (
+    UNALIGNED,
+    UNKNOWN_BYTES,
+    cluster_size,
+    detects_zeroes,
+    grown,
+    image_of,
+    readable,
+)
 from model.limits import at_once
 from model.rules import effect, hazard, outside
+from model.sizes import foresee, spend
 from model.trace import RATE_LIMITED
 from model.traversal import length_of, primary_child, primary_length
 
@@ -170,6 +182,9 @@ REQUEST = 512 << 10
 """How many bytes a guest asks for at most at once where it reads or writes a whole disk."""
 
 
+_CLUSTERS, _LEAST = 4, 100
+"""So many clusters are written in the time of a piece of work, and a table has so many entries."""
+
 _MERGED = 16384
 """Between two parts that have to be read, qcow2 reads so many bytes as well for nothing."""
 
@@ -209,10 +224,10 @@ def read(t: Transition, name: str, offset: int, length: int) -> bytes:
     _copy_up(t, name, offset, offset + length)
     jobs.wake(t)
     out = bytearray(length)
-    t.guessed = ""
-    for start, end, value in pieces(t, name, offset, offset + length):
+    found = pieces(t, name, offset, offset + length)
+    _check_known(name, found)
+    for start, end, value in found:
         out[start - offset : end - offset] = bytes([value]) * (end - start)
-    _check_sure(t)
     return bytes(out)
 
 
@@ -224,18 +239,30 @@ def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
     check_range(t, name, offset, length)
     found: Pieces = []
     end = offset + length
-    t.guessed = ""
+    foresee(t, length // REQUEST)
     for start in range(offset, end, REQUEST):
         found += get(t, name, start, min(start + REQUEST, end))
-    _check_sure(t)
+    _check_known(name, found)
     jobs.wake(t)
     return _runs(found)
 
 
-def _check_sure(t: Transition) -> None:
-    """Raise :class:`ImageError` where what was read is not what any node says that it holds."""
-    if t.guessed:
-        raise ImageError(f"nobody knows what node {t.guessed!r} without read-zeroes reads as")
+def _check_known(name: str, *versions: Pieces) -> None:
+    """Raise :class:`ImageError` where some of what was read through a node may be anything."""
+    if any(value == UNKNOWN for version in versions for _, _, value in version):
+        raise ImageError(
+            f"nobody knows what node {name!r} reads as: it shows a null node without read-zeroes, "
+            "or a copy of one"
+        )
+
+
+def differs(t: Transition, data: Pieces) -> bool:
+    """Whether there is a byte that is not zero; notices where that is a matter of luck."""
+    if any(value > 0 for _, _, value in data):
+        return True
+    if any(value == UNKNOWN for _, _, value in data):
+        t.ev.meet(UNKNOWN_BYTES)
+    return False
 
 
 def lift(t: Transition, name: str, start: int, end: int) -> None:
@@ -296,6 +323,7 @@ def pieces(t: Transition, name: str, start: int, end: int) -> Pieces:
 def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) -> Pieces:
     """The same; what is to be rewritten comes to ``rewrites``."""
     node = t.nodes[name]
+    spend(t)
     end = min(end, length_of(t, name))
     if start >= end:
         return []
@@ -314,7 +342,7 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
             for piece in _vote(t, node, first, last, rewrites)
         ]
     if node.driver == "blkverify":
-        seen = [_runs(_pieces(t, link.child, start, end, rewrites)) for link in node.children]
+        seen = _versions(t, node, start, end, rewrites)
         if seen[0] != seen[1]:
             raise ImageError(f"the two images of {node.name!r} differ; QEMU ends there")
         return seen[0]
@@ -325,14 +353,8 @@ def _pieces(t: Transition, name: str, start: int, end: int, rewrites: Rewrites) 
         ]
     if driver_of(node.driver).is_filter:
         return _in_parts(t, node, start, end, rewrites)
-    return _guess(t, node)
-
-
-def _guess(t: Transition, node: Node) -> Pieces:
-    """What a null node holds. Without read-zeroes QEMU leaves the reader's buffer as it was."""
-    if not as_bool(node.options.get("read-zeroes")):
-        t.guessed = node.name
-    return []
+    # A null node without read-zeroes leaves the reader's buffer as it was.
+    return [] if as_bool(node.options.get("read-zeroes")) else [(start, end, UNKNOWN)]
 
 
 def _in_parts(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
@@ -353,6 +375,7 @@ def _parts(t: Transition, node: Node, start: int, end: int) -> list[tuple[int, i
     most = at_once(t, node.name)
     if not most or end - start <= most or not t.ev.holds(IN_PARTS):
         return [(start, end)]
+    foresee(t, (end - start) // most)
     return [(first, min(first + most, end)) for first in range(start, end, most)]
 
 
@@ -365,7 +388,9 @@ def _votes(t: Transition, name: str) -> bool:
 def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
     if (start % _SECTOR or end % _SECTOR) and not readable(t, node.name):
         t.ev.meet(UNALIGNED)
-    return _clip(_guest_bytes(t, node).extents, start, end)
+    found = clip(_guest_bytes(t, node).extents, start, end)
+    spend(t, 0, entries=len(found))
+    return found
 
 
 def _runs(pieces: Pieces) -> Pieces:
@@ -387,7 +412,7 @@ def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -
     children = _read_from(node)
     if quorum.fifo:
         return _pieces(t, children[0], start, end, rewrites)
-    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in children]
+    versions = _versions(t, node, start, end, rewrites)
     if all(version == versions[0] for version in versions):
         return versions[0]
     if quorum.blkverify:
@@ -410,6 +435,14 @@ def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -
     return winner
 
 
+def _versions(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> list[Pieces]:
+    """What each child says, to be compared: that takes bytes that somebody knows."""
+    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in _read_from(node)]
+    if len(versions) > 1:
+        _check_known(node.name, *versions)
+    return versions
+
+
 def _report_bad(child: str, start: int, end: int) -> dict[str, Any]:
     first, last = start // 512, -(-end // 512)
     sectors = {"sector-num": first, "sectors-count": last - first}
@@ -428,10 +461,6 @@ def _guest_bytes(t: Transition, node: Node) -> Image:
     return image
 
 
-def _clip(extents: tuple[tuple[int, int, int], ...], start: int, end: int) -> Pieces:
-    return [(max(s, start), min(e, end), v) for s, e, v in extents if s < end and e > start]
-
-
 def _image(t: Transition, node: Node) -> Image:
     image = image_of(t, node)
     if image is None:
@@ -442,7 +471,8 @@ def _image(t: Transition, node: Node) -> Image:
 
 def _qcow2_pieces(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> Pieces:
     extents = _image(t, node).extents
-    own = _clip(extents, start, end)
+    own = clip(extents, start, end)
+    spend(t, 0, entries=len(own))
     backing = node.link("backing")
     if backing is None or not t.ev.holds(BACKING_SHOWS):
         return own
@@ -492,6 +522,7 @@ def put(
 
 def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> None:
     """A write request arrives at a node, as for :func:`put`."""
+    spend(t)
     bitmaps.written(t, name, write.start, write.end)
     driver = driver_of(t.nodes[name].driver)
     driver.follow(t, t.nodes[name], opening=False)
@@ -540,9 +571,9 @@ def _passes_zeroes(t: Transition, node: Node) -> bool:
 
 def _way(t: Transition, node: Node, data: Pieces, zeroes: str) -> str:
     """How a node goes on with what may be zeroes."""
-    detects = node.driver != "blkverify" and not t.offloads
-    if detects and zeroes == "off" and not any(value for _, _, value in data):
-        zeroes = node.detect_zeroes if t.ev.holds(ZEROES_DETECTED) else zeroes
+    detects = node.detect_zeroes != "off" and node.driver != "blkverify" and not t.offloads
+    if detects and zeroes == "off" and not differs(t, data) and t.ev.holds(ZEROES_DETECTED):
+        zeroes = node.detect_zeroes
     if zeroes == "unmap" and not node.unmap:
         return "on"
     return zeroes
@@ -552,6 +583,7 @@ def _put_clusters(
     t: Transition, node: Node, start: int, end: int, data: Pieces, zeroes: str
 ) -> None:
     before = _image(t, node)
+    _spend_on(t, before, start, end, data=zeroes == "off")
     if not readable(t, primary_child(t, node.name)):
         t.ev.meet(UNALIGNED)
     if zeroes == "off":
@@ -563,10 +595,18 @@ def _put_clusters(
     detected = zeroes == "off" and detects_zeroes(t, file) and t.ev.holds(ZERO_ROWS)
     _settle(t, node, before, image, zeroes=detected or zeroes != "off")
     if detected:
-        grown(t, file, _data_end(before, image, start, end), zeroes=False)
+        grown(t, file, _data_end(t, before, image, start, end), zeroes=False)
 
 
-def _data_end(before: Image, image: Image, start: int, end: int) -> int:
+def _spend_on(t: Transition, image: Image, start: int, end: int, *, data: bool) -> None:
+    """Note down how much work it is to change a range of a qcow2 image."""
+    tables = -(-end // L2_COVERS) - start // L2_COVERS
+    known = len(image.data) + len(image.zeroed) + len(image.l2_tables) + len(image.extents)
+    clusters = len(_touched(start, end)) // _CLUSTERS if data else 0
+    spend(t, clusters, entries=known + (tables + clusters) * (_LEAST + len(image.free)))
+
+
+def _data_end(t: Transition, before: Image, image: Image, start: int, end: int) -> int:
     """Up to which byte of the file a write goes, but for rows of clusters that are zeroes alone.
 
     The rest of a new cluster of which a part is written counts as data.
@@ -579,7 +619,7 @@ def _data_end(before: Image, image: Image, start: int, end: int) -> int:
     reached = 0
     for row in _rows(image, start, end):
         first, last = max(start, row[0] * CLUSTER), min(end, (row[-1] + 1) * CLUSTER)
-        known = any(value for _, _, value in _clip(image.extents, first, last))
+        known = differs(t, clip(image.extents, first, last))
         if known or not (whole(row[0]) and whole(row[-1])):
             reached = max(reached, (image.data[row[-1]] + 1) * CLUSTER)
     return reached
@@ -600,6 +640,7 @@ def _put_bytes(t: Transition, node: Node, start: int, end: int, data: Pieces, ze
     image = _guest_bytes(t, node)
     if not readable(t, node.name):
         t.ev.meet(UNALIGNED)
+    spend(t, 0, entries=len(image.extents))
     if zeroes == "off":
         extents, room = _overlaid(image, start, end, data), image.room
     else:
@@ -618,19 +659,21 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         return
     if node.driver == "qcow2":
         before = image = _image(t, node)
+        _spend_on(t, before, start, end, data=False)
         touched = _touched(start, end)
-        image = with_l2_tables(image, [index * CLUSTER // L2_COVERS for index in touched])
-        for index in touched:
-            if index in image.data or node.link("backing") is not None:
-                image = _unmapped(t, node, image, index)
-                extents = overlay(image.extents, *_cluster(t, node, index), 0)
-                image = attrs.evolve(image, extents=extents)
+        image = with_l2_tables(image, _tables(touched))
+        held = held_among(image, touched)
+        image = _unmapped(t, node, image, held)
+        for run in [touched] if node.link("backing") is not None else _in_rows(held):
+            extents = overlay(image.extents, *_clusters(t, node, run), 0)
+            image = attrs.evolve(image, extents=extents)
         _settle(t, node, before, image, zeroes=True)
     elif node.driver == "raw":
         shift = node.private.offset
         discard(t, primary_child(t, name), start + shift, end + shift)
     elif node.driver == "file":
         image = _guest_bytes(t, node)
+        spend(t, 1, entries=len(image.extents))
         forget(t, name, start, end)
         t.images[image.name] = attrs.evolve(image, extents=punched(image.extents, start, end))
     elif driver_of(node.driver).is_filter and node.driver != "blkverify":
@@ -680,7 +723,28 @@ def remember(t: Transition, name: str, image: Image) -> None:
 
 
 def _cluster(t: Transition, node: Node, index: int) -> tuple[int, int]:
-    return index * CLUSTER, min((index + 1) * CLUSTER, length_of(t, node.name))
+    return _clusters(t, node, range(index, index + 1))
+
+
+def _clusters(t: Transition, node: Node, run: range) -> tuple[int, int]:
+    """The bytes of some clusters in a row, as far as the node goes."""
+    return run.start * CLUSTER, min(run.stop * CLUSTER, length_of(t, node.name))
+
+
+def _tables(run: range) -> range:
+    """The L2 tables that lead to some clusters in a row."""
+    return range(run.start * CLUSTER // L2_COVERS, -(-run.stop * CLUSTER // L2_COVERS))
+
+
+def _in_rows(indices: list[int]) -> list[range]:
+    """The same numbers, which are sorted, as ranges."""
+    rows: list[range] = []
+    for index in indices:
+        if rows and rows[-1].stop == index:
+            rows[-1] = range(rows[-1].start, index + 1)
+        else:
+            rows.append(range(index, index + 1))
+    return rows
 
 
 def _touched(start: int, end: int) -> range:
@@ -713,11 +777,11 @@ def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> 
     extents = image.extents
     for index in touched:
         first, last = _cluster(t, node, index)
-        if not _clip(extents, first, last) and t.ev.holds(REST_COPIED):
+        if not clip(extents, first, last) and t.ev.holds(REST_COPIED):
             rest = [(first, max(first, start)), (min(end, last), last)]
             if all(s < e for s, e in rest) and end - start <= _MERGED:
                 rest = [(first, last)]
-            below = [piece for s, e in rest for piece in pieces(t, node.name, s, e)]
+            below = [piece for s, e in rest if s < e for piece in pieces(t, node.name, s, e)]
             extents = overlay(extents, first, last, 0)
             for s, e, v in below:
                 extents = overlay(extents, s, e, v)
@@ -741,35 +805,56 @@ def _zero(t: Transition, node: Node, image: Image, start: int, end: int, *, unma
 
     Whole clusters become zero clusters, and so do those of which the rest is nothing yet.
     """
-    for index in _touched(start, end):
-        first, last = _cluster(t, node, index)
-        whole = start <= first and last <= end
-        held = index in image.data and index not in image.zeroed
-        empty = (
-            not held and is_zero(t, node.name, first, start) and is_zero(t, node.name, end, last)
-        )
-        if whole or empty:
-            image = with_l2_tables(image, [first // L2_COVERS])
-            image = _unmapped(t, node, image, index) if unmap else _hidden(image, index)
+    for run in _whole_or_one(t, node, start, end):
+        first, last = _clusters(t, node, run)
+        if (start <= first and last <= end) or _is_empty_but_for(t, node, image, run, start, end):
+            for table in _tables(run):
+                image = with_l2_tables(image, [table])
+                held = held_among(image, _in_table(run, table))
+                image = _unmapped(t, node, image, held) if unmap else _hidden(image, held)
         else:
-            image = _allocate(t, node, image, max(start, first), min(end, last))
             first, last = max(start, first), min(end, last)
+            image = _allocate(t, node, image, first, last)
         image = attrs.evolve(image, extents=overlay(image.extents, first, last, 0))
     return image
 
 
-def _unmapped(t: Transition, node: Node, image: Image, index: int) -> Image:
-    """The image after a cluster has become a zero cluster that takes no place, or keeps its own."""
+def _whole_or_one(t: Transition, node: Node, start: int, end: int) -> list[range]:
+    """The clusters of a range: all that lie within it together, each other one by itself."""
+    touched = _touched(start, end)
+    first = touched.start + (start > touched.start * CLUSTER)
+    last = touched.stop - (end < _cluster(t, node, touched.stop - 1)[1])
+    if first > last:
+        return [touched]
+    runs = range(touched.start, first), range(first, last), range(last, touched.stop)
+    return [run for run in runs if run]
+
+
+def _is_empty_but_for(
+    t: Transition, node: Node, image: Image, run: range, start: int, end: int
+) -> bool:
+    """Whether a cluster has nothing but zeroes outside of a range, and no place in the file."""
+    first, last = _clusters(t, node, run)
+    held = run.start in image.data and run.start not in image.zeroed
+    return not held and is_zero(t, node.name, first, start) and is_zero(t, node.name, end, last)
+
+
+def _in_table(run: range, table: int) -> range:
+    """Those of some clusters in a row to which one L2 table leads."""
+    first = table * L2_COVERS // CLUSTER
+    return range(max(run.start, first), min(run.stop, first + L2_COVERS // CLUSTER))
+
+
+def _unmapped(t: Transition, node: Node, image: Image, held: list[int]) -> Image:
+    """The image after clusters have become zeroes that take no place, or keep their own."""
     if node.private.keeps and t.ev.holds(KEEPS_PLACE):
-        return _hidden(image, index)
-    return without_data(image, [index])
+        return _hidden(image, held)
+    return without_data(image, held)
 
 
-def _hidden(image: Image, index: int) -> Image:
-    """The image after a cluster has become a zero cluster where it is."""
-    if index not in image.data:
-        return image
-    return attrs.evolve(image, zeroed=image.zeroed | {index})
+def _hidden(image: Image, held: list[int]) -> Image:
+    """The image after clusters that have a place have become zero clusters there."""
+    return attrs.evolve(image, zeroed=image.zeroed | set(held)) if held else image
 
 
 def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
@@ -839,7 +924,7 @@ def _read_from(node: Node) -> list[str]:
 def _unallocated(image: Image, start: int, end: int) -> Ranges:
     """The ranges between ``start`` and ``end`` for which a qcow2 image asks its backing file."""
     gaps = []
-    for s, e, _ in [*_clip(image.extents, start, end), (end, end, 0)]:
+    for s, e, _ in [*clip(image.extents, start, end), (end, end, 0)]:
         if start < s:
             gaps.append((start, s))
         start = max(start, e)
@@ -909,7 +994,9 @@ def _read_and_copy(t: Transition, name: str, start: int, end: int) -> None:
     What that is is asked before the run is read, which may have others copy it, too.
     """
     cluster = cluster_size(t, name) or 1
+    spend(t)
     most = at_once(t, name)
+    foresee(t, (end - start) // most if most else 0)
     if most % cluster == 0:
         _copy_clusters(t, name, start, end, cluster, None)
         return
@@ -941,7 +1028,7 @@ def _copy_clusters(
         if not flags & ALLOCATED:
             # Nobody notes that down, nor looks for zeroes but for this.
             data = pieces(t, name, at, reached)
-            known = any(value for _, _, value in data)
+            known = differs(t, data)
             write = Write(at, reached, data, "off" if known else "on", unchanged=True)
             _put(t, t.nodes[name], write)
         at = reached

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Extents = tuple[tuple[int, int, int], ...]
-"""Sorted, disjoint ``(start, end, value)`` runs of one byte value."""
+"""Sorted, disjoint ``(start, end, value)`` runs of one byte value, or of :data:`UNKNOWN` ones."""
+
+UNKNOWN = -1
+"""In place of a value: what QEMU copied from a buffer that nobody had filled, which is anything."""
 
 FORMATS = ("qcow2", "raw")
 CLUSTER = 65536
@@ -23,6 +27,11 @@ BLOCK = 4096
 """The host's file system keeps track of holes in blocks of so many bytes."""
 _HEADER = 1024
 _MOST_L1_ENTRIES = (32 << 20) // 8
+MAX_LENGTH = (1 << 63) - (1 << 30)
+"""The longest node in bytes; a little less than what 63 bits hold."""
+_MOST = {"qcow2": _MOST_L1_ENTRIES * L2_COVERS, "raw": MAX_LENGTH}
+"""How many bytes the virtual disk of an image may have."""
+_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"([0-9]{1,30})([KMGT]?)\Z")
 
@@ -64,6 +73,35 @@ def check_text(what: str, value: object) -> None:
         raise ImageError(f"a {what} is a text, not {shown(value)}")
 
 
+def check_name(name: object) -> None:
+    """Raise :class:`ImageError` unless this can be the name of an image file.
+
+    It lies beside the others, where QEMU takes no part of it for a directory or a protocol.
+    """
+    check_text("name", name)
+    if not _NAME.fullmatch(str(name)) or name in (".", ".."):
+        raise ImageError(
+            f"not the name of an image file: {shown(name)}; give at most 255 letters, digits, "
+            "'_', '.', '+' and '-'"
+        )
+
+
+def check_write(image: Image, offset: int, length: int, pattern: int) -> None:
+    """Raise :class:`ImageError` unless bytes of a value can be written to a virtual disk."""
+    check_whole(offset=offset, length=length, pattern=pattern)
+    if offset < 0:
+        raise ImageError(f"an offset is not negative: {shown(offset)}")
+    if length <= 0:
+        raise ImageError(f"a length is at least 1: {shown(length)}")
+    if not 0 <= pattern <= 255:  # noqa: PLR2004  # a byte
+        raise ImageError(f"a pattern is a byte, 0 to 255: {shown(pattern)}")
+    if offset + length > image.size:
+        raise ImageError(
+            f"{shown(length)} bytes from {shown(offset)} do not lie within {image.name!r} of "
+            f"{image.size} bytes"
+        )
+
+
 def check_whole(**values: object) -> None:
     """Raise :class:`ImageError` unless these values from outside are whole numbers."""
     for what, value in values.items():
@@ -90,7 +128,9 @@ def make(
 ) -> Image:
     """A fresh image file as qemu-img makes it, of ``size`` bytes."""
     if format not in FORMATS:
-        raise ImageError(f"no format is called {format!r}; there are: {', '.join(FORMATS)}")
+        raise ImageError(f"no format is called {shown(format)}; there are: {', '.join(FORMATS)}")
+    if size > _MOST[format]:
+        raise ImageError(f"a {format} image has at most {_MOST[format]} bytes: {shown(size)}")
     if format == "raw":
         if backing is not None:
             raise ImageError("a raw image has no backing file")
@@ -146,8 +186,11 @@ def released(image: Image, clusters: Iterable[int]) -> Image:
 
 def with_l2_tables(image: Image, indices: Iterable[int]) -> Image:
     """A qcow2 image with the L2 tables of ``indices``."""
+    missing = sorted(set(indices) - image.l2_tables.keys())
+    if not missing:
+        return image
     tables = dict(image.l2_tables)
-    for index in sorted(set(indices) - tables.keys()):
+    for index in missing:
         image, tables[index] = allocate(image)
     return attrs.evolve(image, l2_tables=FrozenDict(tables))
 
@@ -160,16 +203,18 @@ def with_data(image: Image, indices: Iterable[int]) -> Image:
     """
     wanted = set(indices)
     missing = sorted(wanted - image.data.keys())
-    while missing:
-        first = missing[0]
+    data = dict(image.data) if missing else {}
+    done = 0
+    while done < len(missing):
+        first = missing[done]
         table = first * CLUSTER // L2_COVERS
         count = 1
-        while count < len(missing) and missing[count] == first + count:
-            if missing[count] * CLUSTER // L2_COVERS != table:
+        while done + count < len(missing) and missing[done + count] == first + count:
+            if missing[done + count] * CLUSTER // L2_COVERS != table:
                 break
             count += 1
         image = with_l2_tables(image, [table])
-        before = image.data.get(first - 1) if first - 1 in wanted else None
+        before = data.get(first - 1) if first - 1 in wanted else None
         if before is not None and image.scattered and image.free:
             image = attrs.evolve(image, unsure=True)
         following = 0 if before is None else _free_from(image, before + 1, count)
@@ -178,10 +223,16 @@ def with_data(image: Image, indices: Iterable[int]) -> Image:
             image = attrs.evolve(_taken(image, range(place, place + count)), search=image.search)
         else:
             image, place = allocate(image, count)
-        new = {first + i: place + i for i in range(count)}
-        image = attrs.evolve(image, data=FrozenDict({**image.data, **new}))
-        missing = missing[count:]
-    return image
+        data.update({first + i: place + i for i in range(count)})
+        done += count
+    return attrs.evolve(image, data=FrozenDict(data)) if missing else image
+
+
+def held_among(image: Image, indices: range) -> list[int]:
+    """Those of a guest's clusters that have a place in the file of a qcow2 image, sorted."""
+    if len(indices) < len(image.data):
+        return [index for index in indices if index in image.data]
+    return sorted(index for index in image.data if index in indices)
 
 
 def _free_from(image: Image, first: int, most: int) -> int:
@@ -260,6 +311,8 @@ def tables_end(image: Image) -> int:
 
 def written_end(before: Image, after: Image) -> int:
     """Up to which byte of the file the clusters go that ``after`` has and ``before`` has not."""
+    if after.data is before.data and after.l2_tables is before.l2_tables:
+        return 0
     new = {*after.data.values(), *after.l2_tables.values()}
     new -= {*before.data.values(), *before.l2_tables.values()}
     return (max(new) + 1) * CLUSTER if new else 0
@@ -288,21 +341,47 @@ def truncated(image: Image, length: int) -> Image:
     return attrs.evolve(image, length=length)
 
 
+def clip(extents: Extents, start: int, end: int) -> list[tuple[int, int, int]]:
+    """What of the runs lies between ``start`` and ``end``."""
+    first, last = _overlapped(extents, start, end)
+    return [(max(s, start), min(e, end), v) for s, e, v in extents[first:last]]
+
+
+def _overlapped(extents: Extents, start: int, end: int) -> tuple[int, int]:
+    """Which runs have a byte between ``start`` and ``end``: the first one, and the one behind."""
+    first = bisect_left(extents, (start,))
+    if first and extents[first - 1][1] > start:
+        first -= 1
+    return first, max(first, bisect_left(extents, (end,)))
+
+
 def overlay(extents: Extents, start: int, end: int, value: int) -> Extents:
     """``extents`` after ``value`` was written from ``start`` to ``end``."""
-    kept = []
-    for s, e, v in extents:
-        if s < start:
-            kept.append((s, min(e, start), v))
-        if e > end:
-            kept.append((max(s, end), e, v))
+    if start >= end:
+        return extents
+    first, last = _overlapped(extents, start, end)
+    kept = [(start, end, value)]
+    if first < last:
+        (s, _, before), (_, e, after) = extents[first], extents[last - 1]
+        kept = [(s, start, before), *kept] if s < start else kept
+        kept = [*kept, (end, e, after)] if e > end else kept
+    # What has the same value beside it becomes one run with it.
+    if first:
+        first, kept = first - 1, [extents[first - 1], *kept]
+    if last < len(extents):
+        last, kept = last + 1, [*kept, extents[last]]
+    return (*extents[:first], *_merged(kept), *extents[last:])
+
+
+def _merged(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The same sorted runs, those as one that have the same value and lie side by side."""
     merged: list[tuple[int, int, int]] = []
-    for run in sorted([r for r in kept if r[0] < r[1]] + [(start, end, value)]):
+    for run in runs:
         if merged and merged[-1][1] == run[0] and merged[-1][2] == run[2]:
             merged[-1] = (merged[-1][0], run[1], run[2])
         else:
             merged.append(run)
-    return tuple(merged)
+    return merged
 
 
 def punched(extents: Extents, start: int, end: int) -> Extents:
@@ -317,7 +396,7 @@ def punched(extents: Extents, start: int, end: int) -> Extents:
         block = s // BLOCK * BLOCK
         if s < e and any(x < block + BLOCK and y > block for x, y, _ in extents):
             kept.append((s, e, 0))
-    return tuple(sorted(run for run in set(kept) if run[0] < run[1]))
+    return tuple(_merged(sorted(run for run in set(kept) if run[0] < run[1])))
 
 
 def cut(extents: Extents, end: int) -> Extents:

@@ -16,7 +16,7 @@ import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -205,6 +205,20 @@ CANCELLED = "Operation canceled"
 """The error of a job that was cancelled."""
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+Status: TypeAlias = Literal[
+    "created",
+    "running",
+    "paused",
+    "ready",
+    "standby",
+    "waiting",
+    "pending",
+    "aborting",
+    "concluded",
+    "null",
+]
+"""The states of a job in the order of a life, as QMP calls them; "null": there is no such job."""
+
 _ALIVE = frozenset({"created", "running", "paused", "ready", "standby"})
 _VERBS: dict[str, frozenset[str]] = {
     "cancel": _ALIVE | {"waiting", "pending"},

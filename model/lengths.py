@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.driver import ALWAYS_LOOKS, driver_of, sectors
-from model.images import CLUSTER
+from model.images import CLUSTER, UNKNOWN, clip
 from model.rules import effect, hazard
 from model.state import Role, Use
 from model.traversal import length_of, primary_child
@@ -36,9 +36,9 @@ UNFLUSHED = hazard(
 UNKNOWN_BYTES = hazard(
     "hazard.unknown-bytes",
     "Bytes are read or written of which the spec knows nothing: by a job, those inside of an image "
-    "file, what the children of a quorum do not agree on, what is written compressed, or what a "
-    "null node says that need not read as zeroes; by anybody, those of an image whose file shows "
-    "something else.",
+    "file, what the children of a quorum do not agree on, what is written compressed, or, where it "
+    "matters if they are zero, those of a null node that need not read so; by anybody, those of an "
+    "image whose file shows something else.",
     source="our own",
 )
 
@@ -137,8 +137,11 @@ def _beginning(t: Transition, name: str) -> tuple[object, ...]:
         return ()
     if image.format == "raw":
         first = bytearray(_HEADER)
-        for start, end, value in image.extents:
-            first[start : min(end, _HEADER)] = bytes([value]) * (min(end, _HEADER) - start)
+        for start, end, value in clip(image.extents, 0, _HEADER):
+            if value == UNKNOWN:
+                t.ev.meet(UNKNOWN_BYTES)
+            else:
+                first[start:end] = bytes([value]) * (end - start)
         return (bytes(first),) if any(first) else ()
     return (image.format, image.size, image.l1_first, image.backing, image.backing_format)
 

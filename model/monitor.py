@@ -278,20 +278,23 @@ class Images:
         backing: str | None = None,
         backing_format: str | None = None,
     ) -> None:
-        """Make an image file, as qemu-img does; an existing one is overwritten.
+        """Make an image file, as qemu-img does; an existing one is overwritten, if no node uses it.
 
         Without a ``size`` (bytes, or text such as "1M") it is that of the backing file.
         Raises :class:`model.images.ImageError`.
         """
-        for what, text in (("name", name), ("format", format)):
-            images.check_text(what, text)
+        images.check_name(name)
+        images.check_text("format", format)
+        self._check_unused(name)
         for what, given in (("backing file", backing), ("format", backing_format)):
             if given is not None:
                 images.check_text(what, given)
         known = self._monitor.state.images
         if size is None:
             if backing is None or backing not in known:
-                raise images.ImageError(f"the size of {name!r} is not given")
+                raise images.ImageError(
+                    f"the size of {name!r} is not given, nor has it a backing file to take it from"
+                )
             size = known[backing].size
         image = images.make(
             name,
@@ -317,18 +320,15 @@ class Images:
     def write(self, name: str, offset: int, length: int, pattern: int) -> None:
         """Write ``length`` bytes of the value ``pattern`` to the virtual disk of an image file.
 
+        No node may use it.
         Raises :class:`model.images.ImageError`.
         """
         images.check_text("name", name)
-        images.check_whole(offset=offset, length=length, pattern=pattern)
         image = self._monitor.state.images.get(name)
         if image is None:
-            raise images.ImageError(f"no image file is called {name!r}")
-        if offset < 0 or length <= 0 or offset + length > image.size:
-            raise images.ImageError(
-                f"{images.shown(length)} bytes from {images.shown(offset)} "
-                f"do not lie within {name!r}"
-            )
+            raise images.ImageError(f"no image file is called {images.shown(name)}")
+        images.check_write(image, offset, length, pattern)
+        self._check_unused(name)
         # As qemu-io does: opened for the moment with its backing files, by nobody else.
         other = Monitor(self._monitor.dialect)
         other.state = BlockState(images=self._monitor.state.images)
@@ -339,6 +339,12 @@ class Images:
             raise images.ImageError(f"{name!r}: {reply['error']['desc']}")
         other.write("image", offset, length, pattern)
         self._put(other.state.images[name])
+
+    def _check_unused(self, name: str) -> None:
+        """Raise :class:`model.images.ImageError` for an image file that a node has open."""
+        for node in self._monitor.state.nodes.values():
+            if node.filename == name:
+                raise images.ImageError(f"{name!r} is in use: node {node.name!r} has it open")
 
     def _put(self, image: Image) -> None:
         state = self._monitor.state

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from model import backends
 from model.contexts import drain, in_use, need_lock
 from model.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
+from model.images import MAX_LENGTH
 from model.lengths import content, read_header
 from model.limits import take_limits
 from model.links import attach_child
@@ -254,8 +255,6 @@ PROTOCOLS = frozenset(
     }
 )
 """What may stand before the colon of a file name in some build of some release."""
-MAX_LENGTH = (1 << 63) - (1 << 30)
-"""The longest node in bytes; a little less than what 63 bits hold."""
 
 _JSON = "blockdev-add.json:"
 _ON = (True, "on")

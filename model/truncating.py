@@ -12,7 +12,6 @@ from model.block_status import RACE
 from model.driver import driver_of, sectors
 from model.guest import remember
 from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
-from model.opening import MAX_LENGTH
 from model.rules import Refusal, guard, hazard
 from model.traversal import driver_at, length_of, primary_child, primary_length
 
@@ -93,7 +92,7 @@ def truncate(t: Transition, name: str, size: int) -> None:
 def _truncate(t: Transition, name: str, size: int) -> None:
     ev = t.ev
     node = t.nodes[name]
-    ev.check(RESIZE_MAXIMUM, size <= MAX_LENGTH, size=size, maximum=MAX_LENGTH)
+    ev.check(RESIZE_MAXIMUM, size <= images.MAX_LENGTH, size=size, maximum=images.MAX_LENGTH)
     ev.check(RESIZE_READ_ONLY, not node.read_only)
     driver = driver_of(node.driver)
     if driver.is_filter:
@@ -123,7 +122,7 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
-    ev.check(RESIZE_FILE, size <= MAX_LENGTH)
+    ev.check(RESIZE_FILE, size <= images.MAX_LENGTH)
     image = t.images[node.filename]
     if image.format == "qcow2" and size < min(image.length, image.clusters * images.CLUSTER):
         ev.meet(FOREIGN_FILE)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.rules import NOT_MODELLED
-from model.sizes import MOST
+from model.sizes import MOST, MOST_MEMORY, MOST_WORK
 from model.wire import DEEPEST
 
 if TYPE_CHECKING:
@@ -120,6 +120,11 @@ def _limits(rules: Iterable[Rule]) -> Iterator[str]:
     yield f"* A request nests at most {DEEPEST} levels deep, which is QEMU's own limit."
     for what, most in MOST.items():
         yield f"* A state has at most {most} {what}."
+    yield (
+        f"* A command, with the jobs that it sets going, takes at most {MOST_WORK} pieces of work: "
+        "requests to a node, and questions to it."
+    )
+    yield f"* A buffer, a cache or a bitmap takes at most {MOST_MEMORY} bytes."
     yield "\n## The rules that say so\n"
     yield "| rule | what the spec takes for granted |\n|---|---|"
     for rule in rules:

@@ -28,7 +28,7 @@ from reports.shown import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.trace import ImageSpec, Observation
+    from model.trace import ImageSpec, Json, Observation
     from reports.values import Finding, Step
 
 _DRIVEN = DRIVING.keys() - {OBJECT}
@@ -208,10 +208,10 @@ def _accepted(step: Step) -> bool:
 
 def _path(step: Step) -> str:
     """Where an NBD server that a step started listens; empty if it stopped it."""
-    try:
-        return str(step.command["arguments"]["addr"]["data"]["path"])
-    except KeyError:
-        return ""
+    place: Json = step.command
+    for member in ("arguments", "addr", "data", "path"):
+        place = place.get(member) if isinstance(place, dict) else None
+    return "" if place is None else str(place)
 
 
 def _tell(request: str) -> str:

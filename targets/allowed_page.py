@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``docs/containment.md``: the tables of the gate for readers.
 
-Written anew by ``python -m targets.allowed_page >docs/containment.md``; a test compares the two.
+Written anew by ``reopencheck rules --allowed >docs/containment.md``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from targets import containment as gate
 from targets.allowed import COMMANDS, DEVICE, DEVICES, EXPORTS, OBJECT, OBJECTS
 from targets.block_options import BLOCK, DRIVERS
 from targets.composing import MOST_PLACES, SECTOR
+from targets.weighing import MOST_AT_ONCE, MOST_WORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +25,7 @@ _HEAD = """\
 Cases may come from strangers, and are replayed against real programs. Whatever is not on this
 page is refused, with its place, before anything starts: by all who read cases, and before each
 run on a real target. The page is made from the tables that decide (`targets/allowed.py`,
-`targets/block_options.py`): `python -m targets.allowed_page >docs/containment.md`.
+`targets/block_options.py`): `reopencheck rules --allowed >docs/containment.md`.
 
 * **File names** are plain names of files in the scratch directory: letters, digits, `_`, `.`, `+`
   and `-`, at most 200, a letter, digit or `_` first (`./` may stand before it). Nothing with a
@@ -70,7 +71,12 @@ def _limits() -> Iterator[str]:
     yield f"| images | {gate.MOST_IMAGES:,}, each {gate.LARGEST_IMAGE >> 40:,} TiB |"
     yield f"| formats of images and of their backing files | {_words(gate.FORMATS)} |"
     yield f"| data of all images | {gate.MOST_DATA >> 20} MiB in {gate.MOST_RUNS:,} runs |"
+    yield f"| units of work to make all images | {gate.MOST_MAKING:,} |"
+    yield f"| units of work that its graphs make at one step | {MOST_AT_ONCE:,} |"
+    yield f"| units of work that its graphs make at all steps | {MOST_WORK:,} |"
     yield f"| bytes of one `reopencheck-write` | {gate.MOST_DATA >> 20} MiB |"
+    yield ""
+    yield "[limits.md](limits.md#of-a-graph) says what the units are."
     yield ""
 
 
@@ -117,7 +123,3 @@ def _table(title: str, text: str, members: Mapping[str, Kind]) -> Iterator[str]:
 
 def _words(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
-
-
-if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201  # that is its whole job

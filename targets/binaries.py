@@ -48,6 +48,12 @@ class Build:
     program: Program = STORAGE_DAEMON
     walls: Walls = ALL
 
+    @property
+    def name(self) -> str:
+        """The path of the program: a loader has it behind it, a wrapper may have other words."""
+        paths = [word for word in self.argv[1:] if os.sep in word and Path(word).is_file()]
+        return paths[-1] if paths else self.argv[0]
+
 
 def find_daemon(name_or_path: str = DAEMON, walls: Walls = ALL) -> Build:
     """Return the storage daemon that a name, a path or a whole command line stands for.

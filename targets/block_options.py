@@ -61,7 +61,7 @@ All others reach a server, a device or a directory, read names from the content 
 of no use to a trace.
 """
 
-SEE = "docs/containment.md lists them"
+SEE = "`reopencheck rules --allowed` lists them"
 _DRIVER = one_of("driver", DRIVERS, SEE)
 
 

@@ -20,11 +20,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from model.commands.driving import OBJECT, READ, WAIT, WRITE
+from model.jobs import Status
 from targets.allowed import COMMANDS
 from targets.allowed import OBJECT as OBJECT_TABLE
+from targets.block_options import SEE
 from targets.composing import check_pieces
 from targets.errors import ContainmentError
 from targets.holding import Refused, check_members, nobodys, shown
+from targets.weighing import check_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +45,12 @@ MOST_RUNS = 4096
 """Runs of data in all images together."""
 LARGEST_IMAGE = 1 << 50
 """The virtual size of an image in bytes."""
+MOST_MAKING = 1500
+"""The work of making all images: one is some 12 ms, or 50 ms on a machine that is busy."""
+_A_RUN_OF_A_PROGRAM = 4
+_MIB = 1 << 20
+_HAS_A_MIB_OF_TABLES = 1 << 46
+"""The virtual size of a qcow2 image whose first table, 8 bytes for each 512 MiB, takes a MiB."""
 FORMATS = ("qcow2", "raw")
 """Formats of images, and of what they say of their backing files."""
 MOST_COMMANDS = 5000
@@ -63,28 +72,15 @@ Length: TypeAlias = Annotated[int, Meta(ge=1, le=MOST_DATA)]
 """How many bytes are written."""
 Pattern: TypeAlias = Annotated[int, Meta(ge=0, le=255)]
 """The value of the bytes that are written."""
-Status: TypeAlias = Literal[
-    "created",
-    "running",
-    "paused",
-    "ready",
-    "standby",
-    "waiting",
-    "pending",
-    "aborting",
-    "concluded",
-    "null",
-    "unplugged",
-]
-"""What ``query-jobs`` calls the states of a job; "null": there is no such job. A device comes to
-"unplugged"."""
+Awaited: TypeAlias = Literal[Status, "unplugged"]
+"""What may be waited for: a state of a job, or that a device is gone."""
 
 
 class Wait(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """Wait until a job has come to a status, and where it sleeps there, so far."""
 
     id: str
-    status: Status
+    status: Awaited
     progress: Amount | None = None
 
 
@@ -137,6 +133,7 @@ def check_trace(trace: Trace) -> None:
     check_commands(trace.commands)
     try:
         check_pieces(trace)
+        check_work(trace)
     except Refused as refusal:
         raise ContainmentError(refusal.text) from None
 
@@ -146,7 +143,7 @@ def check_images(images: Sequence[ImageSpec]) -> None:
     if len(images) > MOST_IMAGES:
         raise ContainmentError(f"{len(images)} images are too many: use {MOST_IMAGES} or fewer")
     seen: set[str] = set()
-    data = runs = 0
+    data = runs = making = 0
     for image in images:
         _check_image(image)
         if image.name in seen:
@@ -154,10 +151,27 @@ def check_images(images: Sequence[ImageSpec]) -> None:
         seen.add(image.name)
         data += sum(length for _, length, _ in image.data)
         runs += len(image.data)
+        making += _making(image)
     if data > MOST_DATA:
         raise ContainmentError(f"the images have more than {MOST_DATA >> 20} MiB of data")
     if runs > MOST_RUNS:
         raise ContainmentError(f"the images have more than {MOST_RUNS} runs of data")
+    if making > MOST_MAKING:
+        raise ContainmentError(
+            f"making the images is {making} units of work, and {MOST_MAKING} are granted: "
+            "use fewer or smaller ones, or less data"
+        )
+
+
+def _making(image: ImageSpec) -> int:
+    """What it takes to make an image: programs to run, tables and data to write."""
+    work = _A_RUN_OF_A_PROGRAM
+    if image.format == "qcow2":
+        work += image.size // _HAS_A_MIB_OF_TABLES
+    if image.data:
+        work += _A_RUN_OF_A_PROGRAM + len(image.data)
+        work += sum(length for _, length, _ in image.data) // _MIB
+    return work
 
 
 def _check_image(image: ImageSpec) -> None:
@@ -272,6 +286,8 @@ def _check_driving(execute: str, command: Command) -> None:
     except UnicodeEncodeError:
         raise Refused("a lone surrogate stands where none may") from None
     if execute == OBJECT:
+        if arguments["id"] == "type":
+            raise Refused("no daemon starts with an object that is called 'type': rename it")
         check_members(arguments, OBJECT_TABLE, (), strict=False)
 
 
@@ -286,9 +302,7 @@ def _check_arguments(execute: Json, arguments: Json) -> None:
     if isinstance(execute, str):
         allowed = COMMANDS.get(execute)
         if allowed is None and not nobodys(execute):
-            raise Refused(
-                "this command is not one that a trace may use: docs/containment.md lists them"
-            )
+            raise Refused(f"this command is not one that a trace may use: {SEE}")
         members, refused = (allowed.members, allowed.refused) if allowed else ({}, ())
     else:
         members, refused = {}, ()

@@ -9,12 +9,13 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 import attrs
 import msgspec
 
 from targets import scratch
+from targets.closing import Closing
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.deaths import Death, ended, hung, unasked, was_held
 from targets.errors import TargetError
@@ -24,8 +25,6 @@ from targets.process import Process, descriptor_to_pass, in_use
 from targets.walls import DISK, IN_USE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from targets.binaries import Build
 
 TIMEOUT = 10.0
@@ -61,7 +60,7 @@ class OwnServer:
     running: bool = False
 
 
-class Daemon:
+class Daemon(Closing):
     """A process of QEMU with a QMP connection; a context manager that leaves nothing behind.
 
     It is a storage daemon or a system emulator: to us, either is a daemon.
@@ -104,23 +103,16 @@ class Daemon:
                 self.directory = self._scratch.path
                 self.nbd = OwnServer(str(self._sockets.path / "nbd"))
                 self._start(theirs, self._sockets.path, arguments)
-            self._watch = threading.Thread(target=self._look_after, daemon=True)
-            self._watch.start()
+            watch = threading.Thread(target=self._look_after, daemon=True)
+            try:
+                watch.start()
+            except RuntimeError as error:
+                raise TargetError(f"{error}: allow more (ulimit -u, ulimit -v)") from error
+            self._watch = watch
             self._negotiate(out_of_band=out_of_band)
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int:
@@ -256,7 +248,7 @@ class Daemon:
             death = attrs.evolve(lost, kind="protocol", detail=str(error))
         else:
             return
-        name = self.build.argv[-1]
+        name = self.build.name
         said = said or death.last_words or death.detail or death.kind
         if death.status == NOT_BUILT and self.build.walls.up:
             said += " (--trust takes single walls down; see reopencheck doctor)"

@@ -24,6 +24,7 @@ import attrs
 
 from targets.binaries import ALL, DAEMON, Build, find_daemon, find_driven
 from targets.errors import TargetError
+from targets.scratch import home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +81,8 @@ SOURCES: dict[str, Source] = {
 
 def cache() -> Path:
     """The directory that releases are unpacked into, one folder each."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "reopencheck" / "qemu"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else home() / ".cache") / "reopencheck" / "qemu"
 
 
 def command_line(release: str, directory: Path | None = None) -> str:

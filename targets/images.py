@@ -130,7 +130,7 @@ class ImageStore:
         words = ["-f", image.format]
         for offset, length, pattern in image.data:
             _check_run(image, offset, length, pattern)
-            words += ["-c", f"write -P {pattern} {offset} {length}"]
+            words += ["-c", f"write -q -P {pattern} {offset} {length}"]
         room = self._room("qemu-io", find_qemu_io)
         with room.directory() as scratch:
             self.create(scratch, (*reversed(below), attrs.evolve(image, data=())))

@@ -180,6 +180,10 @@ def runnable(program: str) -> str:
     path = Path(program if os.sep in program else shutil.which(program) or program)
     if not path.exists():
         return "No such file or directory"
+    if not path.is_file():
+        return "Not a regular file"
+    if "\n" in program:
+        return "A line break in its name"
     if not os.access(path, os.X_OK):
         return "Permission denied"
     # What stands in between would take it for a script otherwise.

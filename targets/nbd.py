@@ -12,12 +12,9 @@ import select
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
+from targets.closing import Closing
 from targets.listening import SilenceError, listen
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 MOST_BYTES = 1 << 32
 """What the reads of a trace may come to together, in bytes (4 GiB): more take minutes."""
@@ -54,7 +51,7 @@ class OutOfPatienceError(NBDError):
     """A guest has waited for as long as it may all in all, though the server goes on answering."""
 
 
-class Disk:
+class Disk(Closing):
     """An export that a client is connected to. A context manager."""
 
     def __init__(self, sock: socket.socket, export: str, within: float) -> None:
@@ -73,15 +70,8 @@ class Disk:
             self._sock.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the connection; may be called again."""
         self._sock.close()
 
     def runs(self) -> Runs:

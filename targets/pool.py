@@ -7,10 +7,11 @@ import contextlib
 import select
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
+from targets.closing import Closing
 from targets.containment import check_trace
 from targets.daemon import TIMEOUT, Daemon, StartError
 from targets.deaths import Death
@@ -31,7 +32,6 @@ from targets.reset import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from types import TracebackType
 
     from model.trace import Command, Trace
     from targets.binaries import Build
@@ -115,7 +115,7 @@ class _Run:
         return remove_rest(daemon, self.trace, sent, replies, USERS_WITHIN) is True
 
 
-class Target:
+class Target(Closing):
     """Runs traces on one build, each as if the daemon had just been started.
 
     The daemon is kept between traces when all that a trace made can be removed, and
@@ -148,17 +148,6 @@ class Target:
         self._objects: tuple[str, ...] = ()
         self._running: _Run | None = None
         self._unstarted: Death | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def daemon(self) -> Daemon:
@@ -334,7 +323,7 @@ class Finished(Generic[Token]):
     replay: Replay
 
 
-class Pool(Generic[Token]):
+class Pool(Closing, Generic[Token]):
     """Several targets of one build that work while the caller prepares the next trace.
 
     Without threads: the daemons are processes, and a trace is sent as a whole and read when
@@ -361,17 +350,6 @@ class Pool(Generic[Token]):
         )
         self._busy: deque[tuple[Target, Token, Trace]] = deque()
         self._finished: deque[Finished[Token]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def starts(self) -> int:

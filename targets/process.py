@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ import attrs
 from targets.errors import TargetError
 from targets.launching import NOT_BUILT, runnable, tool
 from targets.outputs import read_all
+from targets.walls import IN_USE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,8 @@ _CANNOT_RUN = (126, 127)
 _NOT_EXECUTED = re.compile(r"exec: |failed to execute ")
 _LOWEST_PASSED = 20
 """The shells in between use the descriptors below ten."""
+_LEAST_DESCRIPTORS = 64
+"""What one daemon takes, with pipes, sockets and files of ours; each further one takes ten."""
 
 # Runs beside the program and outlives us: when our end of its standard input closes, however we
 # died, it ends the program's process group and removes the scratch directories.
@@ -75,14 +79,14 @@ class Process:
         needed: Sequence[str] = (),
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] = subprocess.DEVNULL,
-        stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
     ) -> None:
         """Start it in `directory`; it may write there and to the directories `writable`.
 
         Those are removed when we are gone. `needed` are words of command lines that it will run:
-        it sees what they name. With `stderr` None its errors go where ours go. Descriptors that
-        are passed must be 20 or more. Raises TargetError if it cannot be started.
+        it sees what they name. Descriptors that are passed must be 20 or more. Raises
+        TargetError if it cannot be started.
         """
         self._guard: subprocess.Popen[bytes] | None = None
         self._own_processes = "pid" in walls.up
@@ -199,7 +203,25 @@ def _children(pid: int) -> list[int]:
 
 
 def in_use(pid: int) -> int:
-    """How many bytes of memory a process really uses; 0 if it is gone."""
+    """How many bytes of memory a process and all that it has started really use; 0 if none is."""
+    found, left = 0, [pid]
+    while left:
+        here = left.pop()
+        found += _resident(here)
+        left += _children(here)
+    return found
+
+
+def look_at_memory(pid: int, program: str, walls: Walls) -> None:
+    """Raise TargetError if a short-lived program uses more memory than is granted to it."""
+    if "memory" in walls.up and (size := in_use(pid)) > IN_USE:
+        raise TargetError(
+            f"{program} uses {size} bytes of memory and more, and no more than {IN_USE} are "
+            "granted (--trust memory grants more)"
+        )
+
+
+def _resident(pid: int) -> int:
     try:
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
     except (OSError, IndexError):
@@ -247,6 +269,7 @@ def run(argv: Sequence[str], walls: Walls, within: float) -> Done:
     At most `within` seconds, and so much output as anybody reads: then it is ended. Raises
     TargetError when it cannot be run.
     """
+    check_descriptors()
     shown = argv[0]
     why = runnable(shown)
     if why:
@@ -264,7 +287,9 @@ def run(argv: Sequence[str], walls: Walls, within: float) -> Done:
         raise TargetError(f"cannot run {shown}: {error.strerror or error}") from error
     with popen:
         try:
-            printed = read_all(pipes(popen), within)
+            printed = read_all(
+                pipes(popen), within, look=lambda: look_at_memory(popen.pid, shown, walls)
+            )
             end = None
             if printed.why == "closed":
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -297,6 +322,17 @@ def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
+def check_descriptors() -> None:
+    """Raise TargetError if so few files may be open that no program can be driven."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < _LEAST_DESCRIPTORS:
+        raise TargetError(
+            f"only {allowed} files may be open at once (ulimit -n): allow "
+            f"{_LEAST_DESCRIPTORS} or more"
+        )
+
+
 def descriptor_to_pass(descriptor: int) -> int:
     """A duplicate of a descriptor whose number the shells in between do not use."""
+    check_descriptors()
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LOWEST_PASSED)

@@ -20,7 +20,7 @@ from targets.disturbances import FAULTS
 from targets.errors import TargetError
 from targets.launching import runnable, tool
 from targets.outputs import read_all
-from targets.process import Done, Process, complain, ended, pipes
+from targets.process import Done, Process, complain, ended, look_at_memory, pipes
 from targets.scratch import Scratch, occupied
 from targets.walls import DISK
 
@@ -42,7 +42,7 @@ class Room:
     def __init__(self, build: Build) -> None:
         """Describe it; the walls are put up with the first run."""
         self._build = build
-        self.program = build.argv[-1]
+        self.program = build.name
         """What it is called in what is told of it."""
         self._lock = threading.RLock()
         self._scratch: Scratch | None = None
@@ -85,7 +85,7 @@ class Room:
                 done = self._run(words, directory, within)
                 if done.end is None or done.end.signal in {None, *FAULTS}:
                     break
-        complain(done, self._build.argv[0], self._build.walls)
+        complain(done, self._build.name, self._build.walls)
         return done
 
     def _run(self, words: Sequence[str], directory: Path, within: float) -> Done:
@@ -133,10 +133,12 @@ class Room:
             self._shell = None
 
     def _look(self) -> None:
+        if self._shell is not None:
+            look_at_memory(self._shell.popen.pid, self.program, self._build.walls)
         if "disk" in self._build.walls.up and self._scratch is not None:
             size = occupied(self._scratch.path)
             if size > DISK:
                 raise TargetError(
-                    f"{self._build.argv[-1]} fills the disk: {size} bytes and more, "
+                    f"{self._build.name} fills the disk: {size} bytes and more, "
                     f"and no more than {DISK} are granted (--trust disk grants more)"
                 )

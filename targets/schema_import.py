@@ -20,8 +20,9 @@ import re
 import shlex
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -29,7 +30,9 @@ import attrs
 from model.programs import STORAGE_DAEMON, Program
 from model.trace import Json
 from targets.binaries import ALL, DAEMON, find_driven
+from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.errors import TargetError
+from targets.messages import Message, ProtocolError, TooMuchError, greeting, quoted, read
 from targets.process import Process, descriptor_to_pass
 from targets.scratch import Scratch
 from targets.walls import Walls
@@ -97,12 +100,15 @@ _PIPELINED = 50
 _SEES_FILES = Walls(frozenset({"mount"}))
 _VALUES_ON_A_LINE = 6
 
+_SENSELESS = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What is raised where a daemon's answers are not of the form that they have in every release."""
+
 _NAME = re.compile(r'^name "([^"]+)"', re.MULTILINE)
 _ALIAS = re.compile(r'name "([^"]+)".*, alias "([^"]+)"')
 _BUS = re.compile(r"^ *bus: (\S+)\n *type (\S+)$", re.MULTILINE)
 
 
-class SchemaImportError(Exception):
+class SchemaImportError(TargetError):
     """The daemon could not be asked, or answered what cannot be interpreted."""
 
 
@@ -110,48 +116,52 @@ class BareMonitor:
     """A connection that sends any request and drops events. ``release`` is like "7.2.22"."""
 
     def __init__(self, connection: socket.socket, program: str) -> None:
-        connection.settimeout(_REPLY_SECONDS)
-        self._stream = connection.makefile("rwb")
+        self._connection = Connection(connection)
+        self._lines: deque[bytes] = deque()
         self._program = program
-        try:
-            version = self._receive()["QMP"]["version"]["qemu"]
-            self.release = "{major}.{minor}.{micro}".format(**version)
-        except (KeyError, TypeError, ValueError) as error:
-            raise SchemaImportError(f"{program} does not speak QMP") from error
+        with self._understood():
+            version: Any = greeting(self._receive())["version"]
+            self.release = "{major}.{minor}.{micro}".format(**version["qemu"])
         self.send({"execute": "qmp_capabilities"})
 
-    def send(self, request: Json) -> dict[str, Json]:
+    def send(self, request: Json) -> Message:
         """The reply to one request, whatever that is. Raises `SchemaImportError`."""
         return self.send_all([request])[0]
 
-    def send_all(self, requests: Sequence[Json]) -> list[dict[str, Json]]:
+    def send_all(self, requests: Sequence[Json]) -> list[Message]:
         """The replies to requests that are sent without waiting for each other's."""
-        replies: list[dict[str, Json]] = []
+        replies: list[Message] = []
         for start in range(0, len(requests), _PIPELINED):
             chunk = requests[start : start + _PIPELINED]
             lines = b"".join(
                 json.dumps(request, separators=(",", ":")).encode() + b"\n" for request in chunk
             )
-            try:
-                self._stream.write(lines)
-                self._stream.flush()
-            except OSError as error:
-                raise SchemaImportError(f"{self._program} does not listen: {error}") from error
+            self._connection.send(lines)
             while len(replies) < start + len(chunk):
                 message = self._receive()
                 if "event" not in message:
                     replies.append(message)
         return replies
 
-    def _receive(self) -> dict[str, Json]:
+    def _receive(self) -> Message:
+        with self._understood():
+            while not self._lines:
+                self._lines += self._connection.receive(_REPLY_SECONDS)
+            return read(self._lines.popleft())
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raise `SchemaImportError` where the daemon is silent, gone, or says what is no QMP."""
         try:
-            line = self._stream.readline()
-        except OSError as error:
-            raise SchemaImportError(f"{self._program} does not answer: {error}") from error
-        if not line:
-            raise SchemaImportError(f"{self._program} closed the connection")
-        message: dict[str, Json] = json.loads(line)
-        return message
+            yield
+        except SilenceError as error:
+            raise SchemaImportError(f"{self._program} does not answer") from error
+        except ConnectionLostError as error:
+            raise SchemaImportError(f"{self._program} closed the connection") from error
+        except (ProtocolError, TooMuchError) as error:
+            raise SchemaImportError(f"{self._program} says {error}") from error
+        except _SENSELESS as error:
+            raise SchemaImportError(f"{self._program} does not speak QMP") from error
 
 
 @contextmanager
@@ -172,13 +182,18 @@ def bare_monitor(
         try:
             command = (*argv, *program.arguments(f"socket,fd={passed}"))
             scratch = stack.enter_context(Scratch())
-            process = Process(command, walls, scratch.path, stderr=None, pass_fds=(passed,))
+            process = Process(command, walls, scratch.path, pass_fds=(passed,))
         except TargetError as error:
             raise SchemaImportError(str(error)) from error
         finally:
             os.close(passed)
         stack.callback(process.close)
-        yield BareMonitor(ours, argv[0])
+        monitor = BareMonitor(ours, argv[0])
+        yield monitor
+        # Where it is killed instead, `unshare` says on our standard error that it cannot follow.
+        with suppress(SchemaImportError):
+            monitor.send({"execute": "quit"})
+            process.wait(_REPLY_SECONDS)
 
 
 @attrs.define
@@ -552,6 +567,15 @@ def import_schema(
     ``devices`` has what device_add takes. Raises
     `SchemaImportError`.
     """
+    try:
+        return _imported(argv, program, walls)
+    except _SENSELESS as error:
+        kind = type(error).__name__
+        text = f"what it says of itself is no schema ({kind}: {quoted(str(error).encode())})"
+        raise SchemaImportError(text) from error
+
+
+def _imported(argv: Sequence[str], program: Program, walls: Walls) -> dict[str, Any]:
     with bare_monitor(argv, program, walls) as monitor:
         names = ["query-qmp-schema", "query-commands"]
         replies = monitor.send_all([*({"execute": name} for name in names), _OBJECT_TYPES])
@@ -572,7 +596,7 @@ def import_schema(
             "types": dict(sorted(importer.types.items())),
         }
         if "device_add" in offered:
-            with bare_monitor(argv, program) as fresh:
+            with bare_monitor(argv, program, walls) as fresh:
                 document["devices"] = _devices(monitor, fresh)
         return document
 
@@ -629,7 +653,7 @@ def main() -> int:
     try:
         build = find_driven(shlex.join(sys.argv[1:]) or DAEMON)
         sys.stdout.write(render(import_schema(build.argv, build.program)))
-    except (SchemaImportError, TargetError) as error:
+    except TargetError as error:
         sys.stderr.write(f"schema import: {error}\n")
         return 2
     return 0

@@ -16,12 +16,9 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
+from targets.closing import Closing
 from targets.errors import TargetError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 PREFIX = "reopencheck-"
 
@@ -36,7 +33,7 @@ _LONGEST_SOCKET = 80
 """What the path of a directory may be long, for a socket in it to have an address."""
 
 
-class Scratch:
+class Scratch(Closing):
     """A new directory that is ours until `close`. A context manager."""
 
     def __init__(self, parent: str | os.PathLike[str] | None = None) -> None:
@@ -44,7 +41,7 @@ class Scratch:
 
         What runs before have left there is removed first. Raises TargetError.
         """
-        place = Path(parent or tempfile.gettempdir())
+        place = Path(parent) if parent else temporary()
         sweep_once(str(place))
         prefix = f"{PREFIX}{os.getpid()}-{_started(os.getpid())}-"
         try:
@@ -57,17 +54,6 @@ class Scratch:
             ) from error
         self._closed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Remove it with all that is in it; may be called again."""
         if not self._closed:
@@ -76,9 +62,37 @@ class Scratch:
             os.close(self._held)
 
 
+def temporary() -> Path:
+    """The system's place for temporary files, as TMPDIR says where that can be used.
+
+    It is absolute: programs run in other directories. Raises TargetError if there is none.
+    """
+    try:
+        place = Path(tempfile.gettempdir()).absolute()
+    except OSError as error:
+        raise TargetError(
+            "there is no place for temporary files: set TMPDIR to a directory that can be "
+            f"written to ({error.strerror or error})"
+        ) from error
+    if "\n" in str(place):
+        raise TargetError(
+            f"the place for temporary files, {str(place)!a}, has a line break in its name: "
+            "set TMPDIR to another directory"
+        )
+    return place
+
+
+def home() -> Path:
+    """The user's home; the root directory where HOME is not set and nobody knows the user."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def for_sockets() -> Scratch:
     """A scratch directory whose path is short enough for the address of a socket in it."""
-    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - see below
+    for place in (str(temporary()), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - see below
         # Nothing is put there but a directory of a new name that nobody else can enter.
         if len(os.fsencode(place)) <= _LONGEST_SOCKET and os.access(place, os.W_OK | os.X_OK):
             return Scratch(place)
@@ -97,7 +111,7 @@ def sweep(place: str | os.PathLike[str] | None = None) -> int:
     Only what is ours by name and by user, and is locked by nobody. Returns how many there were.
     """
     left = []
-    with suppress(OSError), os.scandir(place or tempfile.gettempdir()) as entries:
+    with suppress(OSError, TargetError), os.scandir(place or temporary()) as entries:
         left = [entry.path for entry in entries if _may_be_left(entry)]
     return sum(_remove(path) for path in left)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from targets.scratch import home, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,7 +133,7 @@ def trees(argv: Sequence[str]) -> tuple[str, ...]:
 def _tree(path: Path) -> Path | None:
     """What must be seen for a path to be of use, or None for what is seen anyway."""
     directory = path if path.is_dir() else path.parent
-    places = {Path("/"), Path.home(), Path.home().parent, Path(tempfile.gettempdir()), *_SHARED}
+    places = {Path("/"), home(), home().parent, temporary(), *_SHARED}
     line = (directory, *directory.parents)
     if any(str(each) in (*SYSTEM, *_NEVER) for each in line):
         return None

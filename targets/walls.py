@@ -38,7 +38,7 @@ DISK = 2 * GIB
 """Bytes that the files of one scratch directory may occupy."""
 
 IN_USE = 4 * GIB
-"""Bytes of memory that a daemon may really use: much address space is only reserved."""
+"""Bytes of memory that a program may really use: much address space is only reserved."""
 
 EVERYTHING = "all"
 """The name that stands for all walls where they are taken down."""

@@ -30,6 +30,7 @@ from model.private import BackupTopState
 from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import Outside, takes
+from model.sizes import foresee
 from model.state import Perm, Role
 from model.traversal import driver_at, length_of, primary_child
 
@@ -104,6 +105,13 @@ NOTHING_TO_COPY = hazard(
     "A node of no length is backed up.",
     source="5.2 ends with an assertion in hbitmap_iter_init",
 )
+PIECE_TOO_LARGE = hazard(
+    "hazard.min-cluster-memory",
+    "A piece of more than 128 MiB is to be copied by a backup or its filter: min-cluster-size asks "
+    "for such pieces.",
+    source="10.0 and 11.1 never have so much memory for copies, and end with an assertion in "
+    "co_get_from_shres",
+)
 OFFLOADS = effect(
     "backup.offloads",
     "A backup has the host copy where it can, so that nobody looks whether all bytes are zero.",
@@ -116,6 +124,7 @@ COPY_BEFORE_WRITE = effect(
 )
 
 _MOST_BYTES = 1 << 20
+_MOST_MEMORY = 128 << 20
 _INT_MAX = (1 << 31) - 1
 
 
@@ -323,6 +332,8 @@ def _work(t: Transition, job: Job) -> Rest:
         return Rest.WORKING
     race = Race(t, primary_child(t, body.filter), _target(t, body.filter))
     race.batch()
+    most = max(t.nodes[body.filter].private.cluster, _MOST_BYTES)
+    foresee(t, bitmaps.count(_dirty(t, body.filter)) // most)
     for start, end in _dirty(t, body.filter):
         _copy_clusters(t, body.filter, start, end, race)
     race.settle()
@@ -397,6 +408,8 @@ def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) ->
         dirty = bitmaps.within(_dirty(t, top), start, end)
         if not dirty:
             return
+        if cluster > _MOST_MEMORY:
+            t.ev.meet(PIECE_TOO_LARGE)
         first, last = dirty[0]
         last, way = _way(t, source, first, min(last, first + max(cluster, _MOST_BYTES)), cluster)
         _done(t, top, first, last)

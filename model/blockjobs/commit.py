@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends, guest, jobs
-from model.block_status import ALLOCATED, RACE, ZERO, Question, status_above
+from model.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
@@ -377,6 +377,7 @@ class Commit(JobKind):
         job = t.jobs[job_id]
         body: Body = job.body
         length = body.length or 0
+        chain = list(downwards(t, body.top, next_below(t, body.overlay)))
         while body.offset < length:
             start, limit = body.offset, body.offset + CHUNK
             as_such = t.ev.holds(ZEROES_AS_SUCH)
@@ -394,6 +395,8 @@ class Commit(JobKind):
                 # Behind the end of the image there is nothing to copy, as for a stream job.
                 t.ev.meet(ENDLESS)
                 end = length
+            elif not copies:
+                end = nothing_to(t, chain, end, length)
             if copies and end > length_of(t, body.base):
                 if body.on_error == "ignore":
                     t.ev.meet(ENDLESS)

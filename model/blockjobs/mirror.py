@@ -31,6 +31,7 @@ from model.private import MirrorTopState
 from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
 from model.scope import takes
+from model.sizes import check_memory, foresee
 from model.state import Bitmap, Perm, Use
 from model.traversal import length_of, primary_child
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
@@ -583,6 +584,8 @@ def _begin(t: Transition, job: Job) -> bool:
     elif length != target_length:
         jobs.change(t, job.id, error=jobs.SIZES_DIFFER)
         return False
+    if length:
+        check_memory(t.ev, "a buffer", body.buffer)
     named = t.nodes[body.target].backing_file
     cow = (
         named
@@ -696,7 +699,10 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
 def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
     """Copy until nothing is dirty; returns what could not be written."""
     failed: list[_Request] = []
-    body: Mirror = t.jobs[job_id].body
+    job = t.jobs[job_id]
+    body: Mirror = job.body
+    dirty = bitmaps.find(t, _noted(t, job), job.user).dirty
+    foresee(t, bitmaps.count(dirty) // body.buffer)
     race = Race(t, primary_child(t, body.filter), body.target)
     while True:
         job = t.jobs[job_id]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import backends, guest, jobs
-from model.block_status import ALLOCATED, RACE, Question, allocated_above, status
+from model.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
 from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
@@ -387,11 +387,14 @@ class Stream(JobKind):
         job = t.jobs[job_id]
         body: Body = job.body
         length = body.length or 0
+        chain = list(downwards(t, skip_filters(t, body.target), next_below(t, body.overlay)))
         while body.offset < length:
             start = body.offset
             end, copies = _look(t, body)
             if end == start:
                 end = length
+            elif not copies:
+                end = nothing_to(t, chain, end, length)
             if copies and end > length_of(t, body.filter or body.target):
                 # What is above has not noticed that the image is longer.
                 rest = jobs.meet_error(t, job_id, body.on_error, "read")

@@ -45,7 +45,7 @@ def all_zeroes(t: Transition, name: str) -> bool:
     if not flags & DATA:
         # A null node that is not to read as zeroes leaves in the buffer what happens to be there.
         t.ev.meet(UNKNOWN_BYTES)
-    return not any(value for _, _, value in guest.get(t, name, 0, reached))
+    return not guest.differs(t, guest.get(t, name, 0, reached))
 
 
 def covers(known: Ranges | None, start: int, end: int) -> bool:

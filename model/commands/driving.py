@@ -17,6 +17,7 @@ from model.commands.objects import object_add
 from model.images import ImageError
 from model.rules import effect, guard, outside
 from model.scope import SCOPES
+from model.sizes import foresee
 from model.traversal import above, length_of
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
         offset, length = arguments["offset"], arguments["length"]
         guest.check_range(t, name, offset, length)
         _check_amount(t, length)
+        foresee(t, length // guest.REQUEST)
         for start in range(offset, offset + length, guest.REQUEST):
             count = min(guest.REQUEST, offset + length - start)
             guest.write(t, name, start, count, arguments["pattern"])

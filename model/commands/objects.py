@@ -27,7 +27,7 @@ ID_FORM = guard(
 )
 DUPLICATE = guard(
     "object.duplicate",
-    "Object names are unique.",
+    "Object names are unique, and none is called as their container's own property is.",
     source="7.2",
     text="attempt to add duplicate property '{id}' to object (type 'container')",
 )
@@ -159,6 +159,8 @@ IOTHREAD_POOL = guard(
 )
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
+_RESERVED = "type"
+"""What no object can be called: the container of all objects has a property of that name."""
 _MAX = 10**15
 _UINT_MAX = (1 << 32) - 1
 _INT_MAX = (1 << 31) - 1
@@ -218,7 +220,7 @@ def object_add(t: Transition, arguments: dict[str, Any]) -> None:
         _check_iothread_properties(ev, properties)
     else:
         limits = _limits(ev, properties)
-    ev.check(DUPLICATE, name not in t.objects, id=name)
+    ev.check(DUPLICATE, name not in t.objects and name != _RESERVED, id=name)
     if kind == "iothread":
         low, high = properties.get("thread-pool-min", 0), properties.get("thread-pool-max", 64)
         ev.check(IOTHREAD_POOL, 0 < high <= _INT_MAX and low <= high)

@@ -18,6 +18,7 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.appended-to-compress",
         "hazard.copy-on-read-beyond-end",
         "hazard.inserted-in-iothread",
+        "hazard.min-cluster-memory",
         "hazard.min-cluster-wraps",
         "hazard.preallocate-closed",
         "hazard.preallocate-rights-lost",

@@ -73,6 +73,7 @@ QEMU_7_2 = Dialect(
             "hazard.filter-outlives-mirror",
             "hazard.inserted-in-iothread",
             "hazard.loosening-tightens",
+            "hazard.min-cluster-memory",
             "hazard.min-cluster-wraps",
             "hazard.not-frozen",
             "hazard.ready-twice",

@@ -29,6 +29,7 @@ from model.lengths import (
 )
 from model.private import Qcow2State, RawState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
+from model.sizes import check_memory
 from model.state import Limits, Node, Role
 from model.traversal import filename_of, length_of, primary_child, primary_length
 
@@ -427,6 +428,7 @@ class Qcow2(Driver):
         ev.check(CACHE_ENTRY, 512 <= entry <= CLUSTER and entry & (entry - 1) == 0)  # noqa: PLR2004
         ev.check(L2_TOO_BIG, max(l2 // entry, _MIN_L2_ENTRIES) <= _INT_MAX)
         ev.check(REFCOUNT_TOO_BIG, refcount // CLUSTER <= _INT_MAX)
+        check_memory(ev, "a cache", l2 + refcount)
         return int(entry)
 
     def can_resize(self, node: Node) -> bool:

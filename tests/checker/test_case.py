@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +205,8 @@ def test_commands_stay_inside(arguments: dict[str, Any]) -> None:
 )
 def test_names_that_are_no_files_pass(arguments: dict[str, Any]) -> None:
     steps = [{"command": {"execute": "blockdev-add", "arguments": arguments}}]
-    decode(json.dumps(document(steps=steps)).encode())
+    case = decode(json.dumps(document(steps=steps)).encode())
+    assert case.trace().commands == (steps[0]["command"],)
 
 
 def step(execute: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -223,7 +226,8 @@ def step(execute: str, **arguments: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_jobs_and_driving_commands_pass(steps: list[dict[str, Any]]) -> None:
-    decode(json.dumps(document(steps=steps)).encode())
+    case = decode(json.dumps(document(steps=steps)).encode())
+    assert case.trace().commands == tuple(each["command"] for each in steps)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +330,20 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load(bad)
 
 
+def test_what_is_no_regular_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(CaseError, match=rf"\Acannot read {path}: a case is a regular file"):
+            load(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        with pytest.raises(CaseError, match=r"\Acannot read .*socket: [^\n]+\Z"):
+            load(tmp_path / "socket")
+    with pytest.raises(CaseError, match=r"\Acannot read .*: [^\n]+\Z"):
+        load(tmp_path / "a\0b")
+
+
 def test_writing_below_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CaseError, match=r"cannot write .*: File exists"):
@@ -354,3 +372,24 @@ def test_a_case_without_steps_has_no_difference() -> None:
     case = decode(json.dumps(document(steps=[], difference=None)).encode())
     assert isinstance(case, Case)
     assert case.finding().steps == ()
+
+
+def test_a_version_that_is_none_is_told_in_a_short_line() -> None:
+    deep: Any = []
+    for _ in range(900):
+        deep = [deep]
+    versions: tuple[Any, ...] = (10**4000, "x" * 10_000, deep, None, {}, 2.5)
+    for version in versions:
+        with pytest.raises(CaseError, match="is not supported") as raised:
+            decode(json.dumps({"reopencheck-case": version}).encode())
+        assert len(str(raised.value)) < 120
+
+
+def test_digits_are_limited_in_our_own_words() -> None:
+    def with_digits(count: int) -> bytes:
+        return b'{"reopencheck-case": -' + b"9" * count + b"}"
+
+    with pytest.raises(CaseError, match="is not supported"):
+        decode(with_digits(4300))
+    with pytest.raises(CaseError, match="not JSON: a number of 4301 digits; the most is 4300"):
+        decode(with_digits(4301))

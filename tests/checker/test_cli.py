@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from checker.case import encode, from_finding
 from checker.confirming import Confirmation
 from model.trace import ImageSpec, Observation
 from reports.values import Finding, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}
 OVER = {"backing": "none.raw", "backing-format": "raw"}
@@ -329,3 +333,51 @@ def test_a_closed_pipe_is_quiet() -> None:
     os.close(writer)
     assert done.stderr == b""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize("kilobytes", [24_000, 34_000, 44_000, 54_000])
+def test_too_little_memory_is_told_in_one_line(kilobytes: int) -> None:
+    words = [sys.executable, "-c", "from checker.cli import main; main()", "check", "--examples=1"]
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -v {kilobytes} && exec "$@"', "sh", *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("reopencheck: ")
+    assert "ulimit -v" in line
+    assert done.returncode == 2
+
+
+def test_what_a_trace_may_hold_is_printed(run: Any) -> None:
+    written = (ROOT / "docs" / "containment.md").read_text(encoding="utf-8")
+    assert run("rules", "--allowed") == (0, written, "")
+    for other in ("--outside", "--json"):
+        status, out, err = run("rules", "--allowed", other)
+        assert (status, out) == (2, "")
+        assert "--allowed excludes" in err
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    """The strings of a module that are no docstrings, and no pages of many lines."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if "\n" not in node.value:
+                yield node.value
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            yield from _texts(node)
+
+
+def test_messages_name_no_page_that_is_not_installed() -> None:
+    """The docs are not part of the packages: what they say, a command says."""
+    named = [
+        f"{path}: {text}"
+        for package in ("model", "strategies", "properties", "targets", "checker", "reports")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for text in _texts(ast.parse(path.read_text(encoding="utf-8")))
+        if "docs/" in text
+    ]
+    assert named == []

@@ -45,3 +45,11 @@ def test_a_terminal_gets_lines_that_break_between_words(monkeypatch: pytest.Monk
     assert all(other.startswith(" " * 14 + "reopen.rule-") for other in others)
     assert all(len(shown) <= 60 for shown in (first, *others))
     assert " ".join(fitted(line).split()) == line.strip()
+
+
+def test_what_was_not_reached_stands_before_the_result() -> None:
+    lines = summary_lines(attrs.evolve(SUMMARY, witnesses=(("a state", 0),)))
+    missing = lines.index("  never seen: a state")
+    result = next(at for at, line in enumerate(lines) if line.startswith("  examples "))
+    assert missing < result
+    assert not any("never" in line for line in lines[result:])

@@ -89,6 +89,33 @@ def test_one_is_caught_and_others_survive() -> None:
     assert result.as_json()["mutants_caught"] == 1
 
 
+def test_one_that_nobody_could_judge_has_not_survived() -> None:
+    """The daemon is ended from outside each time: that says nothing of the rule."""
+    ended = Death("disturbed", 0, detail="SIGKILL from outside")
+
+    def generate(dialect: Dialect) -> Any:
+        def make(sink: Any) -> None:
+            each = trace("a")
+            sink(Example(each, oracle_of(dialect)(each)))
+
+        return make
+
+    def sides(dialect: Dialect) -> Sides:
+        def replay(each: Trace) -> Any:
+            return answer(each, lambda _: ended)
+
+        return Sides(oracle_of(dialect), FakePool(lambda _: ended), replay, replay)
+
+    rules = choose_rules(QEMU_7_2, (SECOND,))
+    result = run_mutants(
+        QEMU_7_2, rules, generate, sides, seed=1, release="7.2.22", progress=lambda _: None
+    )
+    assert result.survivors == ()
+    assert result.unknown == (SECOND,)
+    assert result.as_json()["mutants_caught"] == 0
+    assert [each.disturbed for each in result.mutants] == [1]
+
+
 def test_an_interrupt_keeps_the_finished_ones() -> None:
     def generate(dialect: Dialect) -> Any:
         def make(sink: Any) -> None:

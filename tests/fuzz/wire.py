@@ -19,12 +19,13 @@ import tempfile
 import threading
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from checker.compare import compare_trace
 from model.commands.devices import PERIPHERAL
 from model.commands.driving import READ, WAIT, WRITE
 from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
+from targets.closing import Closing
 from targets.connection import Connection
 from targets.daemon import Daemon, OwnServer
 from targets.deaths import Death
@@ -37,7 +38,6 @@ from tests.fuzz.watching import Faults, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from checker.judge import Example, Expectation
     from model.trace import Command
@@ -266,7 +266,7 @@ HANDSHAKES: Final = (
 )
 
 
-class Server:
+class Server(Closing):
     """A socket on which each client is sent the next bytes that were asked for."""
 
     def __init__(self) -> None:
@@ -277,17 +277,9 @@ class Server:
         self._socket.listen()
         self._data = b""
         self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Self:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()

@@ -185,3 +185,16 @@ def test_every_rule_says_what_it_is() -> None:
         assert rule.sentence.endswith("."), rule.id
         assert rule.source, rule.id
         assert rule.text or rule.kind != "guard" or rule.ends, rule.id
+
+
+@pytest.mark.parametrize("release", ["qemu-7.2", "qemu-10.0", "qemu-11.1"])
+def test_no_object_is_called_as_the_property_of_their_container(release: str) -> None:
+    monitor = Monitor(release)
+    for name, accepted in (("type", False), ("types", True), ("id", True), ("parent", True)):
+        reply = monitor.execute(
+            {"execute": "object-add", "arguments": {"qom-type": "iothread", "id": name}}
+        )
+        assert ("return" in reply) is accepted
+        if not accepted:
+            text = f"attempt to add duplicate property '{name}' to object (type 'container')"
+            assert reply["error"] == {"class": "GenericError", "desc": text}

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from model import ImageError, Monitor
+from model.images import make
 from model.rules import NOT_MODELLED
+from model.state import FrozenDict
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -167,8 +170,10 @@ def test_a_backing_name_may_be_a_protocol(monitor: Monitor) -> None:
 
 
 def test_relative_names_start_where_the_overlay_lies(monitor: Monitor) -> None:
-    monitor.images.create("sub/hd0.qcow2", format="qcow2", size=MIB)
-    monitor.images.create("sub/hd1.qcow2", format="qcow2", size=MIB, backing="./hd0.qcow2")
+    base = make("sub/hd0.qcow2", format="qcow2", size=MIB)
+    overlay = make("sub/hd1.qcow2", format="qcow2", size=MIB, backing="./hd0.qcow2")
+    images = FrozenDict({image.name: image for image in (base, overlay)})
+    monitor.state = attrs.evolve(monitor.state, images=images)
     qmp(monitor, "blockdev-add", **qcow2("a", "sub/hd1.qcow2"))
     (top,) = (n for n in qmp(monitor, "query-named-block-nodes") if n["node-name"] == "a")
     assert top["backing_file"] == "sub/./hd0.qcow2"

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from checker.judge import Verdict, judge
 from model.guest import NO_GUEST
+from targets.closing import Closing
 from targets.pool import Target
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from checker.judge import Example
     from model.trace import Trace
     from targets.binaries import Build
@@ -23,7 +22,7 @@ HANGS_AFTER = 2.0
 """Seconds without an answer that are a hang, where one is foreseen."""
 
 
-class Replays:
+class Replays(Closing):
     """Runs traces for all tests of a session; a context manager."""
 
     def __init__(self, images: ImageStore) -> None:
@@ -32,15 +31,7 @@ class Replays:
         self._seen: dict[tuple[Build, str], Replay] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._stack.close()
 
     def target(self, build: Build) -> Target:

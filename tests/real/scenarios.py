@@ -962,3 +962,13 @@ for _define in (
     envelopes,
 ):
     _define()
+
+scenario(
+    "objects that are called as words of the command",
+    (),
+    *(
+        qmp("object-add", qom_type=kind, id=name)
+        for name in ("type", "id", "qom-type", "parent", "string")
+        for kind in ("throttle-group", "iothread")
+    ),
+)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,14 +21,6 @@ from reports.values import Finding, Step
 
 DAEMON = "qemu-storage-daemon"
 ROOT = Path(__file__).parents[2]
-
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(
-        shutil.which(DAEMON) is None or shutil.which("qemu-img") is None,
-        reason="no qemu-storage-daemon or qemu-img in PATH",
-    ),
-]
 
 ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}
 DELETE = {"execute": "blockdev-del", "arguments": {"node-name": "n0"}}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +25,6 @@ MUTANT = (
 )
 """A spec that is wrong on purpose: it differs from any daemon after a few examples."""
 ENDLESS = ["diff", "--qemu", DAEMON, "--examples", "1000000", "--reduce", "20"]
-
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(shutil.which(DAEMON) is None, reason="no qemu-storage-daemon in PATH"),
-]
 
 
 def begin(directory: Path, *words: str, script: str = MUTANT) -> subprocess.Popen[str]:
@@ -116,8 +110,9 @@ def test_whoever_is_impatient_sees_no_traceback(tmp_path: Path, delay: float) ->
 
 
 @pytest.mark.parametrize("where", [">&-", ">/dev/full"])
-def test_a_result_that_cannot_be_printed_is_one_line(tmp_path: Path, where: str) -> None:
-    words = f"'{sys.executable}' -c 'from checker.cli import main; main()' rules --json {where}"
+@pytest.mark.parametrize("how", ["rules --json", "rules --outside", "options --driver raw"])
+def test_a_result_that_cannot_be_printed_is_one_line(tmp_path: Path, where: str, how: str) -> None:
+    words = f"'{sys.executable}' -c 'from checker.cli import main; main()' {how} {where}"
     done = subprocess.run(
         ["sh", "-c", words],
         cwd=tmp_path,

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import pytest
 
 from model.trace import ImageSpec, Observation
 from reports import script
@@ -17,14 +15,6 @@ from reports.values import Finding, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(
-        shutil.which("qemu-storage-daemon") is None or shutil.which("qemu-img") is None,
-        reason="no qemu-storage-daemon or qemu-img in PATH",
-    ),
-]
 
 GOOD = Observation({"return": {}}, None, None)
 QCOW2: dict[str, Any] = {

@@ -551,6 +551,23 @@ def test_a_daemon_s_memory_in_use_is_bounded(
     assert death.detail == "it uses more than 1048576 bytes of memory"
 
 
+def test_the_memory_in_use_of_a_short_program_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = ImageSpec("hd0", "qcow2", 1 << 20)
+    store = ImageStore(find_qemu_img())
+    monkeypatch.setattr("targets.process.IN_USE", 1)
+    with pytest.raises(TargetError, match=r"\A.*qemu-img uses \d+ bytes of memory and more"):
+        find_qemu_img()
+    with pytest.raises(TargetError, match=r"\Aimage 'hd0': .*qemu-img uses \d+ bytes of memory"):
+        store.create(tmp_path, [image])
+    store.close()
+    store = ImageStore(find_qemu_img(walls=without("memory")))
+    store.create(tmp_path, [image])
+    store.close()
+    assert (tmp_path / "hd0").stat().st_size > 0
+
+
 # All that is driven runs behind them
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from model.trace import ImageSpec
+from model.trace import ImageSpec, Observation
 from reports import script
 from reports.values import Difference, Step
 from tests.reports.samples import FINDING
@@ -117,6 +117,17 @@ def test_no_finding_is_hurt_by_odd_text() -> None:
     text = script.render(attrs.evolve(FINDING, title="a\nrm -rf x"), "a\nb")
     assert "\nrm" not in text
     assert text.startswith("#!/bin/sh\n# a rm -rf x\n")
+
+
+@pytest.mark.parametrize("odd", [None, 5, "x", [], {}, {"data": 5}, {"data": []}, {"data": {}}])
+def test_the_odd_address_of_a_server_is_no_socket(odd: object) -> None:
+    """What a journal holds may say that a daemon has accepted anything."""
+    command = {"execute": "nbd-server-start", "arguments": {"addr": odd}}
+    read = {"execute": "reopencheck-read", "arguments": {"node": "n"}}
+    seen = Observation({"return": {}}, [], {})
+    steps = (Step(command, seen, seen), Step(read, seen, seen))
+    text = script.render(attrs.evolve(FINDING, steps=steps))
+    assert "read_node step-2 '\"n\"' ''\n" in text
 
 
 def test_the_words_of_an_image_are_words_for_the_shell() -> None:

@@ -11,4 +11,4 @@ from targets.allowed_page import page
 def test_the_page_is_what_the_tables_say() -> None:
     path = Path(__file__).parents[2] / "docs" / "containment.md"
     written = path.read_text(encoding="utf-8")
-    assert written == page(), "python -m targets.allowed_page >docs/containment.md"
+    assert written == page(), "reopencheck rules --allowed >docs/containment.md"

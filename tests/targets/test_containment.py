@@ -87,14 +87,14 @@ def test_what_is_harmless_passes(harmless: Command) -> None:
             Trace((), ({"execute": "query-jobs"}, {"execute": "migrate"})),
             (
                 "step 2: migrate: this command is not one that a trace may use: "
-                "docs/containment.md lists them"
+                "`reopencheck rules --allowed` lists them"
             ),
         ),
         (
             Trace((), (add(driver="raw", file={"driver": "nbd"}),)),
             (
                 "step 1: blockdev-add: file.driver: driver 'nbd' is not among those that are "
-                "allowed: docs/containment.md lists them"
+                "allowed: `reopencheck rules --allowed` lists them"
             ),
         ),
         (
@@ -112,9 +112,42 @@ def test_what_is_harmless_passes(harmless: Command) -> None:
             Trace((ImageSpec("x", "vmdk", 1),), ()),
             "image 'x': the format 'vmdk' is not one of qcow2, raw",
         ),
+        (
+            Trace((), (command("reopencheck-object", qom_type="iothread", id="type"),)),
+            (
+                "step 1: reopencheck-object: no daemon starts with an object that is called "
+                "'type': rename it"
+            ),
+        ),
+        (
+            Trace(
+                tuple(
+                    ImageSpec(f"hd{at}", "qcow2", (1 << 50) - at, data=((0, 1, 1),))
+                    for at in range(100)
+                ),
+                (),
+            ),
+            (
+                "making the images is 2401 units of work, and 1500 are granted: "
+                "use fewer or smaller ones, or less data"
+            ),
+        ),
     ],
 )
 def test_what_is_said(trace: Trace, says: str) -> None:
     with pytest.raises(ContainmentError) as caught:
         check_trace(trace)
     assert str(caught.value) == says
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [ImageSpec(f"hd{at}", "qcow2", 1 << 30, data=((0, 1 << 19, 1),)) for at in range(100)],
+        [ImageSpec("hd", "qcow2", 1 << 40, data=tuple((at << 30, 512, 1) for at in range(1000)))],
+        [ImageSpec(f"hd{at}", "qcow2", 1 << 50) for at in range(50)],
+    ],
+    ids=["data", "runs", "tables"],
+)
+def test_images_that_take_seconds_pass(images: list[ImageSpec]) -> None:
+    check_trace(Trace(tuple(images), ()))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from targets.debian import cache
 from targets.errors import TargetError
-from targets.scratch import PREFIX, Scratch, for_sockets, occupied, sweep
+from targets.scratch import PREFIX, Scratch, for_sockets, home, occupied, sweep, temporary
+from targets.visible import trees
 
 MAKES_ONE_AND_DIES = """
 import os, signal, sys
@@ -131,3 +133,41 @@ def test_bytes_on_the_disk_are_counted_not_lengths(tmp_path: Path) -> None:
         os.posix_fallocate(file.fileno(), 0, 1 << 21)
     assert occupied(tmp_path) - empty >= 1 << 21
     assert occupied(tmp_path / "missing") == 0
+
+
+def test_a_relative_place_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", ".")
+    with Scratch() as scratch, for_sockets() as sockets:
+        assert scratch.path.parent == sockets.path.parent == tmp_path
+    monkeypatch.chdir("/")
+
+
+def test_a_place_with_a_line_break_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "a\nb"
+    broken.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(broken))
+    assert sweep() == 0
+    with pytest.raises(TargetError, match=r"\A.*line break.*set TMPDIR to another directory\Z"):
+        temporary()
+
+
+def test_no_place_at_all_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    assert sweep() == 0
+    with pytest.raises(
+        TargetError, match=r"\Athere is no place for temporary files: set TMPDIR.*\Z"
+    ):
+        temporary()
+
+
+def test_a_user_without_a_home_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert home() == Path("/")
+    assert cache() == Path("/.cache/reopencheck/qemu")
+    assert trees(("/bin/sh",)) == ()
