@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from checker.parties import Party
     from model.dialect import Dialect
     from model.schema import Schema
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
     from reports.values import Finding
     from targets.walls import Walls
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from checker.parties import Answer
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
 
 _INDEX = re.compile(r"\[[^\]]*\]")
 _SHOWN = frozenset({"nodes", "jobs", "exports"})

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from model.dialect import Dialect
-    from model.trace import Json
+    from model.values.trace import Json
 
 PACKAGES = ("attrs", "networkx", "hypothesis", "click", "rich", "msgspec", "jinja2", "junitparser")
 """What the checker imports at run time."""

@@ -35,7 +35,7 @@ from checker.options import (
 )
 from checker.output import write_report
 from model.dialect import NoSuchDialectError
-from model.images import ImageError
+from model.values.image_layout import ImageError
 from reports.shown import shown
 from targets.errors import TargetError
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from checker.journal import Journal
-    from model.trace import Json
+    from model.values.trace import Json
     from reports.values import Finding, Summary
 
 TRACEBACK = "REOPENCHECK_TRACEBACK"

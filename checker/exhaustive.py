@@ -20,7 +20,7 @@ from checker.interrupts import listening
 from checker.signature import of_divergence
 from model import Monitor, step
 from model.speaking import spoken
-from model.trace import Observation, Trace
+from model.values.trace import Observation, Trace
 from strategies.alphabet import images, letters, names_streams
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from model import BlockState, Outcome
     from model.dialect import Dialect
-    from model.trace import Command, Json
+    from model.values.trace import Command, Json
 
     Differs = Callable[[Trace], None]
 

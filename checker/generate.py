@@ -10,7 +10,7 @@ import attrs
 from checker.judge import Example
 from checker.laws import Law, Violation
 from checker.oracle import expectation, observe
-from model.trace import Command, Observation, Trace
+from model.values.trace import Command, Observation, Trace
 from strategies import Enough, OnStep, OnTrace, machine_for, run
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from model.rules import NOT_MODELLED
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
     from targets.deaths import Death
     from targets.replay import Replay
 

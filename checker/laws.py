@@ -16,7 +16,7 @@ from checker.reduce import reduce_trace
 from checker.settling import settled
 from checker.signature import names_in, normalised, told_command
 from model import BlockState, Monitor, Outcome
-from model.trace import Command, Trace
+from model.values.trace import Command, Trace
 from reports.values import Difference, Finding, Step
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from checker.judge import Oracle, Verdict
     from model.dialect import Dialect
     from model.rules import Rule
-    from model.trace import Json
+    from model.values.trace import Json
     from reports.values import Summary
 
 _MOST_SECONDS = 300

@@ -23,7 +23,7 @@ from checker.verdicts import undisturbed
 from model.dialect import WITHOUT, NoSuchDialectError
 from model.dialects import DIALECTS, find_dialect
 from model.speaking import spoken, translated
-from model.trace import Observation, Trace
+from model.values.trace import Observation, Trace
 from targets.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.closing import Closing
 from targets.debian import find_build

@@ -43,7 +43,7 @@ from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from checker.replay import Replayed
-    from model.trace import Json
+    from model.values.trace import Json
     from targets.walls import Walls
 
 

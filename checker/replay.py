@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from checker.case import Case
     from checker.laws import Law, Violation
     from model.dialect import Dialect
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
     from targets.deaths import Death
 
 

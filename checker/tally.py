@@ -11,9 +11,8 @@ import attrs
 
 from checker.case import from_finding, keep
 from checker.interrupts import deferred
-from model.commands.driving import READ
 from model.jobs import Status
-from model.trace import REOPENS, name_of
+from model.values.trace import READ, REOPENS, name_of
 from reports.values import Finding, RuleUse, RunKind, Summary
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from model.dialect import Dialect, NoSuchDialectError
 from model.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
-from model.images import ImageError
 from model.monitor import Monitor, Outcome, reopen_keeping, step
 from model.rules import Refusal, Rule
-from model.state import BlockState
-from model.trace import ImageSpec, Observation, Trace
+from model.values.image_layout import ImageError
+from model.values.state import BlockState
+from model.values.trace import ImageSpec, Observation, Trace
 
 __all__ = [
     "DIALECTS",

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from model.refreshing import refresh
 from model.rules import Refusal
-from model.state import UNNAMED, User
 from model.users import add_use, remove_use, remove_user
+from model.values.state import UNNAMED, User
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.state import Grant
+    from model.values.state import Grant
 
 ROOT = "root"
 """What QEMU calls the link of a block backend."""

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.bitmaps import aligned
 from model.driver import driver_of
-from model.images import BLOCK, CLUSTER, clip, held_among
 from model.lengths import image_of
 from model.rules import effect, hazard
 from model.sizes import spend
 from model.traversal import length_of, link_below, primary_child
+from model.values.image_layout import BLOCK, CLUSTER, clip, held_among
+from model.values.ranges import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from model.graph import Transition
-    from model.private import FileState, QuorumState
-    from model.state import Image, Node
+    from model.values.private import FileState, QuorumState
+    from model.values.state import Image, Node
 
 UNSURE = hazard(
     "hazard.host-holes",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from model.rules import Rule, guard
-from model.state import Role, Use
+from model.values.state import Role, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition

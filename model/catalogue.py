@@ -14,7 +14,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.trace import Json
+    from model.values.trace import Json
 
 
 @attrs.frozen(eq=False)

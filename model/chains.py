@@ -31,9 +31,9 @@ from model.permissions import Permissions
 from model.refreshing import loosen, refresh
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
 from model.rules import Refusal, effect, guard, hazard
-from model.state import FrozenDict, Link, Node, Role, Use
 from model.traversal import driver_at, filename_of, link_below, topological
 from model.users import replace_node
+from model.values.state import FrozenDict, Link, Node, Role, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

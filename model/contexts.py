@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import attrs
 
 from model.rules import Refusal, effect, guard, hazard
-from model.state import Use, User
 from model.traversal import above, driver_at
+from model.values.state import Use, User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from model.graph import Transition
-    from model.state import LinkKey
+    from model.values.state import LinkKey
 
 MAIN = ""
 """The main loop, as a context."""

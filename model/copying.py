@@ -17,6 +17,6 @@ CHUNK = 512 << 10
 def copy(t: Transition, source: str, target: str, start: int, end: int) -> None:
     """Copy a range from one node to another in one request.
 
-    Raises :class:`model.images.ImageError` where that is no bytes of a guest's.
+    Raises :class:`ImageError` where that is no bytes of a guest's.
     """
     guest.put(t, target, start, end, guest.get(t, source, start, end))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from model.rules import Evaluation
     from model.schema import Schema
-    from model.trace import Json
+    from model.values.trace import Json
 
 _ABOUT_THE_MONITOR = {
     "qmp_capabilities": scope(

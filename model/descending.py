@@ -16,14 +16,14 @@ from model.driver import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Permissions, permission_names
 from model.rules import effect, guard, hazard
-from model.state import UNNAMED, Grant, Perm, Use
 from model.traversal import length_of
+from model.values.state import UNNAMED, Grant, Perm, Use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.graph import Transition
-    from model.state import Link, LinkKey, Node
+    from model.values.state import Link, LinkKey, Node
 
 FROM_EACH = effect(
     "permissions.from-each-node",

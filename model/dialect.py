@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.programs import STORAGE_DAEMON, Program
 from model.rules import Evaluation, Rule, all_rules
 from model.schema import Schema
-from model.state import EMPTY, FrozenDict
+from model.values.programs import STORAGE_DAEMON, Program
+from model.values.state import EMPTY, FrozenDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

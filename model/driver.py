@@ -11,10 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from model.qdict import in_order
 from model.rules import effect, guard, outside
 from model.scope import Outside, Scope, scope
-from model.state import EMPTY, Limits, Link, Node, Perm, Role
+from model.values.qdict import in_order
+from model.values.state import EMPTY, Limits, Link, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

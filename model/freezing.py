@@ -12,7 +12,7 @@ from model.traversal import chain_links
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.state import LinkKey
+    from model.values.state import LinkKey
 
 NOT_FROZEN = hazard(
     "hazard.not-frozen",

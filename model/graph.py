@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from model.state import (
+from model.values.state import (
     BlockState,
     Device,
     Export,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from model.rules import Evaluation
-    from model.state import Grant
+    from model.values.state import Grant
 
 
 T = TypeVar("T")

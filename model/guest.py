@@ -26,7 +26,21 @@ from model.block_status import (
 )
 from model.chains import backing_next, contains
 from model.driver import as_bool, driver_of
-from model.images import (
+from model.lengths import (
+    UNALIGNED,
+    UNKNOWN_BYTES,
+    cluster_size,
+    detects_zeroes,
+    grown,
+    image_of,
+    readable,
+)
+from model.limits import at_once
+from model.rules import effect, hazard, outside
+from model.sizes import foresee, spend
+from model.traversal import length_of, primary_child, primary_length
+from model.values import ranges
+from model.values.image_layout import (
     CLUSTER,
     L2_COVERS,
     UNKNOWN,
@@ -42,28 +56,15 @@ from model.images import (
     without_data,
     written_end,
 )
-from model.lengths import (
-    UNALIGNED,
-    UNKNOWN_BYTES,
-    cluster_size,
-    detects_zeroes,
-    grown,
-    image_of,
-    readable,
-)
-from model.limits import at_once
-from model.rules import effect, hazard, outside
-from model.sizes import foresee, spend
-from model.trace import RATE_LIMITED
-from model.traversal import length_of, primary_child, primary_length
+from model.values.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model.graph import Transition
-    from model.images import Extents
-    from model.private import Bottom, Qcow2State, QuorumState
-    from model.state import Image, Node
+    from model.values.image_layout import Extents
+    from model.values.private import Bottom, Qcow2State, QuorumState
+    from model.values.state import Image, Node
 
     Ranges = list[tuple[int, int]]
 
@@ -1014,7 +1015,7 @@ def _copy_clusters(
 
     The first part has to get to what is asked for, and none may begin behind that.
     """
-    at, last = bitmaps.aligned(start, end, cluster)
+    at, last = ranges.aligned(start, end, cluster)
     last = min(last, length_of(t, name))
     while at < last:
         part = last if most is None else min(at + most, last)

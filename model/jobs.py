@@ -2,7 +2,7 @@
 """The life of a job: its states, the verbs that they take, and what clients hear of it.
 
 A job works by itself. What it does until it comes to rest happens here within the command
-that sets it going; :attr:`model.graph.Transition.settling` says which jobs a client has to
+that sets it going; ``settling`` of a transition says which jobs a client has to
 wait for before it sees that. What a job does is the business of its kind
 (:mod:`model.blockjobs`).
 
@@ -23,15 +23,15 @@ import attrs
 from model import backends
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside
-from model.state import Job, Perm, Use, User
 from model.traversal import above, below
 from model.users import add_use, remove_use, remove_user
+from model.values.state import Job, Perm, Use, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model.graph import Transition
-    from model.state import Grant
+    from model.values.state import Grant
 
 ID_FORM = guard(
     "job.id",

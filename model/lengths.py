@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.driver import ALWAYS_LOOKS, driver_of, sectors
-from model.images import CLUSTER, UNKNOWN, clip
 from model.rules import effect, hazard
-from model.state import Role, Use
 from model.traversal import length_of, primary_child
+from model.values.image_layout import CLUSTER, UNKNOWN, clip
+from model.values.state import Role, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.private import Qcow2State
-    from model.state import Image, Node
+    from model.values.private import Qcow2State
+    from model.values.state import Image, Node
 
 FOREIGN_FILE = hazard(
     "hazard.qcow2-file",

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from model.driver import driver_of
 from model.rules import effect
-from model.state import NO_LIMITS, Limits, Role
+from model.values.state import NO_LIMITS, Limits, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition, Undo
-    from model.state import Node
+    from model.values.state import Node
 
 LIMITS = effect(
     "query.limits",

@@ -18,8 +18,8 @@ from model.driver import driver_of
 from model.permissions import Permissions
 from model.refreshing import loosen
 from model.rules import effect, guard, hazard
-from model.state import Link, LinkKey, Use
 from model.traversal import chain_links, reaches
+from model.values.state import Link, LinkKey, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition, Undo
@@ -112,7 +112,7 @@ def drop_link(t: Transition, link: Link) -> None:
 def attach_child(t: Transition, parent: str, name: str, child: str, role: int, undo: Undo) -> None:
     """Make ``child`` a child of ``parent``; permissions are the caller's business.
 
-    The two may have to come to one context first. Raises :class:`model.rules.Refusal`.
+    The two may have to come to one context first. Raises :class:`Refusal`.
     """
     if reaches(t.nodes, child, parent):
         t.ev.meet(CYCLE_UNNOTICED)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from model.driver import driver_of
 from model.permissions import Permissions, permission_names
 from model.rules import guard
-from model.state import EMPTY, Grant, Perm
+from model.values.state import EMPTY, Grant, Perm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.graph import Transition
-    from model.state import Node
+    from model.values.state import Node
 
 READ_ONLY = guard(
     "permissions.read-only",

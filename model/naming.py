@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.driver import driver_of
-from model.qdict import in_order, to_json
-from model.state import Node, Role
+from model.values.qdict import in_order, to_json
+from model.values.state import Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from model import backends
 from model.contexts import drain, in_use, need_lock
 from model.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
-from model.images import MAX_LENGTH
 from model.lengths import content, read_header
 from model.limits import take_limits
 from model.links import attach_child
 from model.naming import dirname, is_absolute
-from model.qdict import clone, extract, flatten, in_order
 from model.refreshing import refresh
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside, leave_if_any
 from model.sizes import check_another_node
-from model.state import FrozenDict, Node, Perm, Role
 from model.traversal import driver_at, filename_of, length_of, primary_child
 from model.users import remove_user
+from model.values.image_layout import MAX_LENGTH
+from model.values.qdict import clone, extract, flatten, in_order
+from model.values.state import FrozenDict, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

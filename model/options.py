@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from model.driver import FlatOptions, as_string
 from model.drivers.declared import DECLARED, NODE
 from model.opening import DETECT_ZEROES, check_active
-from model.qdict import clone, in_order
 from model.rules import Evaluation, Refusal, effect, guard
-from model.state import FrozenDict, Node
+from model.values.qdict import clone, in_order
+from model.values.state import FrozenDict, Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

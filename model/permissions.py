@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from model.driver import driver_of
 from model.rules import effect
-from model.state import BlockState, Grant, LinkKey, Node, Perm, Use
+from model.values.state import BlockState, Grant, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

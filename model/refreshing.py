@@ -17,12 +17,12 @@ from model.driver import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Permissions, permission_names
 from model.rules import Refusal, guard
-from model.state import Grant, Perm
 from model.traversal import length_of, topological
+from model.values.state import Grant, Perm
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.state import Node
+    from model.values.state import Node
 
 CONFLICT = guard(
     "permissions.conflict",

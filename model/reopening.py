@@ -31,11 +31,11 @@ from model.links import (
 )
 from model.opening import Flags, inherit_options
 from model.options import check_omitted, check_unchanged, discards, take_generic
-from model.qdict import clone, extract
 from model.refreshing import refresh, settle
 from model.rules import Refusal, effect, guard, hazard
-from model.state import FrozenDict, Link, Node, Role
 from model.traversal import above, link_below, reaches, shares_below, topological
+from model.values.qdict import clone, extract
+from model.values.state import FrozenDict, Link, Node, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition, Undo

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 import attrs
 
 from model.catalogue import NO_MACHINE, Catalogue
-from model.qdict import hash_table_order, in_order
-from model.trace import Json
+from model.values.qdict import hash_table_order, in_order
+from model.values.trace import Json
 
 if TYPE_CHECKING:
-    from model.trace import Reply
+    from model.values.trace import Reply
 
 Visit: TypeAlias = Callable[[Json], Json]
 """Checks one value and returns it as the visitor sees it; raises `_Refusal`."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from model.rules import outside
-from model.state import EMPTY, FrozenDict
+from model.values.state import EMPTY, FrozenDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from model.catalogue import Catalogue
     from model.graph import Transition
     from model.rules import Evaluation
-    from model.trace import Json
+    from model.values.trace import Json
 
 MEMBER = outside(
     "outside.member",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.images import MOST_RUNS
 from model.rules import outside
+from model.values.image_layout import MOST_RUNS
 
 if TYPE_CHECKING:
     from model.graph import Transition

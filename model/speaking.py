@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.commands.driving import OBJECT
-from model.trace import name_of
+from model.values.trace import OBJECT, name_of
 
 if TYPE_CHECKING:
     from model.schema import Schema
-    from model.trace import Command, Trace
+    from model.values.trace import Command, Trace
 
 _LISTED, _FLAT = "blockdev-reopen", "x-blockdev-reopen"
 _ADD = "object-add"

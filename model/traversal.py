@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from model.driver import Driver, driver_of
 from model.naming import Names
 from model.rules import guard, hazard
-from model.state import Link, Node, Use
+from model.values.state import Link, Node, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from model.graph import Transition
-    from model.state import Link, Node
+    from model.values.state import Link, Node
 
 ENDLESS_CHAIN = hazard(
     "hazard.off-chain",

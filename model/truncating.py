@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model import bitmaps, images
+from model import bitmaps
 from model.block_status import RACE
 from model.driver import driver_of, sectors
 from model.guest import remember
 from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.rules import Refusal, guard, hazard
 from model.traversal import driver_at, length_of, primary_child, primary_length
+from model.values import image_layout
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.private import Qcow2State
-    from model.state import Image, Node
+    from model.values.private import Qcow2State
+    from model.values.state import Image, Node
 
 RESIZE_MAXIMUM = guard(
     "resize.maximum",
@@ -82,7 +83,7 @@ _SURPLUS = "preallocate-filter: failed to drop write-zero preallocation: "
 def truncate(t: Transition, name: str, size: int) -> None:
     """Make a node ``size`` bytes long, down to its file; who may do so is not asked.
 
-    Raises :class:`model.rules.Refusal`.
+    Raises :class:`Refusal`.
     """
     _truncate(t, name, size)
     tell_above(t, name)
@@ -92,7 +93,9 @@ def truncate(t: Transition, name: str, size: int) -> None:
 def _truncate(t: Transition, name: str, size: int) -> None:
     ev = t.ev
     node = t.nodes[name]
-    ev.check(RESIZE_MAXIMUM, size <= images.MAX_LENGTH, size=size, maximum=images.MAX_LENGTH)
+    ev.check(
+        RESIZE_MAXIMUM, size <= image_layout.MAX_LENGTH, size=size, maximum=image_layout.MAX_LENGTH
+    )
     ev.check(RESIZE_READ_ONLY, not node.read_only)
     driver = driver_of(node.driver)
     if driver.is_filter:
@@ -122,11 +125,11 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         t.change(name, size=size)
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
-    ev.check(RESIZE_FILE, size <= images.MAX_LENGTH)
+    ev.check(RESIZE_FILE, size <= image_layout.MAX_LENGTH)
     image = t.images[node.filename]
-    if image.format == "qcow2" and size < min(image.length, image.clusters * images.CLUSTER):
+    if image.format == "qcow2" and size < min(image.length, image.clusters * image_layout.CLUSTER):
         ev.meet(FOREIGN_FILE)
-    t.images[node.filename] = images.truncated(image, size)
+    t.images[node.filename] = image_layout.truncated(image, size)
     t.change(name, size=sectors(size))
 
 
@@ -164,8 +167,8 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
         search=known.search,
     )
     try:
-        after, written = images.resized(image, size)
-    except images.ImageError:
+        after, written = image_layout.resized(image, size)
+    except image_layout.ImageError:
         t.ev.refuse(RESIZE_L1)
         return
     t.ev.accepted.add(RESIZE_L1.id)
@@ -174,12 +177,12 @@ def _resize_image(t: Transition, node: Node, image: Image, size: int) -> None:
     backing = node.link("backing")
     if backing is not None and size > node.size and length_of(t, backing.child) > node.size:
         resized = after
-        after = images.zeroed(resized, node.size, size)
-        written = max(written, images.written_end(resized, after))
+        after = image_layout.zeroed(resized, node.size, size)
+        written = max(written, image_layout.written_end(resized, after))
     remember(t, node.name, after)
-    end = after.clusters * images.CLUSTER
+    end = after.clusters * image_layout.CLUSTER
     if written:
-        first = written - images.CLUSTER + known.l2_entry
+        first = written - image_layout.CLUSTER + known.l2_entry
         grown(t, file, written, zeroes=True, first=first)
     if size < node.size and end < length_of(t, file):
         try:

@@ -13,8 +13,8 @@ from model.links import release, replace_child
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh
 from model.rules import Refusal, effect, guard
-from model.state import Grant, LinkKey, Use
 from model.traversal import topological
+from model.values.state import Grant, LinkKey, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition, Undo
@@ -81,7 +81,7 @@ def add_use(
 ) -> Use:
     """Let a user hold on to a node, requiring and sharing ``grant``.
 
-    Raises :class:`model.rules.Refusal` where others do not agree; nothing has changed then.
+    Raises :class:`Refusal` where others do not agree; nothing has changed then.
     """
     if t.ev.holds(FROM_EACH):
         Descent(t, {}).check_users(node, *grant, ())

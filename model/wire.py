@@ -20,7 +20,7 @@ from model.rules import outside
 
 if TYPE_CHECKING:
     from model.rules import Evaluation
-    from model.trace import Json
+    from model.values.trace import Json
 
 DEEPEST: Final = 1024
 """How many levels of lists and dictionaries QEMU's parser follows."""

@@ -9,14 +9,14 @@ from model.blockjobs import commit, mirror, stream
 from model.driver import driver_of
 from model.freezing import NOT_FROZEN
 from model.jobs import OWN_BACKEND
-from model.state import Role
 from model.traversal import reaches
+from model.values.state import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model.dialect import Dialect
-    from model.state import BlockState, Job, LinkKey, Node
+    from model.values.state import BlockState, Job, LinkKey, Node
 
 OVER: Final = frozenset({"concluded"})
 

@@ -10,22 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 from model import guest
 from model.blockjobs import commit, mirror, stream
-from model.commands.driving import WRITE
 from model.graph import Transition
-from model.images import ImageError
 from model.lengths import content
 from model.rules import NotModelledError
-from model.state import Use
-from model.trace import REOPENS
 from model.traversal import length_of, reaches
+from model.values.image_layout import ImageError
+from model.values.state import Use
+from model.values.trace import REOPENS, WRITE
 from properties.claims import living
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted
 
 if TYPE_CHECKING:
     from model import BlockState, Dialect, Outcome
-    from model.state import Image, Job, Node
-    from model.trace import Command
+    from model.values.state import Image, Job, Node
+    from model.values.trace import Command
 
     Runs = list[tuple[int, int, int]]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from model.drivers.files import DEVICES, TAKES_DEVICES
 from model.permissions import permission_names, permissions
-from model.state import Grant, LinkKey, Perm, ThrottleGroup, Use
+from model.values.state import Grant, LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, filters, in_chain, standing
 from properties.users import (
     connected_nodes_share_a_context,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from model.dialect import Dialect
     from model.schema import Schema
-    from model.state import BlockState
+    from model.values.state import BlockState
 
     Invariant = Callable[[BlockState], str | None]
     InvariantOfDialect = Callable[[BlockState, Dialect], str | None]

@@ -12,7 +12,7 @@ from properties.laws import STARTS
 
 if TYPE_CHECKING:
     from model import BlockState, Dialect, Outcome
-    from model.trace import Command
+    from model.values.trace import Command
 
 VERBS: Final = {
     "cancel": frozenset({"created", "running", "paused", "ready", "standby", "waiting", "pending"}),

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from model.jobs import PAUSE_WAKES
-from model.state import Use
+from model.values.state import Use
 
 if TYPE_CHECKING:
     from model.dialect import Dialect
-    from model.state import BlockState
+    from model.values.state import BlockState
 
 _RESTING: Final = frozenset({"running", "paused", "ready", "standby", "pending", "concluded"})
 """Where a job comes to rest. The other states are passed within a command."""

@@ -14,7 +14,7 @@ from strategies.scene import Scene
 from strategies.spoiling import spoil
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 T = TypeVar("T")
 Build = Callable[[Scene], dict[str, Any]]

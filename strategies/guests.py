@@ -10,22 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model import guest
-from model.commands.driving import READ, WRITE
 from model.driver import as_bool
 from model.graph import Transition
-from model.images import ImageError
-from model.private import RawState
 from model.rules import NotModelledError
-from model.state import Role
 from model.traversal import length_of, primary_length
+from model.values.image_layout import ImageError
+from model.values.private import RawState
+from model.values.state import Role
+from model.values.trace import READ, WRITE
 from strategies.scene import Scene, generated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from model.dialect import Dialect
-    from model.state import BlockState, Node
-    from model.trace import Command
+    from model.values.state import BlockState, Node
+    from model.values.trace import Command
 
 MOST_BYTES: Final = 8 << 20
 """No guest reads more at once, and no job copies more."""

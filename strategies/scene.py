@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from model.graph import Transition
 from model.naming import Names
-from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
 from model.traversal import length_of
+from model.values.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
 from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
 

@@ -27,8 +27,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from model.programs import STORAGE_DAEMON, Program
-from model.trace import Json
+from model.values.programs import STORAGE_DAEMON, Program
+from model.values.trace import Json
 from targets.binaries import ALL, DAEMON, find_driven
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.errors import TargetError

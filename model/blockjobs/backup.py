@@ -20,25 +20,26 @@ from model.blockjobs.racing import Race
 from model.driver import driver_of
 from model.drivers.backup_top import HAS_DRIVER
 from model.drivers.mirror_filters import CopyBeforeWrite, check_least
-from model.images import ImageError, ShrunkError
 from model.jobs import JobKind, Rest
 from model.limits import take_limits
 from model.links import attach_child, release
 from model.opening import NO_NODE
 from model.permissions import Permissions
-from model.private import BackupTopState
 from model.refreshing import loosen, refresh, refresh_link
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import Outside, takes
 from model.sizes import foresee
-from model.state import Perm, Role
 from model.traversal import driver_at, length_of, primary_child
+from model.values import ranges
+from model.values.image_layout import ImageError, ShrunkError
+from model.values.private import BackupTopState
+from model.values.state import Perm, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.guest import Write
-    from model.private import CopyBeforeWriteState
-    from model.state import Job, Node
+    from model.values.private import CopyBeforeWriteState
+    from model.values.state import Job, Node
 
 NO_BITMAP_NAMED = guard(
     "backup.bitmap-missing",
@@ -333,14 +334,14 @@ def _work(t: Transition, job: Job) -> Rest:
     race = Race(t, primary_child(t, body.filter), _target(t, body.filter))
     race.batch()
     most = max(t.nodes[body.filter].private.cluster, _MOST_BYTES)
-    foresee(t, bitmaps.count(_dirty(t, body.filter)) // most)
+    foresee(t, ranges.count(_dirty(t, body.filter)) // most)
     for start, end in _dirty(t, body.filter):
         _copy_clusters(t, body.filter, start, end, race)
     race.settle()
     return Rest.DONE
 
 
-def _dirty(t: Transition, top: str) -> bitmaps.Ranges:
+def _dirty(t: Transition, top: str) -> ranges.Ranges:
     """What is still to be copied."""
     noted = t.nodes[top].private.noted
     return bitmaps.find(t, noted, top).dirty if noted in t.nodes else ()
@@ -350,7 +351,7 @@ def _done(t: Transition, top: str, start: int, end: int) -> None:
     """Note that a range need not be copied any more."""
     noted = t.nodes[top].private.noted
     bitmap = bitmaps.find(t, noted, top)
-    bitmaps.put(t, noted, bitmap, bitmaps.without(bitmap.dirty, start, end))
+    bitmaps.put(t, noted, bitmap, ranges.without(bitmap.dirty, start, end))
 
 
 def _job_of(t: Transition, top: str) -> Job | None:
@@ -364,7 +365,7 @@ def _job_of(t: Transition, top: str) -> Job | None:
 def _tell_rest(t: Transition, job_id: str) -> None:
     """Work out anew how much there is to do."""
     job = t.jobs[job_id]
-    left = bitmaps.count(_dirty(t, job.body.filter))
+    left = ranges.count(_dirty(t, job.body.filter))
     jobs.change(t, job_id, total=job.current + left)
 
 
@@ -405,7 +406,7 @@ def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) ->
     cluster = t.nodes[top].private.cluster
     length = length_of(t, source)
     while True:
-        dirty = bitmaps.within(_dirty(t, top), start, end)
+        dirty = ranges.within(_dirty(t, top), start, end)
         if not dirty:
             return
         if cluster > _MOST_MEMORY:
@@ -467,13 +468,13 @@ def before_write(t: Transition, node: Node, write: Write) -> None:
     """A guest writes through the filter: copy what is there first, unless it stays the same."""
     if t.ev.holds(COPY_BEFORE_WRITE) and not write.unchanged:
         cluster = node.private.cluster
-        first, last = bitmaps.aligned(write.start, write.end, cluster)
+        first, last = ranges.aligned(write.start, write.end, cluster)
         race = Race(t, primary_child(t, node.name), _target(t, node.name))
         _copy_clusters(t, node.name, first, last, race)
         race.settle()
         if any(bitmap.owner == f"{node.name}#done" for bitmap in node.bitmaps):
             done = bitmaps.find(t, node.name, f"{node.name}#done")
-            bitmaps.put(t, node.name, done, bitmaps.joined(done.dirty, first, last))
+            bitmaps.put(t, node.name, done, ranges.joined(done.dirty, first, last))
     guest.pass_on(t, primary_child(t, node.name), write)
 
 

@@ -33,17 +33,17 @@ from model.chains import (
 from model.copying import CHUNK, copy
 from model.driver import sectors
 from model.freezing import freeze_chain, unfreeze_chain
-from model.images import ImageError
 from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import takes
-from model.state import Job, Perm, Use
 from model.traversal import filename_of, length_of
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
 from model.users import remove_use
+from model.values.image_layout import ImageError
+from model.values.state import Job, Perm, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition

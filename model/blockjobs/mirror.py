@@ -21,25 +21,26 @@ from model.blockjobs.racing import Race
 from model.driver import driver_of
 from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
 from model.freezing import freeze_chain, unfreeze_chain
-from model.images import CLUSTER, ImageError, ShrunkError
 from model.jobs import ENDLESS, JobKind, Rest
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
 from model.links import release
 from model.opening import NO_NODE
 from model.permissions import Permissions
-from model.private import MirrorTopState
 from model.refreshing import loosen
 from model.rules import Refusal, Rule, effect, guard, hazard
 from model.scope import takes
 from model.sizes import check_memory, foresee
-from model.state import Bitmap, Perm, Use
 from model.traversal import length_of, primary_child
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
+from model.values import ranges
+from model.values.image_layout import CLUSTER, ImageError, ShrunkError
+from model.values.private import MirrorTopState
+from model.values.state import Bitmap, Perm, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition
     from model.guest import Write
-    from model.state import Job, Node
+    from model.values.state import Job, Node
 
 NOT_ROOT = guard(
     "mirror.not-root",
@@ -225,13 +226,13 @@ class Mirror:
     blocking: bool
     begun: bool = False
     over: bool = False
-    aligned: bitmaps.Ranges | None = None
+    aligned: ranges.Ranges | None = None
     on_error: str = "report"
     length: int = 0
     synced: bool = False
     read_only: bool = False
     blank: bool = False
-    zeroes: bitmaps.Ranges | None = None
+    zeroes: ranges.Ranges | None = None
     behind: bool = False
     empty: bool = False
 
@@ -629,7 +630,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
     body: Mirror = job.body
     noted = _noted(t, job)
     bitmap = bitmaps.find(t, noted, job.user)
-    everything = bitmaps.whole(length, body.granularity)
+    everything = ranges.whole(length, body.granularity)
     unmaps = _unmaps(t, body.target)
     punches = (
         unmaps and t.nodes[body.target].detect_zeroes == "unmap" and t.ev.holds(zeroes.PUNCHES)
@@ -657,7 +658,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
         if reached == offset:
             raise ShrunkError(f"what node {source!r} filters has become shorter; QEMU ends there")
         if allocated:
-            dirty = bitmaps.joined(dirty, *bitmaps.aligned(offset, reached, body.granularity))
+            dirty = ranges.joined(dirty, *ranges.aligned(offset, reached, body.granularity))
         offset = reached
     bitmaps.put(t, noted, bitmap, dirty)
 
@@ -690,9 +691,9 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
     bitmap = bitmaps.find(t, noted, job.user)
     dirty = bitmap.dirty
     for start, end, _ in failed:
-        dirty = bitmaps.joined(dirty, *bitmaps.aligned(start, end, bitmap.granularity))
+        dirty = ranges.joined(dirty, *ranges.aligned(start, end, bitmap.granularity))
     bitmaps.put(t, noted, bitmap, dirty)
-    jobs.change(t, job.id, total=t.jobs[job.id].current + bitmaps.count(dirty))
+    jobs.change(t, job.id, total=t.jobs[job.id].current + ranges.count(dirty))
     return jobs.meet_error(t, job.id, job.body.on_error)
 
 
@@ -702,7 +703,7 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
     job = t.jobs[job_id]
     body: Mirror = job.body
     dirty = bitmaps.find(t, _noted(t, job), job.user).dirty
-    foresee(t, bitmaps.count(dirty) // body.buffer)
+    foresee(t, ranges.count(dirty) // body.buffer)
     race = Race(t, primary_child(t, body.filter), body.target)
     while True:
         job = t.jobs[job_id]
@@ -713,7 +714,7 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
             break
         start, end = bitmap.dirty[0]
         end = min(end, start + job.body.buffer)
-        bitmaps.put(t, noted, bitmap, bitmaps.without(bitmap.dirty, start, end))
+        bitmaps.put(t, noted, bitmap, ranges.without(bitmap.dirty, start, end))
         race.batch()
         requests = _requests(t, job_id, source, start, end)
         # What is copied has to be read first.
@@ -759,8 +760,8 @@ def _requests(t: Transition, job_id: str, source: str, start: int, end: int) -> 
         if way == "copy":
             request = _as_copied(t, t.jobs[job_id], source, request)
         if body.aligned is not None:
-            chunks = bitmaps.aligned(request.start, request.end, body.granularity)
-            known = bitmaps.joined(body.aligned, *chunks)
+            chunks = ranges.aligned(request.start, request.end, body.granularity)
+            known = ranges.joined(body.aligned, *chunks)
             jobs.change(t, job_id, body=attrs.evolve(body, aligned=known))
         found.append(request)
         offset = request.end
@@ -772,7 +773,7 @@ def _round(t: Transition, target: str, offset: int, count: int) -> tuple[int, in
     cluster = cluster_size(t, target)
     if not cluster:
         return offset, count
-    start, end = bitmaps.aligned(offset, offset + count, cluster)
+    start, end = ranges.aligned(offset, offset + count, cluster)
     return start, end - start
 
 
@@ -787,7 +788,7 @@ def _as_copied(t: Transition, job: Job, source: str, request: _Request) -> _Requ
     if body.aligned is None:
         return _Request(start, end, "copy")
     ends = (start, start + 1), (end - 1, end)
-    if not all(bitmaps.within(body.aligned, *one) for one in ends):
+    if not all(ranges.within(body.aligned, *one) for one in ends):
         first, count = _round(t, body.target, start, end - start)
         most = body.granularity * _MOST_PIECES
         if count > most:
@@ -824,8 +825,8 @@ def _know(t: Transition, job_id: str, start: int, end: int, *, zero: bool) -> No
     body: Mirror = t.jobs[job_id].body
     if body.zeroes is None:
         return
-    change = bitmaps.joined if zero else bitmaps.without
-    known = change(body.zeroes, *bitmaps.aligned(start, end, body.granularity))
+    change = ranges.joined if zero else ranges.without
+    known = change(body.zeroes, *ranges.aligned(start, end, body.granularity))
     jobs.change(t, job_id, body=attrs.evolve(body, zeroes=known))
 
 
@@ -908,8 +909,8 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
             _write_both(t, job, write)
         elif any(bitmap.owner == job.user for bitmap in t.nodes[node.name].bitmaps):
             bitmap = bitmaps.find(t, node.name, job.user)
-            chunks = bitmaps.aligned(write.start, write.end, bitmap.granularity)
-            bitmaps.put(t, node.name, bitmap, bitmaps.joined(bitmap.dirty, *chunks))
+            chunks = ranges.aligned(write.start, write.end, bitmap.granularity)
+            bitmaps.put(t, node.name, bitmap, ranges.joined(bitmap.dirty, *chunks))
 
 
 def _write_both(t: Transition, job: Job, write: Write) -> None:

@@ -17,14 +17,14 @@ from model.copying import copy
 from model.driver import driver_of
 from model.guest import heard
 from model.lengths import content
-from model.state import Role
 from model.traversal import primary_child
+from model.values.state import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model.graph import Transition
-    from model.state import Node
+    from model.values.state import Node
 
 
 class _Side:

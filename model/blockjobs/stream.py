@@ -31,7 +31,6 @@ from model.copying import CHUNK
 from model.driver import driver_of
 from model.drivers.filters import thaw
 from model.freezing import freeze_chain, unfreeze_chain
-from model.images import ImageError
 from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
 from model.limits import take_limits
 from model.links import release
@@ -40,9 +39,10 @@ from model.permissions import graph_mod
 from model.reopening import SHARED_BELOW
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import takes
-from model.state import FrozenDict, Job, Node, Perm
 from model.traversal import driver_at, filename_of, length_of, shares_below
 from model.users import remove_use
+from model.values.image_layout import ImageError
+from model.values.state import FrozenDict, Job, Node, Perm
 
 if TYPE_CHECKING:
     from model.graph import Transition

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model import bitmaps, guest
+from model import guest
 from model.block_status import DATA, ZERO, Question, is_zero, status_above
 from model.lengths import UNKNOWN_BYTES
 from model.rules import effect
 from model.traversal import length_of
+from model.values import ranges
 
 if TYPE_CHECKING:
-    from model.bitmaps import Ranges
     from model.graph import Transition
+    from model.values.ranges import Ranges
 
 KNOWS_ZEROES = effect(
     "mirror.knows-zeroes",
@@ -34,7 +35,7 @@ _MOST_READ = 128 << 10
 def all_zeroes(t: Transition, name: str) -> bool:
     """Whether a node is found to read as zeroes.
 
-    Raises :class:`model.images.ImageError` where its beginning is no bytes of a guest's.
+    Raises :class:`ImageError` where its beginning is no bytes of a guest's.
     """
     length = length_of(t, name)
     reached, flags = status_above(t, name, None, 0, length, asked=Question.ZEROES)
@@ -50,4 +51,4 @@ def all_zeroes(t: Transition, name: str) -> bool:
 
 def covers(known: Ranges | None, start: int, end: int) -> bool:
     """Whether all chunks of a range are known to be zero."""
-    return known is not None and bitmaps.within(known, start, end) == ((start, end),)
+    return known is not None and ranges.within(known, start, end) == ((start, end),)

@@ -11,7 +11,7 @@ from model.blockjobs.commit import block_commit
 from model.blockjobs.mirror import blockdev_mirror
 from model.blockjobs.stream import block_stream
 from model.commands.devices import device_add, device_del
-from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
+from model.commands.driving import DRIVING
 from model.commands.exports import (
     block_export_add,
     block_export_del,
@@ -37,6 +37,7 @@ from model.commands.queries import (
 )
 from model.commands.resizing import block_resize
 from model.graph import Transition
+from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 Handler = Callable[[Transition, dict[str, Any]], Any]
 

@@ -31,13 +31,13 @@ from model.commands.plugging import (
     outside_devices,
     switch,
 )
-from model.images import ImageError
-from model.qdict import in_order
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import listed, takes
-from model.state import Device, Perm, User
 from model.traversal import length_of
 from model.users import add_use, remove_user
+from model.values.image_layout import ImageError
+from model.values.qdict import in_order
+from model.values.state import Device, Perm, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

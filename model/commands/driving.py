@@ -14,11 +14,12 @@ from model import guest, jobs
 from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
-from model.images import ImageError
 from model.rules import effect, guard, outside
 from model.scope import SCOPES
 from model.sizes import foresee
 from model.traversal import above, length_of
+from model.values.image_layout import ImageError
+from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from model.graph import Transition
     from model.rules import Evaluation
 
-WAIT = "reopencheck-wait"
-READ = "reopencheck-read"
-WRITE = "reopencheck-write"
-OBJECT = "reopencheck-object"
 _EXPORT = "reopencheck"
 
 NOT_REACHED = guard(
@@ -181,14 +178,3 @@ def _is_property(arguments: dict[str, Any], key: str, value: Any) -> bool:
             for name, each in inner.items()
         )
     )
-
-
-def waits(settling: dict[str, tuple[str, int | None]]) -> list[dict[str, Any]]:
-    """The commands that wait for what :attr:`model.Outcome.settling` says."""
-    commands = []
-    for job_id, (status, progress) in settling.items():
-        arguments: dict[str, Any] = {"id": job_id, "status": status}
-        if progress is not None:
-            arguments["progress"] = progress
-        commands.append({"execute": WAIT, "arguments": arguments})
-    return commands

@@ -16,8 +16,8 @@ from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside, scope, takes
-from model.state import Export, Perm
 from model.users import remove_user
+from model.values.state import Export, Perm
 
 if TYPE_CHECKING:
     from model.graph import Transition

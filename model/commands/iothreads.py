@@ -9,7 +9,7 @@ from model import contexts
 from model.commands.nodes import UNKNOWN
 from model.rules import guard, outside
 from model.scope import takes
-from model.state import IOThread, Use
+from model.values.state import IOThread, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition

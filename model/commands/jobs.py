@@ -13,7 +13,7 @@ from model.scope import takes
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.state import Job
+    from model.values.state import Job
 
 DETAILS = effect(
     "query.job-details",

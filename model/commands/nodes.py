@@ -17,15 +17,15 @@ from model.limits import take_limits
 from model.links import attach_child, drop_link, references, release, unset_inherits
 from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
 from model.permissions import Permissions
-from model.qdict import flatten
 from model.refreshing import refresh
 from model.reopening import OMISSION_KEEPS, Reopening, keep_options
 from model.restoring import restore
 from model.rules import Refusal, effect, guard, hazard
 from model.scope import takes
-from model.state import Perm, Role, Use
 from model.traversal import driver_at
 from model.users import replace_node
+from model.values.qdict import flatten
+from model.values.state import Perm, Role, Use
 
 if TYPE_CHECKING:
     from model.graph import Transition

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.qdict import in_order
 from model.rules import effect, guard, hazard, outside
 from model.scope import Outside, scope, takes
-from model.state import FrozenDict, IOThread, ThrottleGroup
+from model.values.qdict import in_order
+from model.values.state import FrozenDict, IOThread, ThrottleGroup
 
 if TYPE_CHECKING:
     from collections.abc import Collection

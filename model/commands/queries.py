@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.bitmaps import count
 from model.chains import skip_implicit
 from model.driver import driver_of
 from model.lengths import cluster_size, is_dirty
@@ -14,8 +13,9 @@ from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
 from model.rules import effect
 from model.scope import takes
-from model.state import Bitmap, Node, Perm, Role
 from model.traversal import length_of, link_below
+from model.values.ranges import count
+from model.values.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable

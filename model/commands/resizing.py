@@ -12,8 +12,8 @@ from model.lengths import look_again
 from model.opening import NO_NODE
 from model.rules import effect, guard
 from model.scope import takes
-from model.state import Perm
 from model.truncating import truncate
+from model.values.state import Perm
 
 if TYPE_CHECKING:
     from model.graph import Transition

@@ -16,7 +16,7 @@ from model.dialects.qemu_10_0 import QEMU_10_0
 from model.dialects.qemu_11_1 import QEMU_11_1
 from model.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from model.dialects.series_v1 import SERIES_V1
-from model.programs import STORAGE_DAEMON, Program
+from model.values.programs import STORAGE_DAEMON, Program
 
 __all__ = [
     "DIALECTS",

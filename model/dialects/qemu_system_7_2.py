@@ -4,6 +4,6 @@
 from __future__ import annotations
 
 from model.dialects.qemu_7_2 import DEVICES, QEMU_7_2
-from model.programs import EMULATOR
+from model.values.programs import EMULATOR
 
 QEMU_SYSTEM_7_2 = QEMU_7_2.derive("qemu-system-7.2", program=EMULATOR, gains=DEVICES)

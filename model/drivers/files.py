@@ -10,15 +10,15 @@ import attrs
 
 from model.driver import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
-from model.private import FileState
 from model.rules import effect, guard, hazard, outside
 from model.scope import Outside
-from model.state import Perm
+from model.values.private import FileState
+from model.values.state import Perm
 
 if TYPE_CHECKING:
     from model.driver import Opener
     from model.graph import Transition
-    from model.state import Limits, Node
+    from model.values.state import Limits, Node
 
 NO_FILE = guard(
     "file.missing",

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.driver import ALWAYS_LOOKS, Driver, FlatOptions, Opener
-from model.state import Node, Role
 from model.traversal import primary_length
+from model.values.state import Node, Role
 
 if TYPE_CHECKING:
     from model.graph import Transition

@@ -16,12 +16,12 @@ from model.drivers.filter import Filter
 from model.freezing import freeze_chain, unfreeze_chain
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
-from model.private import Bottom, DebugState, PreallocateState
-from model.qdict import extract
 from model.rules import Refusal, effect, guard, hazard, outside
 from model.scope import Outside
-from model.state import Limits, Node, Perm, Role, ThrottleGroup, Use
 from model.traversal import driver_at, primary_child, primary_length
+from model.values.private import Bottom, DebugState, PreallocateState
+from model.values.qdict import extract
+from model.values.state import Limits, Node, Perm, Role, ThrottleGroup, Use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,6 @@ from model.driver import (
     default_permissions,
     sectors,
 )
-from model.images import CLUSTER, tables_end
 from model.lengths import (
     UNKNOWN_BYTES,
     check_alone,
@@ -27,18 +26,19 @@ from model.lengths import (
     shows_all,
     verified,
 )
-from model.private import Qcow2State, RawState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.sizes import check_memory
-from model.state import Limits, Node, Role
 from model.traversal import filename_of, length_of, primary_child, primary_length
+from model.values.image_layout import CLUSTER, tables_end
+from model.values.private import Qcow2State, RawState
+from model.values.state import Limits, Node, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.driver import Opener
     from model.graph import Transition
-    from model.state import Image
+    from model.values.state import Image
 
 
 _BACKING_NAME_AT = 528

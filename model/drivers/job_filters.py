@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from model.drivers.filter import Filter
 from model.drivers.mirror_filters import NOT_FOR_CLIENTS
-from model.state import Perm
+from model.values.state import Perm
 
 if TYPE_CHECKING:
     from model.driver import FlatOptions, Opener
-    from model.state import Node
+    from model.values.state import Node
 
 
 class CommitTop(Filter):

@@ -6,15 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.bitmaps import add as add_bitmap
-from model.bitmaps import remove, whole
+from model.bitmaps import remove
 from model.driver import FlatOptions, default_permissions
 from model.drivers.filter import Filter
 from model.lengths import cluster_size
-from model.private import CopyBeforeWriteState, MirrorTopState
 from model.rules import Evaluation, Refusal, effect, guard, hazard
 from model.scope import Outside
-from model.state import Bitmap, Node, Perm, Role
 from model.traversal import length_of, primary_child
+from model.values.private import CopyBeforeWriteState, MirrorTopState
+from model.values.ranges import whole
+from model.values.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from model.driver import Opener

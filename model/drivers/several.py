@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from model.driver import Driver, FlatOptions, absorb
 from model.drivers.filter import Filter
-from model.private import QuorumState
-from model.qdict import array_entries
 from model.rules import guard
-from model.state import Link, Node, Role
 from model.traversal import length_of
+from model.values.private import QuorumState
+from model.values.qdict import array_entries
+from model.values.state import Link, Node, Role
 
 if TYPE_CHECKING:
     from model.driver import Opener

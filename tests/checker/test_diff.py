@@ -19,7 +19,7 @@ from targets.errors import ContainmentError
 from tests.checker.fakes import Answer, generator, model_answer, oracle, refusal, sides, trace
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply, Trace
+    from model.values.trace import Command, Reply, Trace
     from reports.values import Summary
     from targets.pool import Finished
 

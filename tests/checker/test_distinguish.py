@@ -19,7 +19,7 @@ from checker.parties import Answer, Model
 from checker.replay import by_model, compare_case
 from checker.tally import Amount
 from model import find_dialect
-from model.trace import Command, ImageSpec, Observation, Trace
+from model.values.trace import Command, ImageSpec, Observation, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

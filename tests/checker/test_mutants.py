@@ -13,7 +13,7 @@ from checker.errors import CheckerError
 from checker.judge import Example, Expectation
 from checker.mutants import Mutant, MutantRun, choose_rules, run_mutants
 from model.dialects import QEMU_7_2
-from model.trace import Command, Observation, Reply, Trace
+from model.values.trace import Command, Observation, Reply, Trace
 from targets.deaths import Death
 from tests.checker.fakes import OK, FakePool, answer, model_answer, refusal, trace
 

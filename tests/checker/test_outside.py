@@ -18,7 +18,7 @@ from checker.replay import compare_case, disturbed
 from checker.verdicts import DisturbedError
 from model.dialects import QEMU_7_2
 from model.rules import NOT_MODELLED
-from model.trace import Observation, Reply, Trace
+from model.values.trace import Observation, Reply, Trace
 from reports.values import Finding, Step
 from targets.deaths import Death
 from targets.replay import Replay

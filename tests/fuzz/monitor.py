@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import Monitor, step
 from model.dialects import DIALECTS, PROPOSALS
-from model.images import ImageError
+from model.values.image_layout import ImageError
 from properties.laws import refused_commands_change_nothing
 from tests.fuzz.material import traces
 from tests.fuzz.mutations import Mutator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from model import BlockState, Outcome
     from model.dialect import Dialect
-    from model.trace import Command, Trace
+    from model.values.trace import Command, Trace
 
 EVERY = {**DIALECTS, **PROPOSALS}
 PER_COMMAND = 4

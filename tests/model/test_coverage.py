@@ -23,7 +23,7 @@ from reports.outside import render
 
 if TYPE_CHECKING:
     from model import Dialect
-    from model.trace import Json
+    from model.values.trace import Json
 
 EVERY = list(DIALECTS.values())
 PAGE = Path(__file__).parents[2] / "docs" / "outside.md"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.programs import STORAGE_DAEMON
+from model.values.programs import STORAGE_DAEMON
 from targets.binaries import Build, find_daemon, find_driven
 from targets.daemon import Daemon
 from targets.debian import find_build

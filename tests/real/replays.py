@@ -13,7 +13,7 @@ from targets.pool import Target
 
 if TYPE_CHECKING:
     from checker.judge import Example
-    from model.trace import Trace
+    from model.values.trace import Trace
     from targets.binaries import Build
     from targets.images import ImageStore
     from targets.replay import Replay

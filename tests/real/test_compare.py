@@ -16,7 +16,7 @@ from checker.parties import NOT_IN_SPEC, Daemon, Model, find_party, written_for
 from checker.tally import Amount
 from model import find_dialect
 from model.dialects import QEMU_7_2, QEMU_10_0
-from model.trace import Command, ImageSpec, Trace
+from model.values.trace import Command, ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

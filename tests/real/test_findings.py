@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from checker.case import Case
     from model.dialect import Dialect
-    from model.trace import Observation, Trace
+    from model.values.trace import Observation, Trace
     from targets.binaries import Build
     from targets.pool import Target
     from tests.real.replays import Replays

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model.dialects import DIALECTS
-from model.programs import STORAGE_DAEMON
-from model.trace import ImageSpec
+from model.values.programs import STORAGE_DAEMON
+from model.values.trace import ImageSpec
 from targets.daemon import Daemon
 from targets.json_names import parse
 

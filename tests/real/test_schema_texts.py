@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 import pytest
 
-from model import qdict
 from model.dialects import QEMU_7_2
 from model.schema import (
     Member,
@@ -26,6 +25,7 @@ from model.schema import (
     answer,
     check_envelope,
 )
+from model.values import qdict
 from targets.schema_import import BareMonitor, bare_monitor, import_schema, render
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import attrs
 import pytest
 
 from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, QEMU_SYSTEM_7_2
-from model.programs import EMULATOR
-from model.trace import ImageSpec, Trace
+from model.values.programs import EMULATOR
+from model.values.trace import ImageSpec, Trace
 from targets.binaries import Build, find_driven, find_qemu_img
 from targets.daemon import Daemon
 from targets.errors import TargetError

@@ -29,7 +29,7 @@ from strategies.wrong_reopens import REOPENED_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
 EMULATOR = find_dialect("qemu-system-7.2")

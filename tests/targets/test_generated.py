@@ -23,7 +23,7 @@ from tests.real.scenarios import SCENARIOS
 if TYPE_CHECKING:
     from model import Outcome
     from model.dialect import Dialect
-    from model.trace import Command, Trace
+    from model.values.trace import Command, Trace
 
 EXAMPLES = 60
 MALFORMED = 8

@@ -236,7 +236,7 @@ class Image:
     A ``dirty`` one has refcounts that are not written down.
     ``extents`` are sorted, disjoint ``(start, end, value)`` runs of one byte value;
     what they leave out was never written (and reads from the backing file). A value of -1 stands
-    for bytes that nobody knows (:data:`model.images.UNKNOWN`).
+    for bytes that nobody knows (:data:`model.values.image_layout.UNKNOWN`).
     """
 
     name: str

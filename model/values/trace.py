@@ -101,3 +101,26 @@ def asks_for_users(commands: Iterable[Command]) -> tuple[bool, bool]:
     """
     names = {name_of(command) for command in commands}
     return not names.isdisjoint(_MAKES_JOBS), not names.isdisjoint(_MAKES_EXPORTS)
+
+
+WAIT = "reopencheck-wait"
+
+
+READ = "reopencheck-read"
+
+
+WRITE = "reopencheck-write"
+
+
+OBJECT = "reopencheck-object"
+
+
+def waits(settling: dict[str, tuple[str, int | None]]) -> list[dict[str, Any]]:
+    """The commands that wait for what :attr:`model.Outcome.settling` says."""
+    commands = []
+    for job_id, (status, progress) in settling.items():
+        arguments: dict[str, Any] = {"id": job_id, "status": status}
+        if progress is not None:
+            arguments["progress"] = progress
+        commands.append({"execute": WAIT, "arguments": arguments})
+    return commands

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.images import CLUSTER
+from model.values.image_layout import CLUSTER
 
 if TYPE_CHECKING:
-    from model.state import FrozenDict
+    from model.values.state import FrozenDict
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from model.trace import Json
+    from model.values.trace import Json
 
 BUCKETS = 512
 """How many buckets a QDict has; it never grows."""

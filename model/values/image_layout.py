@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.state import FrozenDict, Image
+from model.values.state import FrozenDict, Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
