@@ -30,7 +30,7 @@ from targets.binaries import DAEMON, Build, find_daemon
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Trace
 
 BAR = 0.5

@@ -25,7 +25,7 @@ from checker.compare import (
 )
 from checker.judge import answer
 from checker.signature import of_divergence, told_command
-from model.rules import all_rules
+from model.release.rules import all_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

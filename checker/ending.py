@@ -34,7 +34,7 @@ from checker.options import (
     tell,
 )
 from checker.output import write_report
-from model.dialect import NoSuchDialectError
+from model.release.dialect import NoSuchDialectError
 from model.values.image_layout import ImageError
 from reports.shown import shown
 from targets.errors import TargetError

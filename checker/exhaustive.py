@@ -19,7 +19,7 @@ from checker.differing import Beside
 from checker.interrupts import listening
 from checker.signature import of_divergence
 from model import Monitor, step
-from model.speaking import spoken
+from model.release.translation import spoken
 from model.values.trace import Observation, Trace
 from strategies.alphabet import images, letters, names_streams
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model import BlockState, Outcome
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Command, Json
 
     Differs = Callable[[Trace], None]

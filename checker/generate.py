@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from checker.judge import Expectation
     from checker.tally import Amount
     from model import BlockState, Outcome
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 _MOST_FAILURES = 50
 """Exceptions of the model after which a run is not begun once more."""

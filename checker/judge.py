@@ -10,7 +10,7 @@ import attrs
 from checker.compare import ABSENT, StepMismatch, compare_trace, is_graph, is_objects
 from checker.settling import cause, through
 from checker.signature import of_death, of_divergence, told_command
-from model.rules import NOT_MODELLED
+from model.release.rules import NOT_MODELLED
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:

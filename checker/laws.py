@@ -21,7 +21,7 @@ from reports.values import Difference, Finding, Step
 
 if TYPE_CHECKING:
     from checker.tally import Tally
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 ANSWERS = "spec.answers-everything"
 """The law that an escaping exception breaks."""

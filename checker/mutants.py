@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from checker.judge import Oracle, Verdict
-    from model.dialect import Dialect
-    from model.rules import Rule
+    from model.release.dialect import Dialect
+    from model.release.rules import Rule
     from model.values.trace import Json
     from reports.values import Summary
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from model import BlockState
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Command, Json
 
 

@@ -30,8 +30,8 @@ from checker.options import (
     trust_option,
 )
 from model.coverage import table
-from model.dialects import DIALECTS, find_dialect
-from model.rules import all_rules
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.rules import all_rules
 from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
 from reports.outside import render as render_outside

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model import Monitor
-from model.speaking import translated
+from model.release.translation import translated
 from model.values.trace import WAIT, name_of, waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Command, Trace
 
 

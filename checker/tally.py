@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from checker.journal import Journal
     from checker.judge import Example, Expectation
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 
 @attrs.frozen

@@ -6,10 +6,10 @@ Pure values and functions; importable with nothing but attrs and networkx.
 
 from __future__ import annotations
 
-from model.dialect import Dialect, NoSuchDialectError
-from model.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
 from model.monitor import Monitor, Outcome, reopen_keeping, step
-from model.rules import Refusal, Rule
+from model.release.dialect import Dialect, NoSuchDialectError
+from model.release.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
+from model.release.rules import Refusal, Rule
 from model.values.image_layout import ImageError
 from model.values.state import BlockState
 from model.values.trace import ImageSpec, Observation, Trace

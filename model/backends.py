@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.refreshing import refresh
-from model.rules import Refusal
+from model.release.rules import Refusal
 from model.users import add_use, remove_use, remove_user
 from model.values.state import UNNAMED, User
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.rules import hazard
+from model.release.rules import hazard
 from model.sizes import check_memory, spend
 from model.traversal import length_of
 from model.values.ranges import Ranges, aligned, joined, within

@@ -13,7 +13,7 @@ import attrs
 
 from model.driver import driver_of
 from model.lengths import image_of
-from model.rules import effect, hazard
+from model.release.rules import effect, hazard
 from model.sizes import spend
 from model.traversal import length_of, link_below, primary_child
 from model.values.image_layout import BLOCK, CLUSTER, clip, held_among

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from model.rules import Rule, guard
+from model.release.rules import Rule, guard
 from model.values.state import Role, Use
 
 if TYPE_CHECKING:

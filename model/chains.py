@@ -29,8 +29,8 @@ from model.naming import Names, dirname, is_absolute
 from model.opening import Opening
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh
+from model.release.rules import Refusal, effect, guard, hazard
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
-from model.rules import Refusal, effect, guard, hazard
 from model.traversal import driver_at, filename_of, link_below, topological
 from model.users import replace_node
 from model.values.state import FrozenDict, Link, Node, Role, Use

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
-from model.rules import Refusal, effect, guard, hazard
+from model.release.rules import Refusal, effect, guard, hazard
 from model.traversal import above, driver_at
 from model.values.state import Use, User
 

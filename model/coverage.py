@@ -2,7 +2,7 @@
 """The table of what the spec covers of a release: its schema, and beside it what the code says.
 
 Nothing here knows a command or a driver by name: which there are is the schema's to say, and what
-is done with their members stands beside their code (:mod:`model.scope`).
+is done with their members stands beside their code (:mod:`model.release.scope`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.commands import COMMANDS
-from model.scope import LISTS, SCOPES, Entry, Outside, Scope, leave_if_any, scope
+from model.release.scope import LISTS, SCOPES, Entry, Outside, Scope, leave_if_any, scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from model.rules import Evaluation
-    from model.schema import Schema
+    from model.release.rules import Evaluation
+    from model.release.schema import Schema
     from model.values.trace import Json
 
 _ABOUT_THE_MONITOR = {

@@ -15,7 +15,7 @@ import attrs
 from model.driver import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Permissions, permission_names
-from model.rules import effect, guard, hazard
+from model.release.rules import effect, guard, hazard
 from model.traversal import length_of
 from model.values.state import UNNAMED, Grant, Perm, Use
 

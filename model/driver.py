@@ -11,8 +11,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from model.rules import effect, guard, outside
-from model.scope import Outside, Scope, scope
+from model.release.rules import effect, guard, outside
+from model.release.scope import Outside, Scope, scope
 from model.values.qdict import in_order
 from model.values.state import EMPTY, Limits, Link, Node, Perm, Role
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.graph import Transition
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
 
 OptionKind = Literal["string", "bool", "number", "size"]
 OptionKinds = dict[str, OptionKind]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.rules import effect, guard, hazard
+from model.release.rules import effect, guard, hazard
 from model.traversal import chain_links
 
 if TYPE_CHECKING:

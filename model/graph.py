@@ -30,7 +30,7 @@ from model.values.state import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
     from model.values.state import Grant
 
 

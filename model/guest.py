@@ -36,7 +36,7 @@ from model.lengths import (
     readable,
 )
 from model.limits import at_once
-from model.rules import effect, hazard, outside
+from model.release.rules import effect, hazard, outside
 from model.sizes import foresee, spend
 from model.traversal import length_of, primary_child, primary_length
 from model.values import ranges

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 
 from model import backends
-from model.rules import Refusal, effect, guard, hazard, outside
-from model.scope import Outside
+from model.release.rules import Refusal, effect, guard, hazard, outside
+from model.release.scope import Outside
 from model.traversal import above, below
 from model.users import add_use, remove_use, remove_user
 from model.values.state import Job, Perm, Use, User

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.driver import ALWAYS_LOOKS, driver_of, sectors
-from model.rules import effect, hazard
+from model.release.rules import effect, hazard
 from model.traversal import length_of, primary_child
 from model.values.image_layout import CLUSTER, UNKNOWN, clip
 from model.values.state import Role, Use

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.driver import driver_of
-from model.rules import effect
+from model.release.rules import effect
 from model.values.state import NO_LIMITS, Limits, Role
 
 if TYPE_CHECKING:

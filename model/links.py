@@ -17,7 +17,7 @@ from model.descending import FROM_EACH, Descent
 from model.driver import driver_of
 from model.permissions import Permissions
 from model.refreshing import loosen
-from model.rules import effect, guard, hazard
+from model.release.rules import effect, guard, hazard
 from model.traversal import chain_links, reaches
 from model.values.state import Link, LinkKey, Use
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from model.driver import driver_of
 from model.permissions import Permissions, permission_names
-from model.rules import guard
+from model.release.rules import guard
 from model.values.state import EMPTY, Grant, Perm
 
 if TYPE_CHECKING:

@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest, wire
+from model import guest
 from model.commands import COMMANDS, DRIVING
 from model.commands.driving import check_driving
 from model.commands.objects import check_type
 from model.coverage import coverage_of
 from model.descending import FROM_EACH, keep
-from model.dialects import find_dialect
 from model.graph import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
-from model.reopening import keep_options
-from model.restoring import catch_up
-from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
-from model.schema import (
+from model.release import wire
+from model.release.dialects import find_dialect
+from model.release.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
+from model.release.schema import (
     COMMAND_NOT_FOUND,
     SchemaError,
     UnmodelledCommandError,
     answer,
     check_envelope,
 )
+from model.reopening import keep_options
+from model.restoring import catch_up
 from model.sizes import MOST, check_size
 from model.values import image_layout
 from model.values.deep import ORDINARY, room_for
@@ -39,8 +40,8 @@ from model.values.trace import Command, ImageSpec, Json, Observation, Reply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.dialect import Dialect
-    from model.rules import Evaluation
+    from model.release.dialect import Dialect
+    from model.release.rules import Evaluation
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -88,7 +89,7 @@ class Outcome:
     """What a command did. ``accepted``, ``refused`` and ``hazards`` are identifiers of rules.
 
     ``unmodelled`` names what of the command is outside the spec: the reply is then an error of the
-    class :data:`model.rules.NOT_MODELLED`, and says nothing about QEMU.
+    class :data:`model.release.rules.NOT_MODELLED`, and says nothing about QEMU.
     After a hazard, the state is what the command should have led to. ``ended`` says that a
     real QEMU gives no reply to the command: it means to end itself. ``settling`` are the jobs that
     come to their new status, perhaps "null", only after the reply, and how far those have come
@@ -364,7 +365,7 @@ class Monitor:
     """A QMP monitor that has a spec behind it instead of a QEMU.
 
     ``dialect`` is a value or the name of one; an unknown name raises
-    :class:`model.dialect.NoSuchDialectError`.
+    :class:`model.release.dialect.NoSuchDialectError`.
     """
 
     def __init__(self, dialect: str | Dialect = "qemu-7.2") -> None:

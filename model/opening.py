@@ -20,8 +20,8 @@ from model.limits import take_limits
 from model.links import attach_child
 from model.naming import dirname, is_absolute
 from model.refreshing import refresh
-from model.rules import Refusal, effect, guard, hazard, outside
-from model.scope import Outside, leave_if_any
+from model.release.rules import Refusal, effect, guard, hazard, outside
+from model.release.scope import Outside, leave_if_any
 from model.sizes import check_another_node
 from model.traversal import driver_at, filename_of, length_of, primary_child
 from model.users import remove_user
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from model.graph import Transition
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
 
 NAME_FORM = guard(
     "node-name.form",

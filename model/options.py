@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from model.driver import FlatOptions, as_string
 from model.drivers.declared import DECLARED, NODE
 from model.opening import DETECT_ZEROES, check_active
-from model.rules import Evaluation, Refusal, effect, guard
+from model.release.rules import Evaluation, Refusal, effect, guard
 from model.values.qdict import clone, in_order
 from model.values.state import FrozenDict, Node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 RESET = guard(
     "reopen.reset",

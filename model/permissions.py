@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.driver import driver_of
-from model.rules import effect
+from model.release.rules import effect
 from model.values.state import BlockState, Grant, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from model.descending import FROM_EACH, Descent
 from model.driver import driver_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Permissions, permission_names
-from model.rules import Refusal, guard
+from model.release.rules import Refusal, guard
 from model.traversal import length_of, topological
 from model.values.state import Grant, Perm
 

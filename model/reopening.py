@@ -32,7 +32,7 @@ from model.links import (
 from model.opening import Flags, inherit_options
 from model.options import check_omitted, check_unchanged, discards, take_generic
 from model.refreshing import refresh, settle
-from model.rules import Refusal, effect, guard, hazard
+from model.release.rules import Refusal, effect, guard, hazard
 from model.traversal import above, link_below, reaches, shares_below, topological
 from model.values.qdict import clone, extract
 from model.values.state import FrozenDict, Link, Node, Role

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.rules import outside
+from model.release.rules import outside
 from model.values.image_layout import MOST_RUNS
 
 if TYPE_CHECKING:
     from model.graph import Transition
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
 
 SIZE = outside(
     "qapi.size",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from model.driver import Driver, driver_of
 from model.naming import Names
-from model.rules import guard, hazard
+from model.release.rules import guard, hazard
 from model.values.state import Link, Node, Use
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from model.block_status import RACE
 from model.driver import driver_of, sectors
 from model.guest import remember
 from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
-from model.rules import Refusal, guard, hazard
+from model.release.rules import Refusal, guard, hazard
 from model.traversal import driver_at, length_of, primary_child, primary_length
 from model.values import image_layout
 

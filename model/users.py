@@ -12,7 +12,7 @@ from model.descending import FROM_EACH, Descent
 from model.links import release, replace_child
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh
-from model.rules import Refusal, effect, guard
+from model.release.rules import Refusal, effect, guard
 from model.traversal import topological
 from model.values.state import Grant, LinkKey, Use
 

@@ -15,7 +15,7 @@ from model.values.state import Role
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.state import BlockState, Job, LinkKey, Node
 
 OVER: Final = frozenset({"concluded"})

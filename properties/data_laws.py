@@ -12,7 +12,7 @@ from model import guest
 from model.blockjobs import commit, mirror, stream
 from model.graph import Transition
 from model.lengths import content
-from model.rules import NotModelledError
+from model.release.rules import NotModelledError
 from model.traversal import length_of, reaches
 from model.values.image_layout import ImageError
 from model.values.state import Use

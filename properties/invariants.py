@@ -26,8 +26,8 @@ from properties.users import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
-    from model.schema import Schema
+    from model.release.dialect import Dialect
+    from model.release.schema import Schema
     from model.values.state import BlockState
 
     Invariant = Callable[[BlockState], str | None]

@@ -23,8 +23,8 @@ from model.lengths import flush
 from model.limits import take_limits
 from model.options import ACTIVE_TAKEN, RESET
 from model.permissions import Permissions
+from model.release.rules import NotModelledError, Refusal
 from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
-from model.rules import NotModelledError, Refusal
 from model.traversal import reaches, topological
 from model.values.private import PreallocateState, Qcow2State
 from model.values.qdict import flatten

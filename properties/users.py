@@ -9,7 +9,7 @@ from model.jobs import PAUSE_WAKES
 from model.values.state import Use
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.state import BlockState
 
 _RESTING: Final = frozenset({"running", "paused", "ready", "standby", "pending", "concluded"})

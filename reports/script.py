@@ -18,8 +18,8 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from model.commands.driving import DRIVING
-from model.dialect import NoSuchDialectError
-from model.dialects import find_dialect
+from model.release.dialect import NoSuchDialectError
+from model.release.dialects import find_dialect
 from model.values.programs import STORAGE_DAEMON, Program
 from model.values.trace import OBJECT, READ, WAIT, name_of
 from reports.limits import MOST_TITLE, MOST_VALUE

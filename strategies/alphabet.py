@@ -14,7 +14,7 @@ from model.values.trace import ImageSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.schema import Schema
+    from model.release.schema import Schema
     from model.values.state import BlockState
     from model.values.trace import Command
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from model.speaking import spoken
+from model.release.translation import spoken
 from strategies import adding, bumping, changing, devices, exports, guests, jobs, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID

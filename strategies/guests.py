@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from model import guest
 from model.driver import as_bool
 from model.graph import Transition
-from model.rules import NotModelledError
+from model.release.rules import NotModelledError
 from model.traversal import length_of, primary_length
 from model.values.image_layout import ImageError
 from model.values.private import RawState
@@ -23,7 +23,7 @@ from strategies.scene import Scene, generated
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.state import BlockState, Node
     from model.values.trace import Command
 

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from model import BlockState, Dialect, Monitor, Outcome, step
 from model.commands import COMMANDS
-from model.speaking import spoken
+from model.release.translation import spoken
 from model.values.state import IOThread
 from model.values.trace import OBJECT, READ, WRITE, Command, ImageSpec, Trace, waits
 from strategies import corners, guests, job_corners, thread_corners

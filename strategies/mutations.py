@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model import Dialect
-    from model.schema import Schema
+    from model.release.schema import Schema
     from model.values.trace import Json
 
 NAMES: Final = ("n0", "n1", "f0", "io0", "tg0", "j0", "e0", "hd0.qcow2", "hd1.raw", "missing")

@@ -15,7 +15,7 @@ from strategies.mix import FIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from strategies.catalogue import Option
     from strategies.choosing import Chooser
 

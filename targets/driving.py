@@ -18,7 +18,7 @@ import attrs
 
 from model.commands.devices import PERIPHERAL
 from model.commands.driving import NOT_REACHED
-from model.rules import NOT_MODELLED
+from model.release.rules import NOT_MODELLED
 from model.values.trace import OBJECT, READ, WAIT, WRITE, name_of
 from targets.errors import TargetError
 from targets.nbd import MOST_BYTES, Disk, NBDError, OutOfPatienceError, connected

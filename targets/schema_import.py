@@ -467,7 +467,7 @@ class _Importer:
 
 
 def _devices(monitor: BareMonitor, fresh: BareMonitor) -> dict[str, Json]:
-    """What the machine has to offer to device_add; see :class:`model.catalogue.Catalogue`.
+    """What the machine has to offer to device_add; see :class:`model.release.catalogue.Catalogue`.
 
     Asking for lists loads modules with more types; what is refused is asked of a ``fresh`` one.
     """

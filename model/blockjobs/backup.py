@@ -26,8 +26,8 @@ from model.links import attach_child, release
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh, refresh_link
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import Outside, takes
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import Outside, takes
 from model.sizes import foresee
 from model.traversal import driver_at, length_of, primary_child
 from model.values import ranges

@@ -37,8 +37,8 @@ from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold,
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import takes
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import takes
 from model.traversal import filename_of, length_of
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
 from model.users import remove_use

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from model import chains, contexts
 from model.links import release
-from model.rules import Refusal, hazard
+from model.release.rules import Refusal, hazard
 from model.traversal import primary_child
 
 if TYPE_CHECKING:

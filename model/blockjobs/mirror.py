@@ -27,8 +27,8 @@ from model.links import release
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen
-from model.rules import Refusal, Rule, effect, guard, hazard
-from model.scope import takes
+from model.release.rules import Refusal, Rule, effect, guard, hazard
+from model.release.scope import takes
 from model.sizes import check_memory, foresee
 from model.traversal import length_of, primary_child
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate

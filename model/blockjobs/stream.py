@@ -36,9 +36,9 @@ from model.limits import take_limits
 from model.links import release
 from model.opening import NO_NODE, Opening
 from model.permissions import graph_mod
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import takes
 from model.reopening import SHARED_BELOW
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import takes
 from model.traversal import driver_at, filename_of, length_of, shares_below
 from model.users import remove_use
 from model.values.image_layout import ImageError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from model import guest
 from model.block_status import DATA, ZERO, Question, is_zero, status_above
 from model.lengths import UNKNOWN_BYTES
-from model.rules import effect
+from model.release.rules import effect
 from model.traversal import length_of
 from model.values import ranges
 

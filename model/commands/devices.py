@@ -31,8 +31,8 @@ from model.commands.plugging import (
     outside_devices,
     switch,
 )
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import listed, takes
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import listed, takes
 from model.traversal import length_of
 from model.users import add_use, remove_user
 from model.values.image_layout import ImageError

@@ -14,8 +14,8 @@ from model import guest, jobs
 from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
-from model.rules import effect, guard, outside
-from model.scope import SCOPES
+from model.release.rules import effect, guard, outside
+from model.release.scope import SCOPES
 from model.sizes import foresee
 from model.traversal import above, length_of
 from model.values.image_layout import ImageError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model.graph import Transition
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
 
 _EXPORT = "reopencheck"
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from model import backends, contexts
 from model.commands.iothreads import find_iothread
 from model.opening import NO_NODE
-from model.rules import Refusal, effect, guard, hazard, outside
-from model.scope import Outside, scope, takes
+from model.release.rules import Refusal, effect, guard, hazard, outside
+from model.release.scope import Outside, scope, takes
 from model.users import remove_user
 from model.values.state import Export, Perm
 

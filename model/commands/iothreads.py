@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from model import contexts
 from model.commands.nodes import UNKNOWN
-from model.rules import guard, outside
-from model.scope import takes
+from model.release.rules import guard, outside
+from model.release.scope import takes
 from model.values.state import IOThread, Use
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from model import jobs
 from model.jobs import CANCEL_PAUSED, KINDS, UNKNOWN, UNKNOWN_BLOCK_JOB
-from model.rules import effect
-from model.scope import takes
+from model.release.rules import effect
+from model.release.scope import takes
 
 if TYPE_CHECKING:
     from model.graph import Transition

@@ -18,10 +18,10 @@ from model.links import attach_child, drop_link, references, release, unset_inhe
 from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
 from model.permissions import Permissions
 from model.refreshing import refresh
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import takes
 from model.reopening import OMISSION_KEEPS, Reopening, keep_options
 from model.restoring import restore
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import takes
 from model.traversal import driver_at
 from model.users import replace_node
 from model.values.qdict import flatten

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.rules import effect, guard, hazard, outside
-from model.scope import Outside, scope, takes
+from model.release.rules import effect, guard, hazard, outside
+from model.release.scope import Outside, scope, takes
 from model.values.qdict import in_order
 from model.values.state import FrozenDict, IOThread, ThrottleGroup
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from model.graph import Transition
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
 
 ID_FORM = guard(
     "object.id",

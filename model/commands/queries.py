@@ -11,8 +11,8 @@ from model.lengths import cluster_size, is_dirty
 from model.limits import LIMITS, shown_limits
 from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
-from model.rules import effect
-from model.scope import takes
+from model.release.rules import effect
+from model.release.scope import takes
 from model.traversal import length_of, link_below
 from model.values.ranges import count
 from model.values.state import Bitmap, Node, Perm, Role

@@ -10,8 +10,8 @@ from model.blockers import blocked, check_free
 from model.contexts import LOCK_KEPT, locked
 from model.lengths import look_again
 from model.opening import NO_NODE
-from model.rules import effect, guard
-from model.scope import takes
+from model.release.rules import effect, guard
+from model.release.scope import takes
 from model.truncating import truncate
 from model.values.state import Perm
 

@@ -12,7 +12,7 @@ from model.drivers.mirror_filters import (
     cluster_of,
     working_permissions,
 )
-from model.rules import effect
+from model.release.rules import effect
 from model.traversal import length_of, primary_child
 from model.values.private import BackupTopState
 from model.values.ranges import whole

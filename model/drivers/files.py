@@ -10,8 +10,8 @@ import attrs
 
 from model.driver import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
-from model.rules import effect, guard, hazard, outside
-from model.scope import Outside
+from model.release.rules import effect, guard, hazard, outside
+from model.release.scope import Outside
 from model.values.private import FileState
 from model.values.state import Perm
 

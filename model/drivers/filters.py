@@ -16,8 +16,8 @@ from model.drivers.filter import Filter
 from model.freezing import freeze_chain, unfreeze_chain
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
-from model.rules import Refusal, effect, guard, hazard, outside
-from model.scope import Outside
+from model.release.rules import Refusal, effect, guard, hazard, outside
+from model.release.scope import Outside
 from model.traversal import driver_at, primary_child, primary_length
 from model.values.private import Bottom, DebugState, PreallocateState
 from model.values.qdict import extract

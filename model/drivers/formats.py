@@ -26,7 +26,7 @@ from model.lengths import (
     shows_all,
     verified,
 )
-from model.rules import Evaluation, Refusal, effect, guard, hazard
+from model.release.rules import Evaluation, Refusal, effect, guard, hazard
 from model.sizes import check_memory
 from model.traversal import filename_of, length_of, primary_child, primary_length
 from model.values.image_layout import CLUSTER, tables_end

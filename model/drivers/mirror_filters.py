@@ -10,8 +10,8 @@ from model.bitmaps import remove
 from model.driver import FlatOptions, default_permissions
 from model.drivers.filter import Filter
 from model.lengths import cluster_size
-from model.rules import Evaluation, Refusal, effect, guard, hazard
-from model.scope import Outside
+from model.release.rules import Evaluation, Refusal, effect, guard, hazard
+from model.release.scope import Outside
 from model.traversal import length_of, primary_child
 from model.values.private import CopyBeforeWriteState, MirrorTopState
 from model.values.ranges import whole

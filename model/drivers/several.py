@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.driver import Driver, FlatOptions, absorb
 from model.drivers.filter import Filter
-from model.rules import guard
+from model.release.rules import guard
 from model.traversal import length_of
 from model.values.private import QuorumState
 from model.values.qdict import array_entries

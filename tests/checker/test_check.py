@@ -16,7 +16,7 @@ from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no
 from checker.settling import is_wait
 from checker.tally import Amount, Tally
 from model import Monitor, Outcome, step
-from model.dialects import QEMU_7_2
+from model.release.dialects import QEMU_7_2
 from model.values.trace import ImageSpec, Observation, Trace
 from strategies.commands import build
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.diff import Generator
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 DIALECT = find_dialect("qemu-7.2")
 LAX = find_dialect("qemu-7.2 without reopen.backing-missing")

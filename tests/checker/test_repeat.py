@@ -13,7 +13,7 @@ from checker.case import load
 from checker.judge import Example
 from checker.repeat import run_repeat, wobble
 from checker.tally import Tally
-from model.dialects import QEMU_7_2
+from model.release.dialects import QEMU_7_2
 from model.values.trace import Observation
 from targets.deaths import Death
 from targets.replay import Replay

@@ -13,7 +13,7 @@ from checker.tally import Amount
 
 if TYPE_CHECKING:
     from checker.judge import Example
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Trace
 
 CASES: Final = Path(__file__).parents[2] / "cases"

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from model import Monitor, step
-from model.dialects import DIALECTS, PROPOSALS
+from model.release.dialects import DIALECTS, PROPOSALS
 from model.values.image_layout import ImageError
 from properties.laws import refused_commands_change_nothing
 from tests.fuzz.material import traces
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model import BlockState, Outcome
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Command, Trace
 
 EVERY = {**DIALECTS, **PROPOSALS}

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from checker.case import decode, encode
 from checker.cli import cli
 from checker.errors import CaseError, CheckerError
-from model.dialect import NoSuchDialectError
+from model.release.dialect import NoSuchDialectError
 from model.values.image_layout import ImageError
 from reports import junit, markdown, script
 from reports.values import Summary

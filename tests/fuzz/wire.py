@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from checker.compare import compare_trace
 from model.commands.devices import PERIPHERAL
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
+from model.release.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
 from model.values.trace import READ, WAIT, WRITE
 from targets.closing import Closing
 from targets.connection import Connection

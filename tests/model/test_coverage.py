@@ -14,11 +14,11 @@ import pytest
 from model import Monitor
 from model.commands import COMMANDS
 from model.coverage import coverage_of, table
-from model.dialects import DIALECTS
 from model.driver import DRIVERS
-from model.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
-from model.schema import Schema
-from model.scope import SCOPES, Outside, scope
+from model.release.dialects import DIALECTS
+from model.release.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
+from model.release.schema import Schema
+from model.release.scope import SCOPES, Outside, scope
 from reports.outside import render
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "outside.md"
 
 
 def document(name: str) -> dict[str, Any]:
-    text = resources.files("model.schemas").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("model.release.schemas")
+        .joinpath(f"{name}.json")
+        .read_text(encoding="utf-8")
+    )
     found: dict[str, Any] = json.loads(text)
     return found
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.dialects import PROPOSALS, SERIES_V1
 from model.freezing import freeze_chain, unfreeze_chain
 from model.graph import Transition
-from model.rules import Refusal
+from model.release.dialects import PROPOSALS, SERIES_V1
+from model.release.rules import Refusal
 from model.traversal import chain_links
 
 OTHERS = [name for name in PROPOSALS if name != SERIES_V1.name]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.dialects import QEMU_5_2, QEMU_7_2
+from model.release.dialects import QEMU_5_2, QEMU_7_2
 
 if TYPE_CHECKING:
     from model.values.trace import Reply

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from model import ImageError, Monitor
-from model.rules import NOT_MODELLED
+from model.release.rules import NOT_MODELLED
 from model.values.image_layout import make
 from model.values.state import FrozenDict
 

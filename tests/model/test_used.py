@@ -14,7 +14,7 @@ import pytest
 
 from model import Monitor, step
 from model.coverage import table
-from model.dialects import DIALECTS
+from model.release.dialects import DIALECTS
 from model.values.state import EMPTY, FrozenDict
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.dialects import DIALECTS, PROPOSALS
-from model.rules import NOT_MODELLED
+from model.release.dialects import DIALECTS, PROPOSALS
+from model.release.rules import NOT_MODELLED
 from model.sizes import MOST
 from model.values.image_layout import MOST_RUNS, ImageError
 from strategies.mutations import mutated, odd_values, valid

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.dialects import DIALECTS, PROPOSALS
+from model.release.dialects import DIALECTS, PROPOSALS
 from model.values.state import EMPTY, FrozenDict
 from properties import DATA_LAWS, JOB_LAWS_OF_DIALECT, LAWS_OF_DIALECT, law_for, told
 from properties import invariants as inv

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 
 @pytest.fixture(scope="session")

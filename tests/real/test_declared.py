@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from model.dialects import DIALECTS
 from model.drivers.declared import NODE
 from model.options import answer
-from model.speaking import translated
+from model.release.dialects import DIALECTS
+from model.release.translation import translated
 from model.values.programs import STORAGE_DAEMON
 from model.values.qdict import flatten
 from model.values.trace import OBJECT, WAIT, ImageSpec, Trace
@@ -23,7 +23,7 @@ from model.values.trace import OBJECT, WAIT, ImageSpec, Trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Command
     from targets.binaries import Build
     from tests.real.replays import Replays

@@ -17,7 +17,7 @@ from checker.oracle import oracle
 from checker.settling import settled
 from model import Monitor
 from model.commands.plugging import DRIVERS as MODELLED
-from model.dialects import QEMU_SYSTEM_7_2
+from model.release.dialects import QEMU_SYSTEM_7_2
 from model.values.programs import EMULATOR
 from model.values.trace import Trace
 from targets.binaries import Build, find_driven

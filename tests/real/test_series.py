@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.dialects import DIALECTS, SERIES_V1
 from model.monitor import Monitor, Outcome
-from model.speaking import translated
+from model.release.dialects import DIALECTS, SERIES_V1
+from model.release.translation import translated
 from model.values.trace import OBJECT, ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from model.values.trace import Command
     from targets.binaries import Build
     from tests.real.replays import Replays

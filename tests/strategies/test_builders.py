@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.dialects import QEMU_7_2
+from model.release.dialects import QEMU_7_2
 from strategies import machine_for, run
 from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
 from strategies.choosing import DrawChooser, RandomChooser

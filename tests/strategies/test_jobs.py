@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
-from model.dialects import QEMU_7_2
+from model.release.dialects import QEMU_7_2
 from model.values.trace import READ, WAIT, waits
 from strategies import job_corners, jobs, machine_for, run, thread_corners
 from strategies.choosing import RandomChooser

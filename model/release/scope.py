@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from model.rules import outside
+from model.release.rules import outside
 from model.values.state import EMPTY, FrozenDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from model.catalogue import Catalogue
-    from model.graph import Transition
-    from model.rules import Evaluation
+    from model.release.catalogue import Catalogue
+    from model.release.rules import Evaluation
     from model.values.trace import Json
 
 MEMBER = outside(
@@ -181,7 +180,7 @@ class Entry:
     about: Outside | None = None
 
 
-Handler = Callable[["Transition", dict[str, Any]], Any]
+Handler = Callable[[Any, dict[str, Any]], Any]
 """A command: ``(transition, arguments) -> return value or None``."""
 
 SCOPES: dict[Handler, Scope] = {}

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-from model.dialect import WITHOUT, Dialect, NoSuchDialectError
-from model.dialects.proposals import (
+from model.release.dialect import WITHOUT, Dialect, NoSuchDialectError
+from model.release.dialects.proposals import (
     FREEZE_COUNTER,
     NULL_RESETS,
     OMISSION_KEEPS,
     OMITTED_DETACHES,
 )
-from model.dialects.qemu_5_2 import QEMU_5_2
-from model.dialects.qemu_7_2 import QEMU_7_2
-from model.dialects.qemu_10_0 import QEMU_10_0
-from model.dialects.qemu_11_1 import QEMU_11_1
-from model.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
-from model.dialects.series_v1 import SERIES_V1
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.release.dialects.qemu_11_1 import QEMU_11_1
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.release.dialects.series_v1 import SERIES_V1
 from model.values.programs import STORAGE_DAEMON, Program
 
 __all__ = [

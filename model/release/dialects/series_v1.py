@@ -7,6 +7,6 @@ dialect, in which all of the series is. See docs/series for each of the thirteen
 
 from __future__ import annotations
 
-from model.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_5_2 import QEMU_5_2
 
 SERIES_V1 = QEMU_5_2.derive("series-v1", gains=("reopen.same-context",))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from model.dialects.qemu_7_2 import DEVICES, QEMU_7_2
+from model.release.dialects.qemu_7_2 import DEVICES, QEMU_7_2
 from model.values.programs import EMULATOR
 
 QEMU_SYSTEM_7_2 = QEMU_7_2.derive("qemu-system-7.2", program=EMULATOR, gains=DEVICES)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from model.dialects.series_v1 import SERIES_V1
+from model.release.dialects.series_v1 import SERIES_V1
 
 OMISSION_KEEPS = SERIES_V1.derive("omission-keeps", gains=("proposal.omission-keeps",))
 NULL_RESETS = OMISSION_KEEPS.derive(

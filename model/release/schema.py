@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import attrs
 
-from model.catalogue import NO_MACHINE, Catalogue
+from model.release.catalogue import NO_MACHINE, Catalogue
 from model.values.qdict import hash_table_order, in_order
 from model.values.trace import Json
 
@@ -513,7 +513,7 @@ class Schema:
 
 @lru_cache
 def _load(name: str) -> Schema:
-    place = resources.files("model.schemas").joinpath(f"{name}.json")
+    place = resources.files("model.release.schemas").joinpath(f"{name}.json")
     try:
         text = place.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from model.dialects.qemu_10_0 import QEMU_10_0
+from model.release.dialects.qemu_10_0 import QEMU_10_0
 
 QEMU_11_1 = QEMU_10_0.derive(
     "qemu-11.1",

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import attrs
 
-from model.catalogue import NO_MACHINE
+from model.release.catalogue import NO_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.catalogue import Catalogue
+    from model.release.catalogue import Catalogue
 
 Kind = Literal["guard", "effect", "hazard", "outside"]
 

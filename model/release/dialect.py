@@ -4,7 +4,7 @@
 A dialect names its schema and says how it differs from the full set of rules:
 which of them it lacks, and which texts it words differently. Rules are looked up
 by identifier, so nothing in the spec ever asks for a dialect's name. The values stand in
-:mod:`model.dialects`, a module for each.
+:mod:`model.release.dialects`, a module for each.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.rules import Evaluation, Rule, all_rules
-from model.schema import Schema
+from model.release.rules import Evaluation, Rule, all_rules
+from model.release.schema import Schema
 from model.values.programs import STORAGE_DAEMON, Program
 from model.values.state import EMPTY, FrozenDict
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from model.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 QEMU_10_0 = QEMU_7_2.derive(
     "qemu-10.0",

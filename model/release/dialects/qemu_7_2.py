@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from model.dialect import Dialect
+from model.release.dialect import Dialect
 
 DEVICES = frozenset(
     {

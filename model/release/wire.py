@@ -16,10 +16,10 @@ import re
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
-from model.rules import outside
+from model.release.rules import outside
 
 if TYPE_CHECKING:
-    from model.rules import Evaluation
+    from model.release.rules import Evaluation
     from model.values.trace import Json
 
 DEEPEST: Final = 1024

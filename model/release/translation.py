@@ -14,7 +14,7 @@ import attrs
 from model.values.trace import OBJECT, name_of
 
 if TYPE_CHECKING:
-    from model.schema import Schema
+    from model.release.schema import Schema
     from model.values.trace import Command, Trace
 
 _LISTED, _FLAT = "blockdev-reopen", "x-blockdev-reopen"
