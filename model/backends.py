@@ -11,7 +11,7 @@ from model.users import add_use, remove_use, remove_user
 from model.values.state import UNNAMED, User
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Grant
 
 ROOT = "root"

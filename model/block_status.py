@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.driver import driver_of
+from model.graph.driver import driver_of
+from model.graph.sizes import spend
+from model.graph.traversal import length_of, link_below, primary_child
 from model.lengths import image_of
 from model.release.rules import effect, hazard
-from model.sizes import spend
-from model.traversal import length_of, link_below, primary_child
 from model.values.image_layout import BLOCK, CLUSTER, clip, held_among
 from model.values.ranges import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.private import FileState, QuorumState
     from model.values.state import Image, Node
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from model import guest
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 CHUNK = 512 << 10
 """How many bytes of a chain a job looks at, and copies, at most at once."""

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.driver import driver_of
+from model.graph.driver import driver_of
+from model.graph.traversal import length_of
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Permissions, permission_names
 from model.release.rules import effect, guard, hazard
-from model.traversal import length_of
 from model.values.state import UNNAMED, Grant, Perm, Use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Link, LinkKey, Node
 
 FROM_EACH = effect(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import attrs
 
-from model import bitmaps, jobs
+from model import jobs
 from model.block_status import (
     ALLOCATED,
     RACE,
@@ -24,8 +24,12 @@ from model.block_status import (
     is_zero_at_once,
     status,
 )
-from model.chains import backing_next, contains
-from model.driver import as_bool, driver_of
+from model.graph import dirty_bitmaps
+from model.graph.chain import backing_next, contains
+from model.graph.driver import as_bool, driver_of
+from model.graph.request_limits import at_once
+from model.graph.sizes import foresee, spend
+from model.graph.traversal import length_of, primary_child, primary_length
 from model.lengths import (
     UNALIGNED,
     UNKNOWN_BYTES,
@@ -35,10 +39,7 @@ from model.lengths import (
     image_of,
     readable,
 )
-from model.limits import at_once
 from model.release.rules import effect, hazard, outside
-from model.sizes import foresee, spend
-from model.traversal import length_of, primary_child, primary_length
 from model.values import ranges
 from model.values.image_layout import (
     CLUSTER,
@@ -61,7 +62,7 @@ from model.values.trace import RATE_LIMITED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.image_layout import Extents
     from model.values.private import Bottom, Qcow2State, QuorumState
     from model.values.state import Image, Node
@@ -524,7 +525,7 @@ def put(
 def pass_on(t: Transition, name: str, write: Write, *, insist: bool = False) -> None:
     """A write request arrives at a node, as for :func:`put`."""
     spend(t)
-    bitmaps.written(t, name, write.start, write.end)
+    dirty_bitmaps.written(t, name, write.start, write.end)
     driver = driver_of(t.nodes[name].driver)
     driver.follow(t, t.nodes[name], opening=False)
     driver.wrote(t, t.nodes[name])

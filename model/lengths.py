@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.driver import ALWAYS_LOOKS, driver_of, sectors
+from model.graph.driver import ALWAYS_LOOKS, driver_of, sectors
+from model.graph.traversal import length_of, primary_child
 from model.release.rules import effect, hazard
-from model.traversal import length_of, primary_child
 from model.values.image_layout import CLUSTER, UNKNOWN, clip
 from model.values.state import Role, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.private import Qcow2State
     from model.values.state import Image, Node
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model import bitmaps, contexts
 from model.descending import FROM_EACH, Descent
-from model.driver import driver_of
+from model.graph import aio_contexts, dirty_bitmaps
+from model.graph.driver import driver_of
+from model.graph.traversal import chain_links, reaches
 from model.permissions import Permissions
 from model.refreshing import loosen
 from model.release.rules import effect, guard, hazard
-from model.traversal import chain_links, reaches
 from model.values.state import Link, LinkKey, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition, Undo
+    from model.graph.transition import Transition, Undo
 
 CYCLE = guard(
     "graph.cycle",
@@ -81,9 +81,9 @@ def release(t: Transition, name: str) -> None:
         return
     driver = driver_of(node.driver)
     driver.closed(t, node)
-    bitmaps.lost(t, name)
+    dirty_bitmaps.lost(t, name)
     held = driver.held_by(node)
-    contexts.need_lock(t, name)
+    aio_contexts.need_lock(t, name)
     closing = t.closing
     for links in driver.lets_go(t.nodes[name]):
         t.closing = False
@@ -105,7 +105,7 @@ def drop_link(t: Transition, link: Link) -> None:
     before = Permissions(dict(t.nodes), {})
     t.detach(link.key)
     loosen(t, link.child, before)
-    contexts.leave(t, link.child)
+    aio_contexts.leave(t, link.child)
     release(t, link.child)
 
 
@@ -122,12 +122,12 @@ def attach_child(t: Transition, parent: str, name: str, child: str, role: int, u
     link = Link(parent, name, child, role)
     if t.ev.holds(FROM_EACH):
         Descent(t, {}).check_new(link)
-    places = contexts.join(t, parent, child)
+    places = aio_contexts.join(t, parent, child)
     t.attach(link)
 
     def backward() -> None:
         t.detach(link.key)
-        contexts.part(t, parent, child, places)
+        aio_contexts.part(t, parent, child, places)
 
     undo.add(backward)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.driver import driver_of
+from model.graph.driver import driver_of
 from model.permissions import Permissions, permission_names
 from model.release.rules import guard
 from model.values.state import EMPTY, Grant, Perm
@@ -17,7 +17,7 @@ from model.values.state import EMPTY, Grant, Perm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Node
 
 READ_ONLY = guard(

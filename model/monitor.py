@@ -17,7 +17,8 @@ from model.commands.driving import check_driving
 from model.commands.objects import check_type
 from model.coverage import coverage_of
 from model.descending import FROM_EACH, keep
-from model.graph import Settled, Transition
+from model.graph.sizes import MOST, check_size
+from model.graph.transition import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
 from model.release import wire
 from model.release.dialects import find_dialect
@@ -31,7 +32,6 @@ from model.release.schema import (
 )
 from model.reopening import keep_options
 from model.restoring import catch_up
-from model.sizes import MOST, check_size
 from model.values import image_layout
 from model.values.deep import ORDINARY, room_for
 from model.values.state import EMPTY, BlockState, FrozenDict, Image

@@ -13,17 +13,17 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import backends
-from model.contexts import drain, in_use, need_lock
-from model.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
+from model.graph.aio_contexts import drain, in_use, need_lock
+from model.graph.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
+from model.graph.filenames import dirname, is_absolute
+from model.graph.request_limits import take_limits
+from model.graph.sizes import check_another_node
+from model.graph.traversal import driver_at, filename_of, length_of, primary_child
 from model.lengths import content, read_header
-from model.limits import take_limits
 from model.links import attach_child
-from model.naming import dirname, is_absolute
 from model.refreshing import refresh
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside, leave_if_any
-from model.sizes import check_another_node
-from model.traversal import driver_at, filename_of, length_of, primary_child
 from model.users import remove_user
 from model.values.image_layout import MAX_LENGTH
 from model.values.qdict import clone, extract, flatten, in_order
@@ -32,7 +32,7 @@ from model.values.state import FrozenDict, Node, Perm, Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.release.rules import Evaluation
 
 NAME_FORM = guard(

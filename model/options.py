@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from model.driver import FlatOptions, as_string
 from model.drivers.declared import DECLARED, NODE
+from model.graph.driver import FlatOptions, as_string
 from model.opening import DETECT_ZEROES, check_active
 from model.release.rules import Evaluation, Refusal, effect, guard
 from model.values.qdict import clone, in_order

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.driver import driver_of
+from model.graph.driver import driver_of
 from model.release.rules import effect
 from model.values.state import BlockState, Grant, LinkKey, Node, Perm, Use
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 
 _NAMES = (

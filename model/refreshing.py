@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.descending import FROM_EACH, Descent
-from model.driver import driver_of
+from model.graph.driver import driver_of
+from model.graph.traversal import length_of, topological
 from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
 from model.permissions import Permissions, permission_names
 from model.release.rules import Refusal, guard
-from model.traversal import length_of, topological
 from model.values.state import Grant, Perm
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Node
 
 CONFLICT = guard(

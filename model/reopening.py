@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.contexts import can_join, drivers_stop_slowly, in_use, jobs_stop, locked, need_lock
 from model.descending import Descent
-from model.driver import FlatOptions, driver_of, sectors
+from model.graph.aio_contexts import (
+    can_join,
+    drivers_stop_slowly,
+    in_use,
+    jobs_stop,
+    locked,
+    need_lock,
+)
+from model.graph.driver import FlatOptions, driver_of, sectors
+from model.graph.request_limits import take_limits
+from model.graph.traversal import above, link_below, reaches, shares_below, topological
 from model.lengths import FOREIGN_FILE, flush
-from model.limits import take_limits
 from model.links import (
     CYCLE,
     attach_child,
@@ -33,12 +41,11 @@ from model.opening import Flags, inherit_options
 from model.options import check_omitted, check_unchanged, discards, take_generic
 from model.refreshing import refresh, settle
 from model.release.rules import Refusal, effect, guard, hazard
-from model.traversal import above, link_below, reaches, shares_below, topological
 from model.values.qdict import clone, extract
 from model.values.state import FrozenDict, Link, Node, Role
 
 if TYPE_CHECKING:
-    from model.graph import Transition, Undo
+    from model.graph.transition import Transition, Undo
 
 BACKING_MISSING = guard(
     "reopen.backing-missing",

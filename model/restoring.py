@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.contexts import drain, in_use, leave, need_lock
-from model.driver import driver_of
-from model.graph import Transition
-from model.traversal import driver_at
+from model.graph.aio_contexts import drain, in_use, leave, need_lock
+from model.graph.driver import driver_of
+from model.graph.transition import Transition
+from model.graph.traversal import driver_at
 from model.users import remove_user
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 
 def restore(t: Transition) -> None:

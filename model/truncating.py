@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model import bitmaps
 from model.block_status import RACE
-from model.driver import driver_of, sectors
+from model.graph import dirty_bitmaps
+from model.graph.driver import driver_of, sectors
+from model.graph.traversal import driver_at, length_of, primary_child, primary_length
 from model.guest import remember
 from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.release.rules import Refusal, guard, hazard
-from model.traversal import driver_at, length_of, primary_child, primary_length
 from model.values import image_layout
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.private import Qcow2State
     from model.values.state import Image, Node
 
@@ -87,7 +87,7 @@ def truncate(t: Transition, name: str, size: int) -> None:
     """
     _truncate(t, name, size)
     tell_above(t, name)
-    bitmaps.truncated(t, name)
+    dirty_bitmaps.truncated(t, name)
 
 
 def _truncate(t: Transition, name: str, size: int) -> None:

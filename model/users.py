@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model import contexts
 from model.descending import FROM_EACH, Descent
+from model.graph import aio_contexts
+from model.graph.traversal import topological
 from model.links import release, replace_child
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh
 from model.release.rules import Refusal, effect, guard
-from model.traversal import topological
 from model.values.state import Grant, LinkKey, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition, Undo
+    from model.graph.transition import Transition, Undo
 
 FROZEN_REPLACE = guard(
     "graph.frozen-replace",
@@ -85,7 +85,7 @@ def add_use(
     """
     if t.ev.holds(FROM_EACH):
         Descent(t, {}).check_users(node, *grant, ())
-    places = contexts.join(t, user, node)
+    places = aio_contexts.join(t, user, node)
     before = dict(t.nodes)
     holder = t.users[user]
     name = label
@@ -98,7 +98,7 @@ def add_use(
         refresh(t, [node])
     except Refusal:
         t.nodes = before
-        contexts.part(t, user, node, places)
+        aio_contexts.part(t, user, node, places)
         raise
     t.users[user] = attrs.evolve(holder, links=((name, node), *holder.links))
     return use
@@ -113,7 +113,7 @@ def remove_use(t: Transition, user: str, name: str) -> None:
     links = tuple(link for link in holder.links if link[0] != name)
     t.users[user] = attrs.evolve(holder, links=links)
     loosen(t, node, before)
-    contexts.leave(t, node)
+    aio_contexts.leave(t, node)
     release(t, node)
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from model.blockjobs import commit, mirror, stream
-from model.driver import driver_of
-from model.freezing import NOT_FROZEN
+from model.graph.driver import driver_of
+from model.graph.freezing import NOT_FROZEN
+from model.graph.traversal import reaches
 from model.jobs import OWN_BACKEND
-from model.traversal import reaches
 from model.values.state import Role
 
 if TYPE_CHECKING:

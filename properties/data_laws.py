@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from model import guest
 from model.blockjobs import commit, mirror, stream
-from model.graph import Transition
+from model.graph.transition import Transition
+from model.graph.traversal import length_of, reaches
 from model.lengths import content
 from model.release.rules import NotModelledError
-from model.traversal import length_of, reaches
 from model.values.image_layout import ImageError
 from model.values.state import Use
 from model.values.trace import REOPENS, WRITE

@@ -15,17 +15,17 @@ import attrs
 
 from model import Outcome, step
 from model.commands.exports import STAYS_AND_TELLS
-from model.driver import driver_of
 from model.drivers.filters import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
-from model.graph import Transition
+from model.graph.driver import driver_of
+from model.graph.request_limits import take_limits
+from model.graph.transition import Transition
+from model.graph.traversal import reaches, topological
 from model.guest import COPIED_ON_READ
 from model.lengths import flush
-from model.limits import take_limits
 from model.options import ACTIVE_TAKEN, RESET
 from model.permissions import Permissions
 from model.release.rules import NotModelledError, Refusal
 from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
-from model.traversal import reaches, topological
 from model.values.private import PreallocateState, Qcow2State
 from model.values.qdict import flatten
 from model.values.state import FrozenDict, Perm, Role

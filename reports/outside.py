@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.graph.sizes import MOST, MOST_MEMORY, MOST_WORK
 from model.release.rules import NOT_MODELLED
 from model.release.wire import DEEPEST
-from model.sizes import MOST, MOST_MEMORY, MOST_WORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

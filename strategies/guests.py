@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model import guest
-from model.driver import as_bool
-from model.graph import Transition
+from model.graph.driver import as_bool
+from model.graph.transition import Transition
+from model.graph.traversal import length_of, primary_length
 from model.release.rules import NotModelledError
-from model.traversal import length_of, primary_length
 from model.values.image_layout import ImageError
 from model.values.private import RawState
 from model.values.state import Role

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from model.graph import Transition
-from model.naming import Names
-from model.traversal import length_of
+from model.graph.filenames import Names
+from model.graph.transition import Transition
+from model.graph.traversal import length_of
 from model.values.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
 from strategies.catalogue import OPTIONS
 from strategies.mix import FIT

@@ -7,7 +7,7 @@ from model.blockjobs.backup import BackupKind
 from model.blockjobs.commit import Commit
 from model.blockjobs.mirror import ActiveCommitKind, MirrorKind
 from model.blockjobs.stream import Stream
-from model.jobs import KINDS
+from model.graph.job_kind import KINDS
 
 KINDS["backup"] = BackupKind()
 KINDS["commit"] = Commit()

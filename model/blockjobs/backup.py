@@ -11,32 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import bitmaps, chains, contexts, guest, jobs
+from model import chains, guest, jobs
 from model.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
-from model.blockers import check_free
 from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
-from model.driver import driver_of
 from model.drivers.backup_top import HAS_DRIVER
 from model.drivers.mirror_filters import CopyBeforeWrite, check_least
-from model.jobs import JobKind, Rest
-from model.limits import take_limits
+from model.graph import aio_contexts, dirty_bitmaps
+from model.graph.driver import driver_of
+from model.graph.job_kind import JobKind, Rest
+from model.graph.op_blockers import check_free
+from model.graph.request_limits import take_limits
+from model.graph.sizes import foresee
+from model.graph.traversal import driver_at, length_of, primary_child
 from model.links import attach_child, release
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.refreshing import loosen, refresh, refresh_link
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import Outside, takes
-from model.sizes import foresee
-from model.traversal import driver_at, length_of, primary_child
 from model.values import ranges
 from model.values.image_layout import ImageError, ShrunkError
 from model.values.private import BackupTopState
 from model.values.state import Perm, Role
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.guest import Write
     from model.values.private import CopyBeforeWriteState
     from model.values.state import Job, Node
@@ -169,7 +170,7 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     source, target = arguments["device"], arguments["target"]
     ev.check(NO_NODE, source in t.nodes, device=source, node=source)
     ev.check(NO_NODE, target in t.nodes, device=target, node=target)
-    contexts.change(t, target, t.nodes[source].context)
+    aio_contexts.change(t, target, t.nodes[source].context)
     _check_bitmap(t, arguments)
     ev.check(ITSELF, source != target)
     compress = arguments.get("compress", False)
@@ -344,14 +345,14 @@ def _work(t: Transition, job: Job) -> Rest:
 def _dirty(t: Transition, top: str) -> ranges.Ranges:
     """What is still to be copied."""
     noted = t.nodes[top].private.noted
-    return bitmaps.find(t, noted, top).dirty if noted in t.nodes else ()
+    return dirty_bitmaps.find(t, noted, top).dirty if noted in t.nodes else ()
 
 
 def _done(t: Transition, top: str, start: int, end: int) -> None:
     """Note that a range need not be copied any more."""
     noted = t.nodes[top].private.noted
-    bitmap = bitmaps.find(t, noted, top)
-    bitmaps.put(t, noted, bitmap, ranges.without(bitmap.dirty, start, end))
+    bitmap = dirty_bitmaps.find(t, noted, top)
+    dirty_bitmaps.put(t, noted, bitmap, ranges.without(bitmap.dirty, start, end))
 
 
 def _job_of(t: Transition, top: str) -> Job | None:
@@ -473,8 +474,8 @@ def before_write(t: Transition, node: Node, write: Write) -> None:
         _copy_clusters(t, node.name, first, last, race)
         race.settle()
         if any(bitmap.owner == f"{node.name}#done" for bitmap in node.bitmaps):
-            done = bitmaps.find(t, node.name, f"{node.name}#done")
-            bitmaps.put(t, node.name, done, ranges.joined(done.dirty, first, last))
+            done = dirty_bitmaps.find(t, node.name, f"{node.name}#done")
+            dirty_bitmaps.put(t, node.name, done, ranges.joined(done.dirty, first, last))
     guest.pass_on(t, primary_child(t, node.name), write)
 
 

@@ -13,40 +13,37 @@ import attrs
 
 from model import backends, guest, jobs
 from model.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
-from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
-from model.chains import (
-    append,
+from model.chains import append, drop_between, new_node, set_read_only, try_read_only
+from model.copying import CHUNK, copy
+from model.graph.chain import (
     base_of,
     by_filename,
     contains,
     downwards,
-    drop_between,
-    new_node,
     next_below,
     overlay_above,
-    set_read_only,
     skip_filters,
-    try_read_only,
 )
-from model.copying import CHUNK, copy
-from model.driver import sectors
-from model.freezing import freeze_chain, unfreeze_chain
-from model.jobs import ENDLESS, JobKind, Rest, change, create, fail_early, hold, sleeps, start
+from model.graph.driver import sectors
+from model.graph.freezing import freeze_chain, unfreeze_chain
+from model.graph.job_kind import JobKind, Rest
+from model.graph.op_blockers import check_free
+from model.graph.traversal import filename_of, length_of
+from model.jobs import ENDLESS, change, create, fail_early, hold, sleeps, start
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions import Permissions
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
-from model.traversal import filename_of, length_of
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
 from model.users import remove_use
 from model.values.image_layout import ImageError
 from model.values.state import Job, Perm, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ZEROES_AS_SUCH = effect(
     "commit.zeroes-as-such",

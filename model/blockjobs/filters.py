@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model import chains, contexts
+from model import chains
+from model.graph import aio_contexts
+from model.graph.traversal import primary_child
 from model.links import release
 from model.release.rules import Refusal, hazard
-from model.traversal import primary_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 STUCK = hazard(
     "hazard.filter-stuck",
@@ -36,7 +37,7 @@ INSERTED_IN_IOTHREAD = hazard(
 
 def beware_of_iothread(t: Transition, above: str) -> None:
     """Notice that a filter is about to be put ``above`` a node."""
-    if t.nodes[above].context != contexts.MAIN:
+    if t.nodes[above].context != aio_contexts.MAIN:
         t.ev.meet(INSERTED_IN_IOTHREAD)
 
 

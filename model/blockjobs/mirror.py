@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model import backends, bitmaps, chains, contexts, guest, jobs
+from model import backends, chains, guest, jobs
 from model.block_status import DATA, RACE, ZERO, allocated_above, status_above
-from model.blockers import check_free
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
-from model.driver import driver_of
 from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
-from model.freezing import freeze_chain, unfreeze_chain
-from model.jobs import ENDLESS, JobKind, Rest
+from model.graph import aio_contexts, chain, dirty_bitmaps
+from model.graph.driver import driver_of
+from model.graph.freezing import freeze_chain, unfreeze_chain
+from model.graph.job_kind import JobKind, Rest
+from model.graph.op_blockers import check_free
+from model.graph.sizes import check_memory, foresee
+from model.graph.traversal import length_of, primary_child
+from model.jobs import ENDLESS
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
 from model.links import release
 from model.opening import NO_NODE
@@ -29,8 +33,6 @@ from model.permissions import Permissions
 from model.refreshing import loosen
 from model.release.rules import Refusal, Rule, effect, guard, hazard
 from model.release.scope import takes
-from model.sizes import check_memory, foresee
-from model.traversal import length_of, primary_child
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 from model.values import ranges
 from model.values.image_layout import CLUSTER, ImageError, ShrunkError
@@ -38,7 +40,7 @@ from model.values.private import MirrorTopState
 from model.values.state import Bitmap, Perm, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.guest import Write
     from model.values.state import Job, Node
 
@@ -281,7 +283,7 @@ def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(NO_NODE, source in t.nodes, device=source, node=source)
     ev.check(NOT_ROOT, _is_root(t, source))
     ev.check(NO_NODE, target in t.nodes, device=target, node=target)
-    contexts.change(t, target, t.nodes[source].context)
+    aio_contexts.change(t, target, t.nodes[source].context)
     granularity = arguments.get("granularity", 0)
     in_range = granularity == 0 or _LEAST_CHUNK <= granularity <= _MOST_CHUNK
     ev.check(GRANULARITY_RANGE, in_range)
@@ -297,7 +299,7 @@ def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
         "mirror",
         source,
         target,
-        base=chains.backing_next(t, source) if sync == "top" else None,
+        base=chain.backing_next(t, source) if sync == "top" else None,
         replaces=replaces,
         granularity=granularity,
         buffer=arguments.get("buf-size", 0),
@@ -364,9 +366,9 @@ def can_replace(t: Transition, name: str, replaced: str) -> bool:
 
 def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
     t.ev.check(BUFFER, plan.buffer >= 0)
-    itself = chains.skip_filters(t, plan.source) == chains.skip_filters(t, plan.target)
+    itself = chain.skip_filters(t, plan.source) == chain.skip_filters(t, plan.target)
     t.ev.check(ITSELF, not itself)
-    below = chains.contains(t, plan.source, plan.target)
+    below = chain.contains(t, plan.source, plan.target)
     name = arguments.get("filter-node-name")
     top = chains.new_node(
         t,
@@ -400,10 +402,10 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         backend = _use_target(t, plan, job, below=below)
         granularity = plan.granularity or _default_granularity(t, plan.target)
         recording = not plan.blocking and noted == plan.source
-        bitmaps.add(t, noted, Bitmap(job.user, granularity, recording))
+        dirty_bitmaps.add(t, noted, Bitmap(job.user, granularity, recording))
         _hold(t, plan, job, top, below=below)
     except Refusal:
-        bitmaps.remove(t, noted, job.user)
+        dirty_bitmaps.remove(t, noted, job.user)
         backends.let_go(t, backend)
         jobs.fail_early(t, job.id)
         raise
@@ -413,7 +415,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         plan.target,
         backend,
         plan.base,
-        chains.overlay_above(t, plan.source, plan.base),
+        chain.overlay_above(t, plan.source, plan.base),
         plan.replaces,
         granularity,
         -(-buffer // granularity) * granularity,
@@ -449,8 +451,8 @@ def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
             perm |= Perm.RESIZE
         shared |= Perm.CONSISTENT_READ | Perm.WRITE | Perm.GRAPH_MOD
     else:
-        bare = chains.skip_filters(t, plan.target)
-        t.ev.check(TARGET_FILTER, not chains.contains(t, plan.source, bare))
+        bare = chain.skip_filters(t, plan.target)
+        t.ev.check(TARGET_FILTER, not chain.contains(t, plan.source, bare))
     return jobs.take_backend(t, job, "target", plan.target, (perm, shared), follows=True)
 
 
@@ -461,10 +463,10 @@ def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> Non
     jobs.hold(t, job, "target", plan.target, (0, Perm.ALL))
     if not below:
         return
-    bare = chains.skip_filters(t, plan.target)
-    between = list(chains.downwards(t, plan.source, plan.target))[1:]
+    bare = chain.skip_filters(t, plan.target)
+    between = list(chain.downwards(t, plan.source, plan.target))[1:]
     for name in between:
-        if chains.skip_filters(t, name) == bare:
+        if chain.skip_filters(t, name) == bare:
             shared |= Perm.CONSISTENT_READ
         jobs.hold(t, job, "intermediate node", name, (0, shared))
     if t.ev.holds(FREEZES):
@@ -553,7 +555,7 @@ class MirrorKind(JobKind):
 
     def lags(self, t: Transition, job: Job) -> bool:
         """Whether there is something dirty."""
-        return bool(bitmaps.find(t, _noted(t, job), job.user).dirty)
+        return bool(dirty_bitmaps.find(t, _noted(t, job), job.user).dirty)
 
     def drains(self, t: Transition, job: Job) -> str | None:
         """Between its work and its end nobody reads or writes the source."""
@@ -590,7 +592,7 @@ def _begin(t: Transition, job: Job) -> bool:
     named = t.nodes[body.target].backing_file
     cow = (
         named
-        and chains.backing_next(t, body.target) is None
+        and chain.backing_next(t, body.target) is None
         and body.granularity < (cluster_size(t, body.target) or _LEAST_CHUNK)
     )
     aligned = () if cow else None
@@ -629,7 +631,7 @@ def _grow(t: Transition, job: Job, length: int) -> bool:
 def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
     body: Mirror = job.body
     noted = _noted(t, job)
-    bitmap = bitmaps.find(t, noted, job.user)
+    bitmap = dirty_bitmaps.find(t, noted, job.user)
     everything = ranges.whole(length, body.granularity)
     unmaps = _unmaps(t, body.target)
     punches = (
@@ -641,7 +643,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
         body = attrs.evolve(body, zeroes=everything if blank and not punches else ())
     if body.fresh and (punches or not (blank or unmaps)):
         jobs.change(t, job.id, body=body)
-        bitmaps.put(t, noted, bitmap, everything)
+        dirty_bitmaps.put(t, noted, bitmap, everything)
         return
     if body.fresh and not blank:
         guest.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
@@ -660,7 +662,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
         if allocated:
             dirty = ranges.joined(dirty, *ranges.aligned(offset, reached, body.granularity))
         offset = reached
-    bitmaps.put(t, noted, bitmap, dirty)
+    dirty_bitmaps.put(t, noted, bitmap, dirty)
 
 
 def _unmaps(t: Transition, name: str) -> bool:
@@ -688,11 +690,11 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
     if job.status in ("ready", "standby"):
         jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, behind=True))
     noted = _noted(t, job)
-    bitmap = bitmaps.find(t, noted, job.user)
+    bitmap = dirty_bitmaps.find(t, noted, job.user)
     dirty = bitmap.dirty
     for start, end, _ in failed:
         dirty = ranges.joined(dirty, *ranges.aligned(start, end, bitmap.granularity))
-    bitmaps.put(t, noted, bitmap, dirty)
+    dirty_bitmaps.put(t, noted, bitmap, dirty)
     jobs.change(t, job.id, total=t.jobs[job.id].current + ranges.count(dirty))
     return jobs.meet_error(t, job.id, job.body.on_error)
 
@@ -702,19 +704,19 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
     failed: list[_Request] = []
     job = t.jobs[job_id]
     body: Mirror = job.body
-    dirty = bitmaps.find(t, _noted(t, job), job.user).dirty
+    dirty = dirty_bitmaps.find(t, _noted(t, job), job.user).dirty
     foresee(t, ranges.count(dirty) // body.buffer)
     race = Race(t, primary_child(t, body.filter), body.target)
     while True:
         job = t.jobs[job_id]
         source = primary_child(t, job.body.filter)
         noted = _noted(t, job)
-        bitmap = bitmaps.find(t, noted, job.user)
+        bitmap = dirty_bitmaps.find(t, noted, job.user)
         if not bitmap.dirty:
             break
         start, end = bitmap.dirty[0]
         end = min(end, start + job.body.buffer)
-        bitmaps.put(t, noted, bitmap, ranges.without(bitmap.dirty, start, end))
+        dirty_bitmaps.put(t, noted, bitmap, ranges.without(bitmap.dirty, start, end))
         race.batch()
         requests = _requests(t, job_id, source, start, end)
         # What is copied has to be read first.
@@ -843,16 +845,16 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
         return None
     job = jobs.change(t, job.id, body=attrs.evolve(body, over=True))
     source = primary_child(t, body.filter)
-    if chains.contains(t, source, body.target) and t.ev.holds(FREEZES):
+    if chain.contains(t, source, body.target) and t.ev.holds(FREEZES):
         unfreeze_chain(t, body.filter, body.target)
     noted = _noted(t, job)
-    if pivot and bitmaps.find(t, noted, job.user).dirty:
+    if pivot and dirty_bitmaps.find(t, noted, job.user).dirty:
         t.ev.meet(LOST_WRITE)
         try:
             _copy_dirty(t, job.id)
         except ImageError as unknown:
             t.ev.meet(defect(unknown))
-    bitmaps.remove(t, noted, job.user)
+    dirty_bitmaps.remove(t, noted, job.user)
     held = [body.filter, source, body.target]
     t.keeping += held
     backends.let_go(t, body.writer)
@@ -908,9 +910,9 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
                 raise ImageError(f"job {job.id!r} is at its end and lets nobody write; QEMU hangs")
             _write_both(t, job, write)
         elif any(bitmap.owner == job.user for bitmap in t.nodes[node.name].bitmaps):
-            bitmap = bitmaps.find(t, node.name, job.user)
+            bitmap = dirty_bitmaps.find(t, node.name, job.user)
             chunks = ranges.aligned(write.start, write.end, bitmap.granularity)
-            bitmaps.put(t, node.name, bitmap, ranges.joined(bitmap.dirty, *chunks))
+            dirty_bitmaps.put(t, node.name, bitmap, ranges.joined(bitmap.dirty, *chunks))
 
 
 def _write_both(t: Transition, job: Job, write: Write) -> None:

@@ -14,16 +14,16 @@ import attrs
 
 from model.block_status import RACE
 from model.copying import copy
-from model.driver import driver_of
+from model.graph.driver import driver_of
+from model.graph.traversal import primary_child
 from model.guest import heard
 from model.lengths import content
-from model.traversal import primary_child
 from model.values.state import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Node
 
 

@@ -9,43 +9,46 @@ import attrs
 
 from model import backends, guest, jobs
 from model.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
-from model.blockers import check_free
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
 from model.chains import (
-    backing_of,
-    by_filename,
     can_name_backing,
     change_backing_file,
+    replace,
+    set_backing,
+    set_read_only,
+    try_read_only,
+)
+from model.copying import CHUNK
+from model.drivers.filters import thaw
+from model.graph.chain import (
+    backing_of,
+    by_filename,
     contains,
     downwards,
     next_below,
     overlay_above,
-    replace,
-    set_backing,
-    set_read_only,
     skip_filters,
-    try_read_only,
 )
-from model.copying import CHUNK
-from model.driver import driver_of
-from model.drivers.filters import thaw
-from model.freezing import freeze_chain, unfreeze_chain
-from model.jobs import JobKind, Rest, change, create, fail_early, hold, sleeps, start
-from model.limits import take_limits
+from model.graph.driver import driver_of
+from model.graph.freezing import freeze_chain, unfreeze_chain
+from model.graph.job_kind import JobKind, Rest
+from model.graph.op_blockers import check_free
+from model.graph.request_limits import take_limits
+from model.graph.traversal import driver_at, filename_of, length_of, shares_below
+from model.jobs import change, create, fail_early, hold, sleeps, start
 from model.links import release
 from model.opening import NO_NODE, Opening
 from model.permissions import graph_mod
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.reopening import SHARED_BELOW
-from model.traversal import driver_at, filename_of, length_of, shares_below
 from model.users import remove_use
 from model.values.image_layout import ImageError
 from model.values.state import FrozenDict, Job, Node, Perm
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 BASE_TWICE = guard(
     "stream.two-bases",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from model import guest
 from model.block_status import DATA, ZERO, Question, is_zero, status_above
+from model.graph.traversal import length_of
 from model.lengths import UNKNOWN_BYTES
 from model.release.rules import effect
-from model.traversal import length_of
 from model.values import ranges
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.ranges import Ranges
 
 KNOWS_ZEROES = effect(

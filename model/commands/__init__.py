@@ -36,7 +36,7 @@ from model.commands.queries import (
     x_debug_query_block_graph,
 )
 from model.commands.resizing import block_resize
-from model.graph import Transition
+from model.graph.transition import Transition
 from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 Handler = Callable[[Transition, dict[str, Any]], Any]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, blockers, contexts, guest, jobs
+from model import backends, guest, jobs
 from model.commands.plugging import (
     DRIVERS,
     PCI,
@@ -31,9 +31,10 @@ from model.commands.plugging import (
     outside_devices,
     switch,
 )
+from model.graph import aio_contexts, op_blockers
+from model.graph.traversal import length_of
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import listed, takes
-from model.traversal import length_of
 from model.users import add_use, remove_user
 from model.values.image_layout import ImageError
 from model.values.qdict import in_order
@@ -42,7 +43,7 @@ from model.values.state import Device, Perm, User
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ID_FORM = guard(
     "device.id",
@@ -188,7 +189,7 @@ def _insert(t: Transition, device: Device, node: str) -> str:
     driver = DRIVERS[device.driver]
     t.ev.check(UNKNOWN_NODE, node in t.nodes, type=driver.disk, node=node)
     # Of the disks only those on the SCSI bus cope with a node in a thread.
-    context = t.nodes[node].context if driver.bus == SCSI else contexts.MAIN
+    context = t.nodes[node].context if driver.bus == SCSI else aio_contexts.MAIN
     key, name = f"device:{device.id}", driver.backend(device.id)
     t.add_user(User(key, "block-backend", name, context=context, follows=False))
     described = f"block device '{name}'"
@@ -203,7 +204,7 @@ def _let_go(t: Transition, user: str) -> None:
     if not t.users[user].links:
         del t.users[user]
         return
-    with contexts.locked(t, _node(t, user)):
+    with aio_contexts.locked(t, _node(t, user)):
         remove_user(t, user)
 
 
@@ -225,13 +226,13 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
         if device.iothread:
             _check_free(t, node, "cannot start virtio-blk dataplane: ")
         return
-    with contexts.locked(t, node):
+    with aio_contexts.locked(t, node):
         _look(t, user, node)
         backends.share(t, user, node, (perm, shared))
     _check_free(t, node)
     if t.ev.holds(JOINS_CONTROLLER):
-        with contexts.locked(t, node), _following(t, user):
-            contexts.change(t, node, t.devices[device.controller].iothread)
+        with aio_contexts.locked(t, node), _following(t, user):
+            aio_contexts.change(t, node, t.devices[device.controller].iothread)
 
 
 def _look(t: Transition, user: str, node: str) -> None:
@@ -247,7 +248,7 @@ def _look(t: Transition, user: str, node: str) -> None:
 
 def _check_free(t: Transition, node: str, prefix: str = "") -> None:
     try:
-        blockers.check_free(t, node, "dataplane")
+        op_blockers.check_free(t, node, "dataplane")
     except Refusal as refusal:
         raise refusal.prefixed(prefix) from None
 
@@ -284,9 +285,9 @@ def _unplug(t: Transition, device: Device) -> None:
     user = device.user
     if user is not None:
         node = _node(t, user)
-        if t.nodes[node].context != contexts.MAIN and t.ev.holds(LEAVES_CONTROLLER):
-            with contexts.locked(t, node), _following(t, user):
-                contexts.try_change(t, node, contexts.MAIN)
+        if t.nodes[node].context != aio_contexts.MAIN and t.ev.holds(LEAVES_CONTROLLER):
+            with aio_contexts.locked(t, node), _following(t, user):
+                aio_contexts.try_change(t, node, aio_contexts.MAIN)
         _let_go(t, user)
     del t.devices[device.id]
     path = PERIPHERAL + device.id

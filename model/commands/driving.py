@@ -14,17 +14,17 @@ from model import guest, jobs
 from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
+from model.graph.sizes import foresee
+from model.graph.traversal import above, length_of
 from model.release.rules import effect, guard, outside
 from model.release.scope import SCOPES
-from model.sizes import foresee
-from model.traversal import above, length_of
 from model.values.image_layout import ImageError
 from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.release.rules import Evaluation
 
 _EXPORT = "reopencheck"

@@ -11,8 +11,9 @@ import re
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
-from model import backends, contexts
+from model import backends
 from model.commands.iothreads import find_iothread
+from model.graph import aio_contexts
 from model.opening import NO_NODE
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside, scope, takes
@@ -20,7 +21,7 @@ from model.users import remove_user
 from model.values.state import Export, Perm
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 RUNNING = guard(
     "nbd.running",
@@ -280,10 +281,10 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     if isinstance(iothread, list):
         _check_threads(t, iothread, fixed=fixed)
         iothread = None
-    with contexts.locked(t, node):
+    with aio_contexts.locked(t, node):
         stays = _choose_context(t, node, iothread, fixed=fixed)
     try:
-        with contexts.locked(t, node):
+        with aio_contexts.locked(t, node):
             _export(t, arguments, fixed=fixed)
     except Refusal:
         if stays is not None:
@@ -335,7 +336,7 @@ def _choose_context(
     if not t.ev.holds(JOINS_IOTHREAD):
         return None
     try:
-        contexts.change(t, node, context)
+        aio_contexts.change(t, node, context)
     except Refusal as refusal:
         if fixed:
             raise
@@ -377,7 +378,7 @@ def block_export_del(t: Transition, arguments: dict[str, Any]) -> None:
 
 
 def _delete(t: Transition, export: Export) -> None:
-    with contexts.locked(t, t.used(export.user, "root")[0]):
+    with aio_contexts.locked(t, t.used(export.user, "root")[0]):
         remove_user(t, export.user)
     del t.exports[export.id]
     t.events.append({"event": "BLOCK_EXPORT_DELETED", "data": {"id": export.id}})

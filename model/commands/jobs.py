@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from model import jobs
-from model.jobs import CANCEL_PAUSED, KINDS, UNKNOWN, UNKNOWN_BLOCK_JOB
+from model.graph.job_kind import KINDS
+from model.jobs import CANCEL_PAUSED, UNKNOWN, UNKNOWN_BLOCK_JOB
 from model.release.rules import effect
 from model.release.scope import takes
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Job
 
 DETAILS = effect(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.blockers import check_free
 from model.chains import beware_of_compress
-from model.contexts import MOVES_LOCKED, drain, locked
-from model.driver import driver_of
 from model.drivers import DRIVER_SCOPES
+from model.graph.aio_contexts import MOVES_LOCKED, drain, locked
+from model.graph.driver import driver_of
+from model.graph.op_blockers import check_free
+from model.graph.request_limits import take_limits
+from model.graph.traversal import driver_at
 from model.lengths import flush, look_again
-from model.limits import take_limits
 from model.links import attach_child, drop_link, references, release, unset_inherits
 from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
 from model.permissions import Permissions
@@ -22,13 +23,12 @@ from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.reopening import OMISSION_KEEPS, Reopening, keep_options
 from model.restoring import restore
-from model.traversal import driver_at
 from model.users import replace_node
 from model.values.qdict import flatten
 from model.values.state import Perm, Role, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ROOT_NAME = guard(
     "add.node-name-missing",

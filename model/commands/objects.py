@@ -16,7 +16,7 @@ from model.values.state import FrozenDict, IOThread, ThrottleGroup
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.release.rules import Evaluation
 
 ID_FORM = guard(

@@ -20,7 +20,7 @@ from model.values.qdict import as_qemuopt_string
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.release.catalogue import Catalogue
     from model.values.state import Device
 

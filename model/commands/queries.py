@@ -5,22 +5,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.chains import skip_implicit
-from model.driver import driver_of
+from model.graph.chain import skip_implicit
+from model.graph.driver import driver_of
+from model.graph.filenames import Names, dirname, is_absolute
+from model.graph.request_limits import LIMITS, shown_limits
+from model.graph.traversal import length_of, link_below
 from model.lengths import cluster_size, is_dirty
-from model.limits import LIMITS, shown_limits
-from model.naming import Names, dirname, is_absolute
 from model.permissions import GRAPH_MOD, Permissions
 from model.release.rules import effect
 from model.release.scope import takes
-from model.traversal import length_of, link_below
 from model.values.ranges import count
 from model.values.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ACTIVE = effect(
     "query.active",

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model import backends
-from model.blockers import blocked, check_free
-from model.contexts import LOCK_KEPT, locked
+from model.graph.aio_contexts import LOCK_KEPT, locked
+from model.graph.op_blockers import blocked, check_free
 from model.lengths import look_again
 from model.opening import NO_NODE
 from model.release.rules import effect, guard
@@ -16,7 +16,7 @@ from model.truncating import truncate
 from model.values.state import Perm
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 RESIZE_NEGATIVE = guard(
     "resize.negative",

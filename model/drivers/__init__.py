@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from model.driver import DRIVERS, Driver, driver_of, register
 from model.drivers.backup_top import BackupTop
 from model.drivers.files import File, Null
 from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
@@ -11,6 +10,7 @@ from model.drivers.formats import Qcow2, Raw
 from model.drivers.job_filters import CommitTop
 from model.drivers.mirror_filters import CopyBeforeWrite, MirrorTop
 from model.drivers.several import Blkverify, Quorum
+from model.graph.driver import DRIVERS, Driver, driver_of, register
 
 __all__ = ["DRIVERS", "DRIVER_SCOPES", "Driver", "driver_of"]
 

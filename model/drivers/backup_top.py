@@ -5,22 +5,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.bitmaps import add as add_bitmap
 from model.drivers.mirror_filters import (
     NOT_FOR_CLIENTS,
     CopyBeforeWrite,
     cluster_of,
     working_permissions,
 )
+from model.graph.dirty_bitmaps import add as add_bitmap
+from model.graph.traversal import length_of, primary_child
 from model.release.rules import effect
-from model.traversal import length_of, primary_child
 from model.values.private import BackupTopState
 from model.values.ranges import whole
 from model.values.state import Bitmap, Perm
 
 if TYPE_CHECKING:
-    from model.driver import FlatOptions, Opener
-    from model.graph import Transition
+    from model.graph.driver import FlatOptions, Opener
+    from model.graph.transition import Transition
     from model.values.state import Node
 
 HAS_DRIVER = effect(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.driver import FlatOptions, as_string
 from model.drivers.files import File
+from model.graph.driver import FlatOptions, as_string
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.driver import Driver, FlatOptions, absorb, as_string, sectors
+from model.graph.driver import Driver, FlatOptions, absorb, as_string, sectors
 from model.permissions import Permissions
 from model.release.rules import effect, guard, hazard, outside
 from model.release.scope import Outside
@@ -16,8 +16,8 @@ from model.values.private import FileState
 from model.values.state import Perm
 
 if TYPE_CHECKING:
-    from model.driver import Opener
-    from model.graph import Transition
+    from model.graph.driver import Opener
+    from model.graph.transition import Transition
     from model.values.state import Limits, Node
 
 NO_FILE = guard(

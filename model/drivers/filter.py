@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.driver import ALWAYS_LOOKS, Driver, FlatOptions, Opener
-from model.traversal import primary_length
+from model.graph.driver import ALWAYS_LOOKS, Driver, FlatOptions, Opener
+from model.graph.traversal import primary_length
 from model.values.state import Node, Role
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 
 class Filter(Driver):

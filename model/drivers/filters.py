@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import refreshing
-from model.contexts import need_lock
-from model.driver import FlatOptions, absorb, default_permissions, sectors
 from model.drivers.files import is_known
 from model.drivers.filter import Filter
-from model.freezing import freeze_chain, unfreeze_chain
+from model.graph.aio_contexts import need_lock
+from model.graph.driver import FlatOptions, absorb, default_permissions, sectors
+from model.graph.freezing import freeze_chain, unfreeze_chain
+from model.graph.traversal import driver_at, primary_child, primary_length
 from model.lengths import can_cut, cluster_size, cut
 from model.permissions import Permissions
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside
-from model.traversal import driver_at, primary_child, primary_length
 from model.values.private import Bottom, DebugState, PreallocateState
 from model.values.qdict import extract
 from model.values.state import Limits, Node, Perm, Role, ThrottleGroup, Use
@@ -26,8 +26,8 @@ from model.values.state import Limits, Node, Perm, Role, ThrottleGroup, Use
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.driver import Opener
-    from model.graph import Transition
+    from model.graph.driver import Opener
+    from model.graph.transition import Transition
 
 _INT_MAX = (1 << 31) - 1
 _RATES = frozenset({"bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write"})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model.contexts import MAIN, need_lock
-from model.driver import (
+from model.graph.aio_contexts import MAIN, need_lock
+from model.graph.driver import (
     ALWAYS_LOOKS,
     Driver,
     FlatOptions,
@@ -16,6 +16,8 @@ from model.driver import (
     default_permissions,
     sectors,
 )
+from model.graph.sizes import check_memory
+from model.graph.traversal import filename_of, length_of, primary_child, primary_length
 from model.lengths import (
     UNKNOWN_BYTES,
     check_alone,
@@ -27,8 +29,6 @@ from model.lengths import (
     verified,
 )
 from model.release.rules import Evaluation, Refusal, effect, guard, hazard
-from model.sizes import check_memory
-from model.traversal import filename_of, length_of, primary_child, primary_length
 from model.values.image_layout import CLUSTER, tables_end
 from model.values.private import Qcow2State, RawState
 from model.values.state import Limits, Node, Role
@@ -36,8 +36,8 @@ from model.values.state import Limits, Node, Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.driver import Opener
-    from model.graph import Transition
+    from model.graph.driver import Opener
+    from model.graph.transition import Transition
     from model.values.state import Image
 
 

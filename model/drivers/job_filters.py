@@ -10,7 +10,7 @@ from model.drivers.mirror_filters import NOT_FOR_CLIENTS
 from model.values.state import Perm
 
 if TYPE_CHECKING:
-    from model.driver import FlatOptions, Opener
+    from model.graph.driver import FlatOptions, Opener
     from model.values.state import Node
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.bitmaps import add as add_bitmap
-from model.bitmaps import remove
-from model.driver import FlatOptions, default_permissions
 from model.drivers.filter import Filter
+from model.graph.dirty_bitmaps import add as add_bitmap
+from model.graph.dirty_bitmaps import remove
+from model.graph.driver import FlatOptions, default_permissions
+from model.graph.traversal import length_of, primary_child
 from model.lengths import cluster_size
 from model.release.rules import Evaluation, Refusal, effect, guard, hazard
 from model.release.scope import Outside
-from model.traversal import length_of, primary_child
 from model.values.private import CopyBeforeWriteState, MirrorTopState
 from model.values.ranges import whole
 from model.values.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
-    from model.driver import Opener
-    from model.graph import Transition
+    from model.graph.driver import Opener
+    from model.graph.transition import Transition
 
 _NO_STATE = "Cannot create block-copy-state: "
 _UINT32 = 1 << 32

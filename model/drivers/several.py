@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.driver import Driver, FlatOptions, absorb
 from model.drivers.filter import Filter
+from model.graph.driver import Driver, FlatOptions, absorb
+from model.graph.traversal import length_of
 from model.release.rules import guard
-from model.traversal import length_of
 from model.values.private import QuorumState
 from model.values.qdict import array_entries
 from model.values.state import Link, Node, Role
 
 if TYPE_CHECKING:
-    from model.driver import Opener
-    from model.graph import Transition
+    from model.graph.driver import Opener
+    from model.graph.transition import Transition
 
 NO_CHILDREN = guard(
     "quorum.no-children",

@@ -14,7 +14,7 @@ import pytest
 from model import Monitor
 from model.commands import COMMANDS
 from model.coverage import coverage_of, table
-from model.driver import DRIVERS
+from model.graph.driver import DRIVERS
 from model.release.dialects import DIALECTS
 from model.release.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
 from model.release.schema import Schema

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.freezing import freeze_chain, unfreeze_chain
-from model.graph import Transition
+from model.graph.freezing import freeze_chain, unfreeze_chain
+from model.graph.transition import Transition
+from model.graph.traversal import chain_links
 from model.release.dialects import PROPOSALS, SERIES_V1
 from model.release.rules import Refusal
-from model.traversal import chain_links
 
 OTHERS = [name for name in PROPOSALS if name != SERIES_V1.name]
 

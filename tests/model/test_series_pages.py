@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from model import Monitor
-from model.driver import DRIVERS
 from model.drivers.declared import DECLARED
+from model.graph.driver import DRIVERS
 from model.release.dialects import find_dialect
 from model.release.rules import all_rules
 

@@ -12,7 +12,7 @@ import pytest
 from checker.case import load
 from checker.giving import Trial, Untried, changes, trials
 from checker.parties import Model
-from model.driver import DRIVERS
+from model.graph.driver import DRIVERS
 from model.release.dialects import DIALECTS, QEMU_7_2, find_dialect
 from model.release.translation import translated
 from strategies.openable import OPENINGS

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.driver import Driver, driver_of
-from model.naming import Names
+from model.graph.driver import Driver, driver_of
+from model.graph.filenames import Names
 from model.release.rules import guard, hazard
 from model.values.state import Link, Node, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Link, Node
 
 ENDLESS_CHAIN = hazard(

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
+from model.graph.traversal import above, driver_at
 from model.release.rules import Refusal, effect, guard, hazard
-from model.traversal import above, driver_at
 from model.values.state import Use, User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import LinkKey
 
 MAIN = ""

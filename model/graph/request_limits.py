@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.driver import driver_of
+from model.graph.driver import driver_of
 from model.release.rules import effect
 from model.values.state import NO_LIMITS, Limits, Role
 
 if TYPE_CHECKING:
-    from model.graph import Transition, Undo
+    from model.graph.transition import Transition, Undo
     from model.values.state import Node
 
 LIMITS = effect(

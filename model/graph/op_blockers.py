@@ -9,7 +9,7 @@ from model.release.rules import Rule, guard
 from model.values.state import Role, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 Operation = Literal[
     "backup-source",

@@ -19,7 +19,7 @@ from model.values.state import EMPTY, Limits, Link, Node, Perm, Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.release.rules import Evaluation
 
 OptionKind = Literal["string", "bool", "number", "size"]
@@ -379,7 +379,7 @@ class Driver(ABC):
         """
 
     def catch_up(self, t: Transition, node: Node) -> None:
-        """Do what was put off (:meth:`model.graph.Transition.put_off`)."""
+        """Do what was put off (:meth:`model.graph.transition.Transition.put_off`)."""
 
     def alignment(self, t: Transition, node: Node) -> int:
         """The request alignment in bytes."""

@@ -77,7 +77,7 @@ class Transition:
     when permissions were settled last, and ``grants`` what the users of each required and shared
     then, None while nobody has asked. ``later`` are the nodes that put something off, and
     ``pending`` the options of those that are being opened.
-    ``spent`` is how much work it has done with bytes (:func:`model.sizes.spend`).
+    ``spent`` is how much work it has done with bytes (:func:`model.graph.sizes.spend`).
     """
 
     __slots__ = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.graph.sizes import check_memory, spend
+from model.graph.traversal import length_of
 from model.release.rules import hazard
-from model.sizes import check_memory, spend
-from model.traversal import length_of
 from model.values.ranges import Ranges, aligned, joined, within
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import Bitmap
 
 LOST = hazard(

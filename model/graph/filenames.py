@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.driver import driver_of
+from model.graph.driver import driver_of
 from model.values.qdict import in_order, to_json
 from model.values.state import Node, Role
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.graph.traversal import chain_links
 from model.release.rules import effect, guard, hazard
-from model.traversal import chain_links
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.values.state import LinkKey
 
 NOT_FROZEN = hazard(

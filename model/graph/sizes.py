@@ -12,7 +12,7 @@ from model.release.rules import outside
 from model.values.image_layout import MOST_RUNS
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
     from model.release.rules import Evaluation
 
 SIZE = outside(
