@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.refreshing import refresh
+from model.permissions.refresh import refresh
 from model.release.rules import Refusal
 from model.users import add_use, remove_use, remove_user
 from model.values.state import UNNAMED, User

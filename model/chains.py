@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.descending import FROM_EACH
 from model.graph.chain import skip_implicit
 from model.graph.driver import driver_of
 from model.graph.request_limits import take_limits
@@ -27,8 +26,9 @@ from model.links import (
     unset_inherits,
 )
 from model.opening import Opening
-from model.permissions import Permissions
-from model.refreshing import loosen, refresh
+from model.permissions.check_update import FROM_EACH
+from model.permissions.grants import Permissions
+from model.permissions.refresh import loosen, refresh
 from model.release.rules import Refusal, effect, guard, hazard
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
 from model.users import replace_node

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.descending import FROM_EACH, Descent
 from model.graph import aio_contexts, dirty_bitmaps
 from model.graph.driver import driver_of
 from model.graph.traversal import chain_links, reaches
-from model.permissions import Permissions
-from model.refreshing import loosen
+from model.permissions.check_update import FROM_EACH, Descent
+from model.permissions.grants import Permissions
+from model.permissions.refresh import loosen
 from model.release.rules import effect, guard, hazard
 from model.values.state import Link, LinkKey, Use
 

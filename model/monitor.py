@@ -16,10 +16,10 @@ from model.commands import COMMANDS, DRIVING
 from model.commands.driving import check_driving
 from model.commands.objects import check_type
 from model.coverage import coverage_of
-from model.descending import FROM_EACH, keep
 from model.graph.sizes import MOST, check_size
 from model.graph.transition import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
+from model.permissions.check_update import FROM_EACH, keep
 from model.release import wire
 from model.release.dialects import find_dialect
 from model.release.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside

@@ -21,7 +21,7 @@ from model.graph.sizes import check_another_node
 from model.graph.traversal import driver_at, filename_of, length_of, primary_child
 from model.lengths import content, read_header
 from model.links import attach_child
-from model.refreshing import refresh
+from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside, leave_if_any
 from model.users import remove_user

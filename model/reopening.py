@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.descending import Descent
 from model.graph.aio_contexts import (
     can_join,
     drivers_stop_slowly,
@@ -39,7 +38,8 @@ from model.links import (
 )
 from model.opening import Flags, inherit_options
 from model.options import check_omitted, check_unchanged, discards, take_generic
-from model.refreshing import refresh, settle
+from model.permissions.check_update import Descent
+from model.permissions.refresh import refresh, settle
 from model.release.rules import Refusal, effect, guard, hazard
 from model.values.qdict import clone, extract
 from model.values.state import FrozenDict, Link, Node, Role

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.descending import FROM_EACH, Descent
 from model.graph import aio_contexts
 from model.graph.traversal import topological
 from model.links import release, replace_child
-from model.permissions import Permissions
-from model.refreshing import loosen, refresh
+from model.permissions.check_update import FROM_EACH, Descent
+from model.permissions.grants import Permissions
+from model.permissions.refresh import loosen, refresh
 from model.release.rules import Refusal, effect, guard
 from model.values.state import Grant, LinkKey, Use
 

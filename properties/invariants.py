@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from model.drivers.files import DEVICES, TAKES_DEVICES
-from model.permissions import permission_names, permissions
+from model.permissions.grants import permission_names, permissions
 from model.values.state import Grant, LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, filters, in_chain, standing
 from properties.users import (

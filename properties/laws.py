@@ -23,7 +23,7 @@ from model.graph.traversal import reaches, topological
 from model.guest import COPIED_ON_READ
 from model.lengths import flush
 from model.options import ACTIVE_TAKEN, RESET
-from model.permissions import Permissions
+from model.permissions.grants import Permissions
 from model.release.rules import NotModelledError, Refusal
 from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
 from model.values.private import PreallocateState, Qcow2State

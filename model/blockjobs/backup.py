@@ -27,8 +27,8 @@ from model.graph.sizes import foresee
 from model.graph.traversal import driver_at, length_of, primary_child
 from model.links import attach_child, release
 from model.opening import NO_NODE
-from model.permissions import Permissions
-from model.refreshing import loosen, refresh, refresh_link
+from model.permissions.grants import Permissions
+from model.permissions.refresh import loosen, refresh, refresh_link
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import Outside, takes
 from model.values import ranges

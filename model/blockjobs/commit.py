@@ -34,7 +34,7 @@ from model.graph.traversal import filename_of, length_of
 from model.jobs import ENDLESS, change, create, fail_early, hold, sleeps, start
 from model.lengths import look_again
 from model.opening import NO_NODE
-from model.permissions import Permissions
+from model.permissions.grants import Permissions
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate

@@ -29,8 +29,8 @@ from model.jobs import ENDLESS
 from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
 from model.links import release
 from model.opening import NO_NODE
-from model.permissions import Permissions
-from model.refreshing import loosen
+from model.permissions.grants import Permissions
+from model.permissions.refresh import loosen
 from model.release.rules import Refusal, Rule, effect, guard, hazard
 from model.release.scope import takes
 from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate

@@ -39,7 +39,7 @@ from model.graph.traversal import driver_at, filename_of, length_of, shares_belo
 from model.jobs import change, create, fail_early, hold, sleeps, start
 from model.links import release
 from model.opening import NO_NODE, Opening
-from model.permissions import graph_mod
+from model.permissions.grants import graph_mod
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.reopening import SHARED_BELOW

@@ -17,8 +17,8 @@ from model.graph.traversal import driver_at
 from model.lengths import flush, look_again
 from model.links import attach_child, drop_link, references, release, unset_inherits
 from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
-from model.permissions import Permissions
-from model.refreshing import refresh
+from model.permissions.grants import Permissions
+from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.reopening import OMISSION_KEEPS, Reopening, keep_options

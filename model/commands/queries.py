@@ -11,7 +11,7 @@ from model.graph.filenames import Names, dirname, is_absolute
 from model.graph.request_limits import LIMITS, shown_limits
 from model.graph.traversal import length_of, link_below
 from model.lengths import cluster_size, is_dirty
-from model.permissions import GRAPH_MOD, Permissions
+from model.permissions.grants import GRAPH_MOD, Permissions
 from model.release.rules import effect
 from model.release.scope import takes
 from model.values.ranges import count

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.graph.driver import Driver, FlatOptions, absorb, as_string, sectors
-from model.permissions import Permissions
+from model.permissions.grants import Permissions
 from model.release.rules import effect, guard, hazard, outside
 from model.release.scope import Outside
 from model.values.private import FileState

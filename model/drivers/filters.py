@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import refreshing
 from model.drivers.files import is_known
 from model.drivers.filter import Filter
 from model.graph.aio_contexts import need_lock
@@ -16,7 +15,8 @@ from model.graph.driver import FlatOptions, absorb, default_permissions, sectors
 from model.graph.freezing import freeze_chain, unfreeze_chain
 from model.graph.traversal import driver_at, primary_child, primary_length
 from model.lengths import can_cut, cluster_size, cut
-from model.permissions import Permissions
+from model.permissions import refresh
+from model.permissions.grants import Permissions
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside
 from model.values.private import Bottom, DebugState, PreallocateState
@@ -462,7 +462,7 @@ class Preallocate(Filter):
         before = Permissions(dict(t.nodes), {})
         self._give_back(t, node)
         self._forget(t, t.nodes[node.name])
-        refreshing.loosen_child(t, node.name, before)
+        refresh.loosen_child(t, node.name, before)
 
     def stop_writing(self, t: Transition, node: Node) -> None:
         """A node that becomes read-only does not wait until the command is through.

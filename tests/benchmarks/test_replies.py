@@ -65,7 +65,13 @@ def test_a_graph_that_shows_otherwise_is_noticed(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b'{"reopencheck-replies": 1}\n[]\n')],
+    [
+        b"",
+        b"no gzip",
+        gzip.compress(b"{}\n", mtime=0),
+        gzip.compress(b'{"reopencheck-replies": 1}\n[]\n', mtime=0),
+    ],
+    ids=["empty", "no gzip", "no record", "no trace"],
 )
 def test_what_is_no_record_is_told_in_a_line(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -14,8 +14,8 @@ import attrs
 
 from model.graph.driver import driver_of
 from model.graph.traversal import length_of
-from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
-from model.permissions import Permissions, permission_names
+from model.permissions.file_locks import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
+from model.permissions.grants import Permissions, permission_names
 from model.release.rules import effect, guard, hazard
 from model.values.state import UNNAMED, Grant, Perm, Use
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.graph.driver import driver_of
-from model.permissions import Permissions, permission_names
+from model.permissions.grants import Permissions, permission_names
 from model.release.rules import guard
 from model.values.state import EMPTY, Grant, Perm
 

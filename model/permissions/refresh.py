@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.descending import FROM_EACH, Descent
 from model.graph.driver import driver_of
 from model.graph.traversal import length_of, topological
-from model.locking import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
-from model.permissions import Permissions, permission_names
+from model.permissions.check_update import FROM_EACH, Descent
+from model.permissions.file_locks import ALIGNMENT, READ_ONLY, READ_ONLY_REOPEN, check_locks
+from model.permissions.grants import Permissions, permission_names
 from model.release.rules import Refusal, guard
 from model.values.state import Grant, Perm
 
