@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.data.image_access import image_of
 from model.graph.chain import skip_implicit
 from model.graph.driver import driver_of
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at, filename_of, link_below, topological
-from model.lengths import image_of
 from model.links import (
     attach_child,
     drop_link,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest
 from model.commands import COMMANDS, DRIVING
 from model.commands.driving import check_driving
 from model.commands.objects import check_type
 from model.coverage import coverage_of
+from model.data import requests
 from model.graph.sizes import MOST, check_size
 from model.graph.transition import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
@@ -416,7 +416,7 @@ class Monitor:
             )
         t = self._transition()
         try:
-            data = guest.read(t, node, offset, length)
+            data = requests.read(t, node, offset, length)
         except NotModelledError as end:
             raise image_layout.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
@@ -429,7 +429,7 @@ class Monitor:
         image_layout.check_whole(offset=offset, length=length, pattern=pattern)
         t = self._transition()
         try:
-            guest.write(t, node, offset, length, pattern)
+            requests.write(t, node, offset, length, pattern)
         except NotModelledError as end:
             raise image_layout.ImageError(end.text) from None
         self.state = t.result()

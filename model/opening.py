@@ -13,13 +13,13 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model import backends
+from model.data.image_access import content, read_header
 from model.graph.aio_contexts import drain, in_use, need_lock
 from model.graph.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
 from model.graph.filenames import dirname, is_absolute
 from model.graph.request_limits import take_limits
 from model.graph.sizes import check_another_node
 from model.graph.traversal import driver_at, filename_of, length_of, primary_child
-from model.lengths import content, read_header
 from model.links import attach_child
 from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard, outside

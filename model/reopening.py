@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.data.image_access import FOREIGN_FILE
+from model.data.length import flush
 from model.graph.aio_contexts import (
     can_join,
     drivers_stop_slowly,
@@ -26,7 +28,6 @@ from model.graph.aio_contexts import (
 from model.graph.driver import FlatOptions, driver_of, sectors
 from model.graph.request_limits import take_limits
 from model.graph.traversal import above, link_below, reaches, shares_below, topological
-from model.lengths import FOREIGN_FILE, flush
 from model.links import (
     CYCLE,
     attach_child,

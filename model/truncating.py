@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.block_status import RACE
+from model.data.block_status import RACE
+from model.data.image_access import FOREIGN_FILE, UNALIGNED, image_of, readable
+from model.data.length import grown, tell_above
+from model.data.requests import remember
 from model.graph import dirty_bitmaps
 from model.graph.driver import driver_of, sectors
 from model.graph.traversal import driver_at, length_of, primary_child, primary_length
-from model.guest import remember
-from model.lengths import FOREIGN_FILE, UNALIGNED, grown, image_of, readable, tell_above
 from model.release.rules import Refusal, guard, hazard
 from model.values import image_layout
 

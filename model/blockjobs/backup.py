@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import chains, guest, jobs
-from model.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
+from model import chains, jobs
 from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
+from model.data import requests
+from model.data.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
 from model.drivers.backup_top import HAS_DRIVER
 from model.drivers.mirror_filters import CopyBeforeWrite, check_least
 from model.graph import aio_contexts, dirty_bitmaps
@@ -37,8 +38,8 @@ from model.values.private import BackupTopState
 from model.values.state import Perm, Role
 
 if TYPE_CHECKING:
+    from model.data.requests import Write
     from model.graph.transition import Transition
-    from model.guest import Write
     from model.values.private import CopyBeforeWriteState
     from model.values.state import Job, Node
 
@@ -419,7 +420,7 @@ def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) ->
         if way == "copy" and job is not None and job.body.compress:
             raise ImageError(f"job {job.id!r} writes compressed")
         if way == "zero":
-            guest.put(t, target, first, min(last, length), [], zeroes="on")
+            requests.put(t, target, first, min(last, length), [], zeroes="on")
         else:
             t.offloads = t.ev.holds(OFFLOADS) and _offloads(t, source) and _offloads(t, target)
             race.copy(source, target, first, min(last, length))
@@ -476,8 +477,8 @@ def before_write(t: Transition, node: Node, write: Write) -> None:
         if any(bitmap.owner == f"{node.name}#done" for bitmap in node.bitmaps):
             done = dirty_bitmaps.find(t, node.name, f"{node.name}#done")
             dirty_bitmaps.put(t, node.name, done, ranges.joined(done.dirty, first, last))
-    guest.pass_on(t, primary_child(t, node.name), write)
+    requests.pass_on(t, primary_child(t, node.name), write)
 
 
-guest.PASSING["copy-before-write"] = before_write
-guest.PASSING["backup-top"] = before_write
+requests.PASSING["copy-before-write"] = before_write
+requests.PASSING["backup-top"] = before_write

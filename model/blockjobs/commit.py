@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, guest, jobs
-from model.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
+from model import backends, jobs
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
 from model.chains import append, drop_between, new_node, set_read_only, try_read_only
-from model.copying import CHUNK, copy
+from model.data import requests
+from model.data.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
+from model.data.copy import CHUNK, copy
+from model.data.length import look_again
 from model.graph.chain import (
     base_of,
     by_filename,
@@ -32,7 +34,6 @@ from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.traversal import filename_of, length_of
 from model.jobs import ENDLESS, change, create, fail_early, hold, sleeps, start
-from model.lengths import look_again
 from model.opening import NO_NODE
 from model.permissions.grants import Permissions
 from model.release.rules import Refusal, effect, guard, hazard
@@ -399,7 +400,7 @@ class Commit(JobKind):
                     t.ev.meet(ENDLESS)
                 return jobs.meet_error(t, job_id, body.on_error)
             if copies and as_such and flags & ZERO:
-                guest.put(t, body.base, start, end, [], zeroes="unmap")
+                requests.put(t, body.base, start, end, [], zeroes="unmap")
             elif copies:
                 copy(t, body.top, body.base, start, end)
             body = _note(t, job_id, offset=end)

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model import backends, chains, guest, jobs
-from model.block_status import DATA, RACE, ZERO, allocated_above, status_above
+from model import backends, chains, jobs
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
+from model.data import requests
+from model.data.block_status import DATA, RACE, ZERO, allocated_above, status_above
+from model.data.image_access import UNKNOWN_BYTES, content
+from model.data.length import cluster_size, flush, look_again
 from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
 from model.graph import aio_contexts, chain, dirty_bitmaps
 from model.graph.driver import driver_of
@@ -26,7 +29,6 @@ from model.graph.op_blockers import check_free
 from model.graph.sizes import check_memory, foresee
 from model.graph.traversal import length_of, primary_child
 from model.jobs import ENDLESS
-from model.lengths import UNKNOWN_BYTES, cluster_size, content, flush, look_again
 from model.links import release
 from model.opening import NO_NODE
 from model.permissions.grants import Permissions
@@ -40,8 +42,8 @@ from model.values.private import MirrorTopState
 from model.values.state import Bitmap, Perm, Use
 
 if TYPE_CHECKING:
+    from model.data.requests import Write
     from model.graph.transition import Transition
-    from model.guest import Write
     from model.values.state import Job, Node
 
 NOT_ROOT = guard(
@@ -646,7 +648,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
         dirty_bitmaps.put(t, noted, bitmap, everything)
         return
     if body.fresh and not blank:
-        guest.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
+        requests.put(t, body.target, 0, length, [], zeroes="unmap", insist=True)
         body = attrs.evolve(
             body,
             aligned=None if body.aligned is None else everything,
@@ -804,9 +806,9 @@ def _perform(t: Transition, job_id: str, source: str, request: _Request, race: R
     start, end, way = request
     _know(t, job_id, start, end, zero=way == "zero")
     if way == "zero":
-        guest.put(t, target, start, end, [], zeroes="unmap", insist=True)
+        requests.put(t, target, start, end, [], zeroes="unmap", insist=True)
     elif way == "discard":
-        guest.discard(t, target, start, end)
+        requests.discard(t, target, start, end)
     else:
         race.copy(source, target, start, end)
     _progress(t, job_id, request)
@@ -900,7 +902,7 @@ def through_filter(t: Transition, node: Node, write: Write) -> None:
         perm, _ = Permissions(t.nodes, {}).cumulative(node.name)
         if not perm & Perm.WRITE:
             t.ev.meet(COPIES_WITHOUT_RIGHT)
-    guest.pass_on(t, primary_child(t, node.name), write)
+    requests.pass_on(t, primary_child(t, node.name), write)
     for job in list(t.jobs.values()):
         body = job.body
         if not isinstance(body, Mirror) or body.over or body.filter != node.name:
@@ -922,9 +924,9 @@ def _write_both(t: Transition, job: Job, write: Write) -> None:
     if write.zeroes == "off" or not zeroes.covers(body.zeroes, write.start, write.end):
         if write.zeroes == "off":
             _know(t, job.id, write.start, write.end, zero=False)
-        guest.pass_on(t, body.target, write)
+        requests.pass_on(t, body.target, write)
     done = job.current + write.end - write.start
     jobs.change(t, job.id, current=done, total=job.total + write.end - write.start)
 
 
-guest.PASSING["mirror_top"] = through_filter
+requests.PASSING["mirror_top"] = through_filter

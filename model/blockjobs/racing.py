@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.block_status import RACE
-from model.copying import copy
+from model.data.block_status import RACE
+from model.data.copy import copy
+from model.data.image_access import content
+from model.data.requests import heard
 from model.graph.driver import driver_of
 from model.graph.traversal import primary_child
-from model.guest import heard
-from model.lengths import content
 from model.values.state import Role
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Race:
         self._batches += 1
 
     def copy(self, source: str, target: str, start: int, end: int) -> None:
-        """Copy a range from one node to another in one request, as :func:`model.copying.copy`."""
+        """Copy a range from one node to another in one request, as :func:`model.data.copy.copy`."""
         for side in self._sides:
             side.begin()
         copy(self._t, source, target, start, end)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, guest, jobs
-from model.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
+from model import backends, jobs
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
 from model.chains import (
@@ -19,7 +18,9 @@ from model.chains import (
     set_read_only,
     try_read_only,
 )
-from model.copying import CHUNK
+from model.data import requests
+from model.data.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
+from model.data.copy import CHUNK
 from model.drivers.filters import thaw
 from model.graph.chain import (
     backing_of,
@@ -405,7 +406,7 @@ class Stream(JobKind):
                     return rest
                 body = attrs.evolve(body, failed=True)
             elif copies:
-                guest.lift(t, body.target, start, end)
+                requests.lift(t, body.target, start, end)
             body = attrs.evolve(body, offset=end)
             job = change(t, job_id, current=job.current + end - start, body=body)
             if copies and end < length and sleeps(job.speed, end - start):

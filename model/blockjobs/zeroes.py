@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model import guest
-from model.block_status import DATA, ZERO, Question, is_zero, status_above
+from model.data import requests
+from model.data.block_status import DATA, ZERO, Question, is_zero, status_above
+from model.data.image_access import UNKNOWN_BYTES
 from model.graph.traversal import length_of
-from model.lengths import UNKNOWN_BYTES
 from model.release.rules import effect
 from model.values import ranges
 
@@ -46,7 +46,7 @@ def all_zeroes(t: Transition, name: str) -> bool:
     if not flags & DATA:
         # A null node that is not to read as zeroes leaves in the buffer what happens to be there.
         t.ev.meet(UNKNOWN_BYTES)
-    return not guest.differs(t, guest.get(t, name, 0, reached))
+    return not requests.differs(t, requests.get(t, name, 0, reached))
 
 
 def covers(known: Ranges | None, start: int, end: int) -> bool:

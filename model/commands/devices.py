@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, guest, jobs
+from model import backends, jobs
 from model.commands.plugging import (
     DRIVERS,
     PCI,
@@ -31,6 +31,7 @@ from model.commands.plugging import (
     outside_devices,
     switch,
 )
+from model.data import requests
 from model.graph import aio_contexts, op_blockers
 from model.graph.traversal import length_of
 from model.release.rules import Refusal, effect, guard, hazard
@@ -241,9 +242,9 @@ def _look(t: Transition, user: str, node: str) -> None:
         if user in jobs.waiting(t):
             t.ev.meet(DRAINED)
         try:
-            guest.read(t, node, 0, _SECTOR)
+            requests.read(t, node, 0, _SECTOR)
         except ImageError as error:
-            t.ev.refuse(guest.NO_GUEST, text=str(error))
+            t.ev.refuse(requests.NO_GUEST, text=str(error))
 
 
 def _check_free(t: Transition, node: str, prefix: str = "") -> None:

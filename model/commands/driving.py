@@ -10,10 +10,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from model import guest, jobs
+from model import jobs
 from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
+from model.data import requests
 from model.graph.sizes import foresee
 from model.graph.traversal import above, length_of
 from model.release.rules import effect, guard, outside
@@ -75,7 +76,7 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
     """
     drained = above(t.nodes, jobs.drained(t))
     stuck = node in drained and t.ev.holds(WAITS_FOR_DRAIN)
-    t.ev.check(guest.NO_GUEST, not stuck, text=f"node {node!r} is drained; QEMU hangs")
+    t.ev.check(requests.NO_GUEST, not stuck, text=f"node {node!r} is drained; QEMU hangs")
     before = t.nbd_server
     t.nbd_server = before or _EXPORT
     export = {"type": "nbd", "id": _EXPORT, "node-name": node, "writable": writable}
@@ -84,7 +85,7 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
         try:
             yield
         except ImageError as error:
-            t.ev.refuse(guest.NO_GUEST, text=str(error))
+            t.ev.refuse(requests.NO_GUEST, text=str(error))
         finally:
             events = len(t.events)
             block_export_del(t, {"id": _EXPORT})
@@ -98,7 +99,7 @@ _MOST: Final = 4 << 30
 
 
 def _check_amount(t: Transition, length: int) -> None:
-    t.ev.check(guest.NO_GUEST, length <= _MOST, text=f"{length} bytes are more than {_MOST}")
+    t.ev.check(requests.NO_GUEST, length <= _MOST, text=f"{length} bytes are more than {_MOST}")
 
 
 def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
@@ -107,7 +108,7 @@ def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
     data: list[tuple[int, int, int]] = []
     with _exported(t, name, writable=False):
         _check_amount(t, length_of(t, name))
-        data = guest.runs(t, name, 0, length_of(t, name))
+        data = requests.runs(t, name, 0, length_of(t, name))
     return [list(run) for run in data]
 
 
@@ -116,12 +117,12 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
     name = arguments["node"]
     with _exported(t, name, writable=True):
         offset, length = arguments["offset"], arguments["length"]
-        guest.check_range(t, name, offset, length)
+        requests.check_range(t, name, offset, length)
         _check_amount(t, length)
-        foresee(t, length // guest.REQUEST)
-        for start in range(offset, offset + length, guest.REQUEST):
-            count = min(guest.REQUEST, offset + length - start)
-            guest.write(t, name, start, count, arguments["pattern"])
+        foresee(t, length // requests.REQUEST)
+        for start in range(offset, offset + length, requests.REQUEST):
+            count = min(requests.REQUEST, offset + length - start)
+            requests.write(t, name, start, count, arguments["pattern"])
 
 
 def have_object(t: Transition, arguments: dict[str, Any]) -> None:

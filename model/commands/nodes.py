@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.chains import beware_of_compress
+from model.data.length import flush, look_again
 from model.drivers import DRIVER_SCOPES
 from model.graph.aio_contexts import MOVES_LOCKED, drain, locked
 from model.graph.driver import driver_of
 from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at
-from model.lengths import flush, look_again
 from model.links import attach_child, drop_link, references, release, unset_inherits
 from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
 from model.permissions.grants import Permissions

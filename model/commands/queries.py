@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model.data.length import cluster_size, is_dirty
 from model.graph.chain import skip_implicit
 from model.graph.driver import driver_of
 from model.graph.filenames import Names, dirname, is_absolute
 from model.graph.request_limits import LIMITS, shown_limits
 from model.graph.traversal import length_of, link_below
-from model.lengths import cluster_size, is_dirty
 from model.permissions.grants import GRAPH_MOD, Permissions
 from model.release.rules import effect
 from model.release.scope import takes

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from model import backends
+from model.data.length import look_again
 from model.graph.aio_contexts import LOCK_KEPT, locked
 from model.graph.op_blockers import blocked, check_free
-from model.lengths import look_again
 from model.opening import NO_NODE
 from model.release.rules import effect, guard
 from model.release.scope import takes

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from model.data.length import can_cut, cluster_size, cut
 from model.drivers.files import is_known
 from model.drivers.filter import Filter
 from model.graph.aio_contexts import need_lock
 from model.graph.driver import FlatOptions, absorb, default_permissions, sectors
 from model.graph.freezing import freeze_chain, unfreeze_chain
 from model.graph.traversal import driver_at, primary_child, primary_length
-from model.lengths import can_cut, cluster_size, cut
 from model.permissions import refresh
 from model.permissions.grants import Permissions
 from model.release.rules import Refusal, effect, guard, hazard, outside

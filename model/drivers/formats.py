@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
+from model.data.image_access import (
+    UNKNOWN_BYTES,
+    check_alone,
+    content,
+    read_header,
+    readable,
+    shows_all,
+    verified,
+)
+from model.data.length import grown
 from model.graph.aio_contexts import MAIN, need_lock
 from model.graph.driver import (
     ALWAYS_LOOKS,
@@ -18,16 +28,6 @@ from model.graph.driver import (
 )
 from model.graph.sizes import check_memory
 from model.graph.traversal import filename_of, length_of, primary_child, primary_length
-from model.lengths import (
-    UNKNOWN_BYTES,
-    check_alone,
-    content,
-    grown,
-    read_header,
-    readable,
-    shows_all,
-    verified,
-)
 from model.release.rules import Evaluation, Refusal, effect, guard, hazard
 from model.values.image_layout import CLUSTER, tables_end
 from model.values.private import Qcow2State, RawState

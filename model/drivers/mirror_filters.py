@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.data.length import cluster_size
 from model.drivers.filter import Filter
 from model.graph.dirty_bitmaps import add as add_bitmap
 from model.graph.dirty_bitmaps import remove
 from model.graph.driver import FlatOptions, default_permissions
 from model.graph.traversal import length_of, primary_child
-from model.lengths import cluster_size
 from model.release.rules import Evaluation, Refusal, effect, guard, hazard
 from model.release.scope import Outside
 from model.values.private import CopyBeforeWriteState, MirrorTopState

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from checker.judge import Verdict, judge
-from model.guest import NO_GUEST
+from model.data.requests import NO_GUEST
 from targets.closing import Closing
 from targets.pool import Target
 

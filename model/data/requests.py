@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import attrs
 
 from model import jobs
-from model.block_status import (
+from model.data.block_status import (
     ALLOCATED,
     RACE,
     Question,
@@ -24,21 +24,14 @@ from model.block_status import (
     is_zero_at_once,
     status,
 )
+from model.data.image_access import UNALIGNED, UNKNOWN_BYTES, image_of, readable
+from model.data.length import cluster_size, detects_zeroes, grown
 from model.graph import dirty_bitmaps
 from model.graph.chain import backing_next, contains
 from model.graph.driver import as_bool, driver_of
 from model.graph.request_limits import at_once
 from model.graph.sizes import foresee, spend
 from model.graph.traversal import length_of, primary_child, primary_length
-from model.lengths import (
-    UNALIGNED,
-    UNKNOWN_BYTES,
-    cluster_size,
-    detects_zeroes,
-    grown,
-    image_of,
-    readable,
-)
 from model.release.rules import effect, hazard, outside
 from model.values import ranges
 from model.values.image_layout import (

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.data.image_access import image_of
 from model.graph.driver import driver_of
 from model.graph.sizes import spend
 from model.graph.traversal import length_of, link_below, primary_child
-from model.lengths import image_of
 from model.release.rules import effect, hazard
 from model.values.image_layout import BLOCK, CLUSTER, clip, held_among
 from model.values.ranges import aligned

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model import guest
+from model.data import requests
 
 if TYPE_CHECKING:
     from model.graph.transition import Transition
@@ -19,4 +19,4 @@ def copy(t: Transition, source: str, target: str, start: int, end: int) -> None:
 
     Raises :class:`ImageError` where that is no bytes of a guest's.
     """
-    guest.put(t, target, start, end, guest.get(t, source, start, end))
+    requests.put(t, target, start, end, requests.get(t, source, start, end))
