@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model.data.image_access import image_of
-from model.graph.chain import skip_implicit
-from model.graph.driver import driver_of
-from model.graph.request_limits import take_limits
-from model.graph.traversal import driver_at, filename_of, link_below, topological
-from model.links import (
+from model.edits.links import (
     attach_child,
     drop_link,
     is_heir,
@@ -25,13 +21,17 @@ from model.links import (
     set_inherits,
     unset_inherits,
 )
+from model.edits.users import replace_node
+from model.graph.chain import skip_implicit
+from model.graph.driver import driver_of
+from model.graph.request_limits import take_limits
+from model.graph.traversal import driver_at, filename_of, link_below, topological
 from model.opening import Opening
 from model.permissions.check_update import FROM_EACH
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen, refresh
 from model.release.rules import Refusal, effect, guard, hazard
 from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
-from model.users import replace_node
 from model.values.state import FrozenDict, Link, Node, Role, Use
 
 if TYPE_CHECKING:

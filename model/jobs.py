@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from model import backends
+from model.edits import block_backends
+from model.edits.users import add_use, remove_use, remove_user
 from model.graph.job_kind import KINDS, Rest
 from model.graph.traversal import above, below
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside
-from model.users import add_use, remove_use, remove_user
 from model.values.state import Job, Perm, Use, User
 
 if TYPE_CHECKING:
@@ -278,11 +278,13 @@ def create(t: Transition, kind: str, arguments: dict[str, Any], node: str, grant
     if not t.ev.holds(OWN_BACKEND):
         return _create(t, kind, arguments, node, grant)
     context = t.nodes[node].context
-    backend = backends.take(t, f"blk:{job_id}:job", node, grant, context=context, follows=True)
+    backend = block_backends.take(
+        t, f"blk:{job_id}:job", node, grant, context=context, follows=True
+    )
     try:
         job = _create(t, kind, arguments, node, (0, Perm.ALL))
     except Refusal:
-        backends.let_go(t, backend)
+        block_backends.let_go(t, backend)
         raise
     return change(t, job.id, backend=backend)
 
@@ -329,7 +331,7 @@ def settle_on(t: Transition, job_id: str, node: str) -> None:
     """Let the backend of a job that is done hold on to ``node``, and require nothing."""
     job = t.jobs[job_id]
     if job.backend is not None:
-        backends.put(t, job.backend, node, (0, Perm.ALL))
+        block_backends.put(t, job.backend, node, (0, Perm.ALL))
 
 
 def take_backend(
@@ -341,7 +343,7 @@ def take_backend(
     """
     key = f"blk:{job.id}:{purpose}"
     context = t.users[job.user].context
-    key = backends.take(t, key, node, grant, context=context)
+    key = block_backends.take(t, key, node, grant, context=context)
     t.users[key] = attrs.evolve(t.users[key], follows=follows)
     return key
 
@@ -355,7 +357,7 @@ def _forget(t: Transition, job_id: str) -> None:
     job = t.jobs[job_id]
     _tell_status(t, job_id, "null")
     remove_user(t, job.user)
-    backends.let_go(t, job.backend)
+    block_backends.let_go(t, job.backend)
     del t.jobs[job_id]
 
 

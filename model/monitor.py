@@ -16,6 +16,7 @@ from model.commands.driving import check_driving
 from model.commands.objects import check_type
 from model.coverage import coverage_of
 from model.data import requests
+from model.edits.restore import catch_up
 from model.graph.sizes import MOST, check_size
 from model.graph.transition import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
@@ -31,7 +32,6 @@ from model.release.schema import (
     check_envelope,
 )
 from model.reopening import keep_options
-from model.restoring import catch_up
 from model.values import image_layout
 from model.values.deep import ORDINARY, room_for
 from model.values.state import EMPTY, BlockState, FrozenDict, Image

@@ -12,19 +12,19 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model import backends
 from model.data.image_access import content, read_header
+from model.edits import block_backends
+from model.edits.links import attach_child
+from model.edits.users import remove_user
 from model.graph.aio_contexts import drain, in_use, need_lock
 from model.graph.driver import DRIVERS, Driver, FlatOptions, as_bool, as_string, driver_of
 from model.graph.filenames import dirname, is_absolute
 from model.graph.request_limits import take_limits
 from model.graph.sizes import check_another_node
 from model.graph.traversal import driver_at, filename_of, length_of, primary_child
-from model.links import attach_child
 from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside, leave_if_any
-from model.users import remove_user
 from model.values.image_layout import MAX_LENGTH
 from model.values.qdict import clone, extract, flatten, in_order
 from model.values.state import FrozenDict, Node, Perm, Role
@@ -513,7 +513,7 @@ class Opening:
             refresh(t, [file])
             return None
         context = t.nodes[file].context
-        return backends.take(t, f"probe:{pending}", file, (0, Perm.ALL), context=context)
+        return block_backends.take(t, f"probe:{pending}", file, (0, Perm.ALL), context=context)
 
     def _make_node(self, options: FlatOptions, effective: FlatOptions, parent: str | None) -> Node:
         """Take the generic options out of ``options`` and make a node of them."""

@@ -17,6 +17,15 @@ import attrs
 
 from model.data.image_access import FOREIGN_FILE
 from model.data.length import flush
+from model.edits.links import (
+    CYCLE,
+    attach_child,
+    drop_link,
+    is_heir,
+    remove_child,
+    set_inherits,
+    unset_inherits,
+)
 from model.graph.aio_contexts import (
     can_join,
     drivers_stop_slowly,
@@ -28,15 +37,6 @@ from model.graph.aio_contexts import (
 from model.graph.driver import FlatOptions, driver_of, sectors
 from model.graph.request_limits import take_limits
 from model.graph.traversal import above, link_below, reaches, shares_below, topological
-from model.links import (
-    CYCLE,
-    attach_child,
-    drop_link,
-    is_heir,
-    remove_child,
-    set_inherits,
-    unset_inherits,
-)
 from model.opening import Flags, inherit_options
 from model.options import check_omitted, check_unchanged, discards, take_generic
 from model.permissions.check_update import Descent

@@ -19,6 +19,7 @@ from model.data import requests
 from model.data.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
 from model.drivers.backup_top import HAS_DRIVER
 from model.drivers.mirror_filters import CopyBeforeWrite, check_least
+from model.edits.links import attach_child, release
 from model.graph import aio_contexts, dirty_bitmaps
 from model.graph.driver import driver_of
 from model.graph.job_kind import JobKind, Rest
@@ -26,7 +27,6 @@ from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.sizes import foresee
 from model.graph.traversal import driver_at, length_of, primary_child
-from model.links import attach_child, release
 from model.opening import NO_NODE
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen, refresh, refresh_link

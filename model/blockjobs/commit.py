@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, jobs
+from model import jobs
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
 from model.chains import append, drop_between, new_node, set_read_only, try_read_only
@@ -19,6 +19,8 @@ from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
 from model.data.copy import CHUNK, copy
 from model.data.length import look_again
+from model.edits import block_backends
+from model.edits.users import remove_use
 from model.graph.chain import (
     base_of,
     by_filename,
@@ -39,7 +41,6 @@ from model.permissions.grants import Permissions
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
-from model.users import remove_use
 from model.values.image_layout import ImageError
 from model.values.state import Job, Perm, Use
 
@@ -323,8 +324,8 @@ def _fail(t: Transition, job_id: str) -> None:
     body: Body = t.jobs[job_id].body
     if body.frozen:
         _unfreeze(t, body)
-    backends.let_go(t, body.writer)
-    backends.let_go(t, body.reader)
+    block_backends.let_go(t, body.writer)
+    block_backends.let_go(t, body.reader)
     if body.base_read_only:
         try_read_only(t, body.base)
     fail_early(t, job_id)
@@ -417,7 +418,7 @@ class Commit(JobKind):
         body: Body = job.body
         if body.frozen:
             _unfreeze(t, body)
-        backends.let_go(t, body.writer)
+        block_backends.let_go(t, body.writer)
         _note(t, job.id, frozen=False, writer=None)
         if body.filter not in t.nodes:
             return None
@@ -431,7 +432,7 @@ class Commit(JobKind):
         body: Body = job.body
         if body.frozen:
             _unfreeze(t, body)
-        backends.let_go(t, body.writer)
+        block_backends.let_go(t, body.writer)
         while t.users[job.user].links:
             remove_use(t, job.user, t.users[job.user].links[0][0])
         if body.filter in t.nodes:
@@ -442,4 +443,4 @@ class Commit(JobKind):
         body: Body = job.body
         if body.base_read_only and t.ev.holds(BASE_READ_ONLY):
             try_read_only(t, body.base)
-        backends.let_go(t, body.reader)
+        block_backends.let_go(t, body.reader)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model import chains
+from model.edits.links import release
 from model.graph import aio_contexts
 from model.graph.traversal import primary_child
-from model.links import release
 from model.release.rules import Refusal, hazard
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model import backends, chains, jobs
+from model import chains, jobs
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.data import requests
@@ -21,6 +21,8 @@ from model.data.block_status import DATA, RACE, ZERO, allocated_above, status_ab
 from model.data.image_access import UNKNOWN_BYTES, content
 from model.data.length import cluster_size, flush, look_again
 from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
+from model.edits import block_backends
+from model.edits.links import release
 from model.graph import aio_contexts, chain, dirty_bitmaps
 from model.graph.driver import driver_of
 from model.graph.freezing import freeze_chain, unfreeze_chain
@@ -29,7 +31,6 @@ from model.graph.op_blockers import check_free
 from model.graph.sizes import check_memory, foresee
 from model.graph.traversal import length_of, primary_child
 from model.jobs import ENDLESS
-from model.links import release
 from model.opening import NO_NODE
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen
@@ -408,7 +409,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         _hold(t, plan, job, top, below=below)
     except Refusal:
         dirty_bitmaps.remove(t, noted, job.user)
-        backends.let_go(t, backend)
+        block_backends.let_go(t, backend)
         jobs.fail_early(t, job.id)
         raise
     buffer = plan.buffer or _DEFAULT_BUFFER
@@ -859,7 +860,7 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     dirty_bitmaps.remove(t, noted, job.user)
     held = [body.filter, source, body.target]
     t.keeping += held
-    backends.let_go(t, body.writer)
+    block_backends.let_go(t, body.writer)
     _stop(t, body.filter)
     error = None
     if pivot and t.ev.holds(PIVOT):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, jobs
+from model import jobs
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
 from model.chains import (
@@ -22,6 +22,9 @@ from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
 from model.data.copy import CHUNK
 from model.drivers.filters import thaw
+from model.edits import block_backends
+from model.edits.links import release
+from model.edits.users import remove_use
 from model.graph.chain import (
     backing_of,
     by_filename,
@@ -38,13 +41,11 @@ from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at, filename_of, length_of, shares_below
 from model.jobs import change, create, fail_early, hold, sleeps, start
-from model.links import release
 from model.opening import NO_NODE, Opening
 from model.permissions.grants import graph_mod
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.reopening import SHARED_BELOW
-from model.users import remove_use
 from model.values.image_layout import ImageError
 from model.values.state import FrozenDict, Job, Node, Perm
 
@@ -469,7 +470,7 @@ class Stream(JobKind):
         """Take the filter away, and make the target read-only again if it was."""
         body: Body = t.jobs[job.id].body
         _drop(t, body.filter)
-        backends.let_go(t, body.reader)
+        block_backends.let_go(t, body.reader)
         if body.read_only and not t.ev.holds(HAS_FILTER):
             jobs.settle_on(t, job.id, body.target)
         if body.read_only and t.ev.holds(TARGET_READ_ONLY):

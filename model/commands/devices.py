@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, jobs
+from model import jobs
 from model.commands.plugging import (
     DRIVERS,
     PCI,
@@ -32,11 +32,12 @@ from model.commands.plugging import (
     switch,
 )
 from model.data import requests
+from model.edits import block_backends
+from model.edits.users import add_use, remove_user
 from model.graph import aio_contexts, op_blockers
 from model.graph.traversal import length_of
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import listed, takes
-from model.users import add_use, remove_user
 from model.values.image_layout import ImageError
 from model.values.qdict import in_order
 from model.values.state import Device, Perm, User
@@ -222,14 +223,14 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
     perm = Perm.CONSISTENT_READ | (0 if t.nodes[node].read_only else Perm.WRITE)
     shared = Perm.ALL if shares_writes else Perm.ALL & ~Perm.WRITE
     if device.driver == VIRTIO_DISK:
-        backends.share(t, user, node, (perm, shared))
+        block_backends.share(t, user, node, (perm, shared))
         _look(t, user, node)
         if device.iothread:
             _check_free(t, node, "cannot start virtio-blk dataplane: ")
         return
     with aio_contexts.locked(t, node):
         _look(t, user, node)
-        backends.share(t, user, node, (perm, shared))
+        block_backends.share(t, user, node, (perm, shared))
     _check_free(t, node)
     if t.ev.holds(JOINS_CONTROLLER):
         with aio_contexts.locked(t, node), _following(t, user):

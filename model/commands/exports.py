@@ -11,13 +11,13 @@ import re
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
-from model import backends
 from model.commands.iothreads import find_iothread
+from model.edits import block_backends
+from model.edits.users import remove_user
 from model.graph import aio_contexts
 from model.opening import NO_NODE
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside, scope, takes
-from model.users import remove_user
 from model.values.state import Export, Perm
 
 if TYPE_CHECKING:
@@ -300,16 +300,16 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     writable = arguments.get("writable", False)
     perm = Perm.CONSISTENT_READ | (Perm.WRITE if writable else 0)
     context = t.nodes[node].context
-    user = backends.take(
+    user = block_backends.take(
         t, f"export:{name}", node, (perm, Perm.ALL), context=context, follows=not fixed
     )
     try:
         _check_nbd(t, arguments)
         if ev.holds(UNSHARES_RESIZE):
-            backends.share(t, user, node, (perm, Perm.ALL & ~Perm.RESIZE))
+            block_backends.share(t, user, node, (perm, Perm.ALL & ~Perm.RESIZE))
         _check_bitmaps(t, arguments)
     except Refusal:
-        backends.let_go(t, user)
+        block_backends.let_go(t, user)
         raise
     t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
 

@@ -10,20 +10,20 @@ import attrs
 from model.chains import beware_of_compress
 from model.data.length import flush, look_again
 from model.drivers import DRIVER_SCOPES
+from model.edits.links import attach_child, drop_link, references, release, unset_inherits
+from model.edits.restore import restore
+from model.edits.users import replace_node
 from model.graph.aio_contexts import MOVES_LOCKED, drain, locked
 from model.graph.driver import driver_of
 from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at
-from model.links import attach_child, drop_link, references, release, unset_inherits
 from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
 from model.permissions.grants import Permissions
 from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
 from model.reopening import OMISSION_KEEPS, Reopening, keep_options
-from model.restoring import restore
-from model.users import replace_node
 from model.values.qdict import flatten
 from model.values.state import Perm, Role, Use
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model import backends
 from model.data.length import look_again
+from model.edits import block_backends
 from model.graph.aio_contexts import LOCK_KEPT, locked
 from model.graph.op_blockers import blocked, check_free
 from model.opening import NO_NODE
@@ -50,12 +50,12 @@ def block_resize(t: Transition, arguments: dict[str, Any]) -> None:
     if ev.holds(RESIZE_SAYS_WHO):
         check_free(t, name, "resize")
     context = t.nodes[name].context
-    user = backends.take(t, "resize", name, (Perm.RESIZE, Perm.ALL), context=context)
+    user = block_backends.take(t, "resize", name, (Perm.RESIZE, Perm.ALL), context=context)
     try:
         truncate(t, name, size)
     finally:
         with locked(t, name):
-            backends.let_go(t, user)
+            block_backends.let_go(t, user)
         if t.nodes[name].context != context:
             ev.meet(LOCK_KEPT)
     look_again(t)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.edits.users import add_use, remove_use, remove_user
 from model.permissions.refresh import refresh
 from model.release.rules import Refusal
-from model.users import add_use, remove_use, remove_user
 from model.values.state import UNNAMED, User
 
 if TYPE_CHECKING:

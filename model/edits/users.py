@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.edits.links import release, replace_child
 from model.graph import aio_contexts
 from model.graph.traversal import topological
-from model.links import release, replace_child
 from model.permissions.check_update import FROM_EACH, Descent
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen, refresh

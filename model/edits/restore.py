@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from model.edits.users import remove_user
 from model.graph.aio_contexts import drain, in_use, leave, need_lock
 from model.graph.driver import driver_of
 from model.graph.transition import Transition
 from model.graph.traversal import driver_at
-from model.users import remove_user
 
 if TYPE_CHECKING:
     from model.graph.transition import Transition
