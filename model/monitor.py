@@ -20,6 +20,7 @@ from model.edits.restore import catch_up
 from model.graph.sizes import MOST, check_size
 from model.graph.transition import Settled, Transition
 from model.jobs import attend, beware_of_sleepers
+from model.operations.reopen import keep_options
 from model.permissions.check_update import FROM_EACH, keep
 from model.release import wire
 from model.release.dialects import find_dialect
@@ -31,7 +32,6 @@ from model.release.schema import (
     answer,
     check_envelope,
 )
-from model.reopening import keep_options
 from model.values import image_layout
 from model.values.deep import ORDINARY, room_for
 from model.values.state import EMPTY, BlockState, FrozenDict, Image

@@ -22,10 +22,10 @@ from model.graph.driver import driver_of
 from model.graph.request_limits import take_limits
 from model.graph.transition import Transition
 from model.graph.traversal import reaches, topological
-from model.options import ACTIVE_TAKEN, RESET
+from model.operations.reopen import LENGTH_AGAIN, OMISSION_KEEPS
+from model.operations.reopen_options import ACTIVE_TAKEN, RESET
 from model.permissions.grants import Permissions
 from model.release.rules import NotModelledError, Refusal
-from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
 from model.values.private import PreallocateState, Qcow2State
 from model.values.qdict import flatten
 from model.values.state import FrozenDict, Perm, Role

@@ -14,7 +14,7 @@ import attrs
 from model.blockjobs.mirror import Mirror
 from model.commands.devices import LOOKS
 from model.graph.traversal import reaches
-from model.reopening import FILE_TOO, OMISSION_KEEPS
+from model.operations.reopen import FILE_TOO, OMISSION_KEEPS
 from model.values.trace import OBJECT, REOPENS, WRITE, reopened
 from properties.claims import claims, living
 from properties.data_laws import backing, pivots

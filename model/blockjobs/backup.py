@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import chains, jobs
+from model import jobs
 from model.blockjobs import filters
 from model.blockjobs.mirror import check_known, defect
 from model.blockjobs.racing import Race
@@ -27,7 +27,8 @@ from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.sizes import foresee
 from model.graph.traversal import driver_at, length_of, primary_child
-from model.opening import NO_NODE
+from model.operations import chain_edits
+from model.operations.open import NO_NODE
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen, refresh, refresh_link
 from model.release.rules import Refusal, effect, guard, hazard
@@ -228,7 +229,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None, least: in
     filters.beware_of_iothread(t, source)
     top = None
     try:
-        top = chains.new_node(t, "copy-before-write", name, read_only=False, options=options)
+        top = chain_edits.new_node(t, "copy-before-write", name, read_only=False, options=options)
         _attach(t, top, "file", source, Role.FILTER)
         _attach(t, top, "target", target, Role.DATA)
         _filter("copy-before-write").set_up(t, top, least)
@@ -238,7 +239,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None, least: in
             release(t, top)
         raise refusal.prefixed("Could not create node: ") from None
     try:
-        chains.replace(t, source, top)
+        chain_edits.replace(t, source, top)
     except Refusal as refusal:
         release(t, top)
         raise refusal.prefixed("Could not replace node: ") from None
@@ -247,14 +248,14 @@ def _insert(t: Transition, source: str, target: str, name: str | None, least: in
 
 def _append(t: Transition, source: str, target: str, name: str | None) -> str:
     """The same for a filter that is no driver; it asks for nothing before it is in its place."""
-    top = chains.new_node(t, "backup-top", name, read_only=False, size=length_of(t, source))
+    top = chain_edits.new_node(t, "backup-top", name, read_only=False, size=length_of(t, source))
     try:
         _attach(t, top, "target", target, Role.DATA)
     except Refusal:
         release(t, top)
         raise
     try:
-        chains.append(t, top, source)
+        chain_edits.append(t, top, source)
     except Refusal as refusal:
         raise refusal.prefixed("Cannot append backup-top filter: ") from None
     _filter("backup-top").set_up(t, top)

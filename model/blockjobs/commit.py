@@ -14,7 +14,6 @@ import attrs
 from model import jobs
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
-from model.chains import append, drop_between, new_node, set_read_only, try_read_only
 from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
 from model.data.copy import CHUNK, copy
@@ -36,11 +35,18 @@ from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.traversal import filename_of, length_of
 from model.jobs import ENDLESS, change, create, fail_early, hold, sleeps, start
-from model.opening import NO_NODE
+from model.operations.chain_edits import (
+    append,
+    drop_between,
+    new_node,
+    set_read_only,
+    try_read_only,
+)
+from model.operations.open import NO_NODE
+from model.operations.resize import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
 from model.permissions.grants import Permissions
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
-from model.truncating import RESIZE_FIXED, RESIZE_READ_ONLY, RESIZE_UNSUPPORTED, truncate
 from model.values.image_layout import ImageError
 from model.values.state import Job, Perm, Use
 

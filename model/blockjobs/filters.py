@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model import chains
 from model.edits.links import release
 from model.graph import aio_contexts
 from model.graph.traversal import primary_child
+from model.operations import chain_edits
 from model.release.rules import Refusal, hazard
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def beware_of_iothread(t: Transition, above: str) -> None:
 
 def step_aside(t: Transition, name: str) -> None:
     """Let the users of a filter go over to what it filters; it goes unless somebody keeps it."""
-    _insist(t, lambda: chains.replace(t, name, primary_child(t, name)))
+    _insist(t, lambda: chain_edits.replace(t, name, primary_child(t, name)))
     release(t, name)
 
 
 def drop(t: Transition, name: str) -> None:
     """The same, and the filter loses what it filters."""
-    _insist(t, lambda: chains.drop_filter(t, name))
+    _insist(t, lambda: chain_edits.drop_filter(t, name))
     release(t, name)
 
 

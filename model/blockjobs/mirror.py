@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model import chains, jobs
+from model import jobs
 from model.blockjobs import filters, zeroes
 from model.blockjobs.racing import Race
 from model.data import requests
@@ -31,12 +31,13 @@ from model.graph.op_blockers import check_free
 from model.graph.sizes import check_memory, foresee
 from model.graph.traversal import length_of, primary_child
 from model.jobs import ENDLESS
-from model.opening import NO_NODE
+from model.operations import chain_edits
+from model.operations.open import NO_NODE
+from model.operations.resize import RESIZE_L1, RESIZE_SECTORS, truncate
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen
 from model.release.rules import Refusal, Rule, effect, guard, hazard
 from model.release.scope import takes
-from model.truncating import RESIZE_L1, RESIZE_SECTORS, truncate
 from model.values import ranges
 from model.values.image_layout import CLUSTER, ImageError, ShrunkError
 from model.values.private import MirrorTopState
@@ -321,14 +322,14 @@ def start_active_commit(
     """Commit an image that is in use to ``base``; ``arguments`` are those of block-commit."""
     read_only = t.nodes[base].read_only
     if read_only and t.ev.holds(COMMIT_WRITABLE):
-        chains.set_read_only(t, base, read_only=False)
+        chain_edits.set_read_only(t, base, read_only=False)
     try:
         on_error = arguments.get("on-error", "report")
         plan = _Plan("commit-active", top, base, base=base, on_error=on_error, read_only=read_only)
         _start(t, plan, {**arguments, "job-id": job_id})
     except Refusal:
         if read_only:
-            chains.try_read_only(t, base)
+            chain_edits.try_read_only(t, base)
         raise
 
 
@@ -373,7 +374,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
     t.ev.check(ITSELF, not itself)
     below = chain.contains(t, plan.source, plan.target)
     name = arguments.get("filter-node-name")
-    top = chains.new_node(
+    top = chain_edits.new_node(
         t,
         "mirror_top",
         name,
@@ -383,7 +384,7 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
         size=length_of(t, plan.source),
         private=MirrorTopState(commit=below, passes_on=t.ev.holds(MIRROR_PASSES_ON)),
     )
-    chains.append(t, top, plan.source)
+    chain_edits.append(t, top, plan.source)
     t.keeping.append(top)
     try:
         job_id = _create(t, plan, arguments, top, below=below)
@@ -552,7 +553,7 @@ class MirrorKind(JobKind):
         restores = job.body.read_only and not job.body.over
         _end(t, job, pivot=False)
         if restores and t.ev.holds(ABORT_READ_ONLY):
-            chains.try_read_only(t, target)
+            chain_edits.try_read_only(t, target)
         t.keeping.remove(target)
         release(t, target)
 
@@ -882,13 +883,13 @@ def _pivot(t: Transition, replaced: str, source: str, target: str) -> str | None
     read_only = t.nodes[replaced].read_only
     if read_only != t.nodes[target].read_only and t.ev.holds(ALIGN_READ_ONLY):
         try:
-            chains.set_read_only(t, target, read_only=read_only)
+            chain_edits.set_read_only(t, target, read_only=read_only)
         except Refusal as refusal:
             t.ev.refused.discard(refusal.rule.id)
     if not can_replace(t, source, replaced):
         return NOT_PERMITTED
     try:
-        chains.replace(t, replaced, target)
+        chain_edits.replace(t, replaced, target)
     except Refusal as refusal:
         t.ev.refused.discard(refusal.rule.id)
         return NOT_PERMITTED

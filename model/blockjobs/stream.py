@@ -10,14 +10,6 @@ import attrs
 from model import jobs
 from model.blockjobs import filters, mirror
 from model.blockjobs.racing import scattered
-from model.chains import (
-    can_name_backing,
-    change_backing_file,
-    replace,
-    set_backing,
-    set_read_only,
-    try_read_only,
-)
 from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
 from model.data.copy import CHUNK
@@ -41,11 +33,19 @@ from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at, filename_of, length_of, shares_below
 from model.jobs import change, create, fail_early, hold, sleeps, start
-from model.opening import NO_NODE, Opening
+from model.operations.chain_edits import (
+    can_name_backing,
+    change_backing_file,
+    replace,
+    set_backing,
+    set_read_only,
+    try_read_only,
+)
+from model.operations.open import NO_NODE, Opening
+from model.operations.reopen import SHARED_BELOW
 from model.permissions.grants import graph_mod
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
-from model.reopening import SHARED_BELOW
 from model.values.image_layout import ImageError
 from model.values.state import FrozenDict, Job, Node, Perm
 

@@ -15,7 +15,7 @@ from model.commands.iothreads import find_iothread
 from model.edits import block_backends
 from model.edits.users import remove_user
 from model.graph import aio_contexts
-from model.opening import NO_NODE
+from model.operations.open import NO_NODE
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside, scope, takes
 from model.values.state import Export, Perm

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.chains import beware_of_compress
 from model.data.length import flush, look_again
 from model.drivers import DRIVER_SCOPES
 from model.edits.links import attach_child, drop_link, references, release, unset_inherits
@@ -18,12 +17,14 @@ from model.graph.driver import driver_of
 from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at
-from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
+from model.operations.chain_edits import beware_of_compress
+from model.operations.node_options import GENERIC, GENERIC_OUTSIDE
+from model.operations.open import NO_NODE, Opening
+from model.operations.reopen import OMISSION_KEEPS, Reopening, keep_options
 from model.permissions.grants import Permissions
 from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import takes
-from model.reopening import OMISSION_KEEPS, Reopening, keep_options
 from model.values.qdict import flatten
 from model.values.state import Perm, Role, Use
 

@@ -9,10 +9,10 @@ from model.data.length import look_again
 from model.edits import block_backends
 from model.graph.aio_contexts import LOCK_KEPT, locked
 from model.graph.op_blockers import blocked, check_free
-from model.opening import NO_NODE
+from model.operations.open import NO_NODE
+from model.operations.resize import truncate
 from model.release.rules import effect, guard
 from model.release.scope import takes
-from model.truncating import truncate
 from model.values.state import Perm
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.drivers.declared import DECLARED
+from model.drivers.declared import DECLARED, answer
 from model.drivers.files import File
 from model.graph.driver import DRIVERS
-from model.options import answer
 from model.release.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, SERIES_V1
 
 CANNOT_RESET = "Option '{}' cannot be reset to its default value"

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from model.drivers.declared import NODE
-from model.options import answer
+from model.drivers.declared import NODE, answer
 from model.release.dialects import DIALECTS
 from model.release.translation import translated
 from model.values.programs import STORAGE_DAEMON

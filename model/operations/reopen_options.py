@@ -2,25 +2,21 @@
 """What a reopen may do to the options of a node: leave them out, or give them another value.
 
 These are the rules that hold for any node, before and after its driver has its say. A reopen
-(:mod:`model.reopening`) asks them for nodes that are open; :func:`answer` asks the same ones for a
-driver that is only declared (:mod:`model.drivers.declared`).
+(:mod:`model.operations.reopen`) asks them for nodes that are open, and
+:mod:`model.drivers.declared` for a driver that is only declared.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from model.drivers.declared import DECLARED, NODE
 from model.graph.driver import FlatOptions, as_string
-from model.opening import DETECT_ZEROES, check_active
-from model.release.rules import Evaluation, Refusal, effect, guard
-from model.values.qdict import clone, in_order
-from model.values.state import FrozenDict, Node
+from model.operations.node_options import DETECT_ZEROES, check_active
+from model.release.rules import Evaluation, effect, guard
+from model.values.qdict import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from model.release.dialect import Dialect
+    from model.values.state import Node
 
 RESET = guard(
     "reopen.reset",
@@ -139,27 +135,3 @@ def _unchanged(node: Node, key: str, value: Any) -> bool:
         return True
     link = node.link(key) if isinstance(value, str) else None
     return link is not None and link.child == value
-
-
-def answer(
-    dialect: Dialect, driver: str, was: Mapping[str, Any], given: Mapping[str, Any]
-) -> str | None:
-    """The error of a reopen of a declared driver's node, None where the options are accepted.
-
-    ``was`` are the options of the node and ``given`` those of the reopen, flat and without
-    children. Only options are judged, not what a host or server says. Raises LookupError for a
-    driver that is not declared, or an option that it does not have.
-    """
-    declared = DECLARED[driver]
-    declared.look_up([*was, *given], common={*COMMON, *_STAYING})
-    ev = dialect.evaluation()
-    node = Node(NODE, driver, options=FrozenDict({**was, "driver": driver}))
-    rest = clone({**given, "driver": driver})
-    try:
-        take_generic(ev, rest, unmap=False)
-        check_omitted(ev, node, declared, rest)
-        declared.take(rest)
-        check_unchanged(ev, node, rest)
-    except Refusal as refusal:
-        return refusal.text
-    return None

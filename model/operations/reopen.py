@@ -37,8 +37,8 @@ from model.graph.aio_contexts import (
 from model.graph.driver import FlatOptions, driver_of, sectors
 from model.graph.request_limits import take_limits
 from model.graph.traversal import above, link_below, reaches, shares_below, topological
-from model.opening import Flags, inherit_options
-from model.options import check_omitted, check_unchanged, discards, take_generic
+from model.operations.node_options import Flags, inherit_options
+from model.operations.reopen_options import check_omitted, check_unchanged, discards, take_generic
 from model.permissions.check_update import Descent
 from model.permissions.refresh import refresh, settle
 from model.release.rules import Refusal, effect, guard, hazard

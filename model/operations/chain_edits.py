@@ -26,12 +26,12 @@ from model.graph.chain import skip_implicit
 from model.graph.driver import driver_of
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at, filename_of, link_below, topological
-from model.opening import Opening
+from model.operations.open import Opening
+from model.operations.reopen import FROZEN, NO_BACKING_FILES, keep_options
 from model.permissions.check_update import FROM_EACH
 from model.permissions.grants import Permissions
 from model.permissions.refresh import loosen, refresh
 from model.release.rules import Refusal, effect, guard, hazard
-from model.reopening import FROZEN, NO_BACKING_FILES, keep_options
 from model.values.state import FrozenDict, Link, Node, Role, Use
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from model.data.image_access import content, read_header
 from model.edits import block_backends
@@ -22,18 +22,16 @@ from model.graph.filenames import dirname, is_absolute
 from model.graph.request_limits import take_limits
 from model.graph.sizes import check_another_node
 from model.graph.traversal import driver_at, filename_of, length_of, primary_child
+from model.operations.node_options import DETECT_ZEROES, Flags, check_active, inherit_options
 from model.permissions.refresh import refresh
 from model.release.rules import Refusal, effect, guard, hazard, outside
-from model.release.scope import Outside, leave_if_any
+from model.release.scope import leave_if_any
 from model.values.image_layout import MAX_LENGTH
 from model.values.qdict import clone, extract, flatten, in_order
 from model.values.state import FrozenDict, Node, Perm, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from model.graph.transition import Transition
-    from model.release.rules import Evaluation
 
 NAME_FORM = guard(
     "node-name.form",
@@ -107,12 +105,6 @@ NEEDS_FILENAME = guard(
     source="7.2",
     text="The '{driver}' block driver requires a file name",
 )
-DETECT_ZEROES = guard(
-    "open.detect-zeroes-unmap",
-    "Zeroes are only unmapped where discard is unmap, too.",
-    source="7.2; series-v1 checks it on reopen as well",
-    text="setting detect-zeroes to unmap is not allowed without setting discard operation to unmap",
-)
 CHILD_MISSING = guard(
     "open.child-missing",
     "A required child is given.",
@@ -125,11 +117,6 @@ TOO_LARGE = guard(
     "A node's length fits QEMU's limit.",
     source="7.2",
     text="Could not refresh total sector count: File too large",
-)
-INACTIVE = outside(
-    "open.unmodelled-inactive",
-    "Nodes are active, as they are when nobody says otherwise.",
-    text="an inactive node is not modelled",
 )
 UNMODELLED = outside(
     "open.unmodelled-driver",
@@ -166,31 +153,6 @@ NO_DIRECTORY = guard(
     source="7.2",
     text="Cannot generate a base directory for {driver} nodes",
 )
-INHERIT_READ_ONLY = effect(
-    "inherit.read-only",
-    "A child that is opened inline is as read-only as its parent.",
-    source="7.2",
-)
-INHERIT_COW_READ_ONLY = effect(
-    "inherit.backing-read-only",
-    "A backing file is opened read-only.",
-    source="7.2",
-)
-INHERIT_CACHE = effect(
-    "inherit.cache",
-    "A child that is opened inline has its parent's cache mode.",
-    source="7.2",
-)
-INHERIT_FORCE_SHARE = effect(
-    "inherit.force-share",
-    "A child that is opened inline is shared by force if its parent is.",
-    source="7.2",
-)
-INHERIT_DISCARD = effect(
-    "inherit.discard",
-    "A child that is opened inline passes discards on, whatever its parent does.",
-    source="7.2",
-)
 DEFAULT_BACKING = effect(
     "open.default-backing",
     "The backing file that the image names is opened unless the client says otherwise.",
@@ -207,22 +169,6 @@ INHERITS_FROM = effect(
     source="patch 6/13 (child references); 7.2",
 )
 
-GENERIC = (
-    "driver",
-    "node-name",
-    "discard",
-    "cache",
-    "cache.direct",
-    "cache.no-flush",
-    "read-only",
-    "auto-read-only",
-    "force-share",
-    "detect-zeroes",
-)
-"""The options that every driver has."""
-GENERIC_OUTSIDE = {
-    "active": Outside("an inactive node, which others may write meanwhile", (True,), "it is opened")
-}
 PROTOCOLS = frozenset(
     {
         "dmg",
@@ -257,63 +203,10 @@ PROTOCOLS = frozenset(
 """What may stand before the colon of a file name in some build of some release."""
 
 _JSON = "blockdev-add.json:"
-_ON = (True, "on")
 _FLAGS = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only")
 _BOOLEANS = (*_FLAGS, "force-share", "active")
 _WELL_FORMED = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _NAME_SIZE = 32
-
-
-class Flags(NamedTuple):
-    """The generic options as a node holds them once they are parsed."""
-
-    read_only: bool
-    auto_read_only: bool
-    no_cache: bool
-    no_flush: bool
-
-    @classmethod
-    def of(cls, options: FlatOptions) -> Flags:
-        """What ``options`` say; what they do not say is off."""
-        get = options.get
-        return cls(
-            get("read-only") in _ON,
-            get("auto-read-only") in _ON,
-            get("cache.direct") in _ON,
-            get("cache.no-flush") in _ON,
-        )
-
-
-def check_active(ev: Evaluation, options: FlatOptions) -> None:
-    """Take out what a release with inactive nodes is told about that."""
-    if not as_bool(options.pop("active", True)):
-        ev.leave(INACTIVE, "blockdev-add.active")
-
-
-def inherit_options(
-    t: Transition, role: int, options: FlatOptions, parent_options: Mapping[str, Any]
-) -> None:
-    """Fill in what a child that is opened inline gets from its parent."""
-    ev = t.ev
-
-    def copy(key: str) -> None:
-        if key not in options and key in parent_options:
-            options[key] = parent_options[key]
-
-    if ev.holds(INHERIT_CACHE):
-        copy("cache.direct")
-        copy("cache.no-flush")
-    if "force-share" in parent_options and ev.holds(INHERIT_FORCE_SHARE):
-        copy("force-share")
-    if role & Role.COW:
-        if ev.holds(INHERIT_COW_READ_ONLY):
-            options.setdefault("read-only", "on")
-            options.setdefault("auto-read-only", "off")
-    elif ev.holds(INHERIT_READ_ONLY):
-        copy("read-only")
-        copy("auto-read-only")
-    if ev.holds(INHERIT_DISCARD):
-        options.setdefault("discard", "unmap")
 
 
 class Opening:
