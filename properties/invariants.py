@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from model.drivers.files import DEVICES, TAKES_DEVICES
+from model.drivers.file import DEVICES, TAKES_DEVICES
 from model.permissions.grants import permission_names, permissions
 from model.values.state import Grant, LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, filters, in_chain, standing

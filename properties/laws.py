@@ -17,7 +17,7 @@ from model import Outcome, step
 from model.commands.exports import STAYS_AND_TELLS
 from model.data.length import flush
 from model.data.requests import COPIED_ON_READ
-from model.drivers.filters import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
+from model.drivers.preallocate import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
 from model.graph.driver import driver_of
 from model.graph.request_limits import take_limits
 from model.graph.transition import Transition

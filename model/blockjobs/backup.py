@@ -18,7 +18,7 @@ from model.blockjobs.racing import Race
 from model.data import requests
 from model.data.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
 from model.drivers.backup_top import HAS_DRIVER
-from model.drivers.mirror_filters import CopyBeforeWrite, check_least
+from model.drivers.copy_before_write import CopyBeforeWrite, check_least
 from model.edits.links import attach_child, release
 from model.graph import aio_contexts, dirty_bitmaps
 from model.graph.driver import driver_of

@@ -20,7 +20,7 @@ from model.data import requests
 from model.data.block_status import DATA, RACE, ZERO, allocated_above, status_above
 from model.data.image_access import UNKNOWN_BYTES, content
 from model.data.length import cluster_size, flush, look_again
-from model.drivers.mirror_filters import MIRROR_PASSES_ON, OUTLIVED
+from model.drivers.mirror_top import MIRROR_PASSES_ON, OUTLIVED
 from model.edits import block_backends
 from model.edits.links import release
 from model.graph import aio_contexts, chain, dirty_bitmaps

@@ -13,7 +13,7 @@ from model.blockjobs.racing import scattered
 from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
 from model.data.copy import CHUNK
-from model.drivers.filters import thaw
+from model.drivers.copy_on_read import thaw
 from model.edits import block_backends
 from model.edits.links import release
 from model.edits.users import remove_use

@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers.mirror_filters import (
-    NOT_FOR_CLIENTS,
-    CopyBeforeWrite,
-    cluster_of,
-    working_permissions,
-)
+from model.drivers.copy_before_write import CopyBeforeWrite, cluster_of, working_permissions
+from model.drivers.mirror_top import NOT_FOR_CLIENTS
 from model.graph.dirty_bitmaps import add as add_bitmap
 from model.graph.traversal import length_of, primary_child
 from model.release.rules import effect

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers.files import File
+from model.drivers.file import File
 from model.graph.driver import FlatOptions, as_string
 from model.operations.reopen_options import (
     _STAYING,

@@ -9,7 +9,7 @@ import pytest
 
 from model import Monitor
 from model.drivers.declared import DECLARED, answer
-from model.drivers.files import File
+from model.drivers.file import File
 from model.graph.driver import DRIVERS
 from model.release.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, SERIES_V1
 

@@ -13,7 +13,7 @@ from model.graph.driver import FlatOptions, default_permissions
 from model.graph.traversal import length_of, primary_child
 from model.release.rules import Evaluation, Refusal, effect, guard, hazard
 from model.release.scope import Outside
-from model.values.private import CopyBeforeWriteState, MirrorTopState
+from model.values.private import CopyBeforeWriteState
 from model.values.ranges import whole
 from model.values.state import Bitmap, Node, Perm, Role
 
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 _NO_STATE = "Cannot create block-copy-state: "
 _UINT32 = 1 << 32
 
-NOT_FOR_CLIENTS = guard(
-    "mirror-top.internal",
-    "The filter of a mirror job is no driver that can be asked for.",
-    source="7.2",
-    text="Unknown driver '{driver}'",
-    unreachable="only the backing file name of an image gets there, and none asks for it",
-)
 CBW_BITMAP_NODE = guard(
     "copy-before-write.bitmap-node",
     "The node whose bitmap says what is copied exists.",
@@ -42,17 +35,6 @@ CBW_BITMAP = guard(
     "The bitmap that says what is copied exists.",
     source="7.2; no modelled command makes a bitmap with a name",
     text="Dirty bitmap '{bitmap}' not found",
-)
-OUTLIVED = hazard(
-    "hazard.filter-outlives-mirror",
-    "Somebody writes to the filter of a mirror that has ended and is not dismissed yet, or resizes "
-    "it.",
-    source="5.2 ends with a segmentation fault, or an assertion",
-)
-MIRROR_PASSES_ON = effect(
-    "mirror.filter-passes-on",
-    "The filter requires and shares what its users do.",
-    source="6.0; before, it only writes what they write",
 )
 CLUSTER_LARGE = guard(
     "copy-before-write.min-cluster-large",
@@ -89,42 +71,6 @@ CBW_READS = effect(
 )
 
 _DEFAULT_CLUSTER = 65536
-
-
-class MirrorTop(Filter):
-    """Stands above the node that a mirror job or an active commit copies."""
-
-    name = "mirror_top"
-    borrows_filename = True
-    child_name = "backing"
-    hears_of_length = False
-
-    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
-        """Only jobs make such nodes."""
-        opener.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
-
-    def truncated(self, t: Transition, node: Node, length: int) -> None:
-        """Nothing, as long as the job is there."""
-        if node.private.stopped:
-            t.ev.meet(OUTLIVED)
-
-    def child_permissions(
-        self,
-        node: Node,
-        role: int,
-        writable: bool,
-        perm: int,
-        shared: int,
-    ) -> tuple[int, int]:
-        """Those of its users; a commit must not stand in its own way when it writes below."""
-        state: MirrorTopState = node.private
-        if state.stopped:
-            return 0, Perm.ALL
-        if not state.passes_on:
-            return perm & Perm.WRITE, Perm.ALL
-        if state.commit:
-            return perm & ~Perm.CONSISTENT_READ, shared | Perm.WRITE
-        return perm, shared
 
 
 class CopyBeforeWrite(Filter):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.drivers.filter import Filter
-from model.drivers.mirror_filters import NOT_FOR_CLIENTS
+from model.drivers.mirror_top import NOT_FOR_CLIENTS
 from model.values.state import Perm
 
 if TYPE_CHECKING:
