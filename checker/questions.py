@@ -29,7 +29,7 @@ from checker.options import (
     tell,
     trust_option,
 )
-from model.coverage import table
+from model.commands.coverage import table
 from model.release.dialects import DIALECTS, find_dialect
 from model.release.rules import all_rules
 from reports.limits import MOST_VALUE

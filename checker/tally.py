@@ -11,7 +11,7 @@ import attrs
 
 from checker.case import from_finding, keep
 from checker.interrupts import deferred
-from model.jobs import Status
+from model.jobs.lifecycle import Status
 from model.values.trace import READ, REOPENS, name_of
 from reports.values import Finding, RuleUse, RunKind, Summary
 

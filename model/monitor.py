@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.commands import COMMANDS, DRIVING
-from model.commands.driving import check_driving
+from model.commands import COMMANDS, DRIVING, guest
+from model.commands.coverage import coverage_of
+from model.commands.harness import check_driving
 from model.commands.objects import check_type
-from model.coverage import coverage_of
-from model.data import requests
 from model.edits.restore import catch_up
 from model.graph.sizes import MOST, check_size
 from model.graph.transition import Settled, Transition
-from model.jobs import attend, beware_of_sleepers
+from model.jobs.lifecycle import attend, beware_of_sleepers
 from model.operations.reopen import keep_options
 from model.permissions.check_update import FROM_EACH, keep
 from model.release import wire
@@ -416,7 +415,7 @@ class Monitor:
             )
         t = self._transition()
         try:
-            data = requests.read(t, node, offset, length)
+            data = guest.read(t, node, offset, length)
         except NotModelledError as end:
             raise image_layout.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
@@ -429,7 +428,7 @@ class Monitor:
         image_layout.check_whole(offset=offset, length=length, pattern=pattern)
         t = self._transition()
         try:
-            requests.write(t, node, offset, length, pattern)
+            guest.write(t, node, offset, length, pattern)
         except NotModelledError as end:
             raise image_layout.ImageError(end.text) from None
         self.state = t.result()

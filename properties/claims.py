@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.blockjobs import commit, mirror, stream
 from model.graph.driver import driver_of
 from model.graph.freezing import NOT_FROZEN
 from model.graph.traversal import reaches
-from model.jobs import OWN_BACKEND
+from model.jobs import commit, mirror, stream
+from model.jobs.lifecycle import OWN_BACKEND
 from model.values.state import Role
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.blockjobs import commit, mirror, stream
-from model.data import requests
+from model.commands import guest
 from model.data.image_access import content
 from model.graph.transition import Transition
 from model.graph.traversal import length_of, reaches
+from model.jobs import commit, mirror, stream
 from model.release.rules import NotModelledError
 from model.values.image_layout import ImageError
 from model.values.state import Use
@@ -64,7 +64,7 @@ class Reader:
         # Reading may copy, and what another node has copied is nothing that was there before.
         t = Transition(self.state, self._dialect.evaluation())
         try:
-            return requests.runs(t, name, 0, length)
+            return guest.runs(t, name, 0, length)
         except (ImageError, NotModelledError):
             return None
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model.commands.exports import STAYS_AND_TELLS
-from model.jobs import COMPLETES_IN_STANDBY
+from model.jobs.lifecycle import COMPLETES_IN_STANDBY
 from properties.claims import chain, standing
 from properties.laws import STARTS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.jobs import PAUSE_WAKES
+from model.jobs.lifecycle import PAUSE_WAKES
 from model.values.state import Use
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from model.blockjobs.mirror import Mirror
 from model.commands.devices import LOOKS
 from model.graph.traversal import reaches
+from model.jobs.mirror import Mirror
 from model.operations.reopen import FILE_TOO, OMISSION_KEEPS
 from model.values.trace import OBJECT, REOPENS, WRITE, reopened
 from properties.claims import claims, living

@@ -17,7 +17,7 @@ import shlex
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from model.commands.driving import DRIVING
+from model.commands.harness import DRIVING
 from model.release.dialect import NoSuchDialectError
 from model.release.dialects import find_dialect
 from model.values.programs import STORAGE_DAEMON, Program

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model.data import requests
+from model.commands import guest
 from model.graph.driver import as_bool
 from model.graph.transition import Transition
 from model.graph.traversal import length_of, primary_length
@@ -89,7 +89,7 @@ def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
     try:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
-            requests.runs(t, node.name, 0, min(MOST_BYTES, *(length_of(t, name) for name in seen)))
+            guest.runs(t, node.name, 0, min(MOST_BYTES, *(length_of(t, name) for name in seen)))
     except (ImageError, NotModelledError):
         return False
     return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from model.commands.driving import DRIVING
+from model.commands.harness import DRIVING
 from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from model.jobs import Status
+from model.jobs.lifecycle import Status
 from model.values.trace import OBJECT, READ, WAIT, WRITE
 from targets.allowed import COMMANDS
 from targets.allowed import OBJECT as OBJECT_TABLE

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 from model.commands.devices import PERIPHERAL
-from model.commands.driving import NOT_REACHED
+from model.commands.harness import NOT_REACHED
 from model.release.rules import NOT_MODELLED
 from model.values.trace import OBJECT, READ, WAIT, WRITE, name_of
 from targets.errors import TargetError

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from model.commands.devices import UNPLUGGED
-from model.commands.driving import DRIVING
+from model.commands.harness import DRIVING
 from model.values.trace import RATE_LIMITED, WAIT, name_of
 from targets.daemon import TIMEOUT, Daemon
 from targets.driving import STOP_SERVER, moves_nodes, objects_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import jobs
+from model.commands import guest
 from model.commands.plugging import (
     DRIVERS,
     PCI,
@@ -36,6 +36,7 @@ from model.edits import block_backends
 from model.edits.users import add_use, remove_user
 from model.graph import aio_contexts, op_blockers
 from model.graph.traversal import length_of
+from model.jobs import lifecycle
 from model.release.rules import Refusal, effect, guard, hazard
 from model.release.scope import listed, takes
 from model.values.image_layout import ImageError
@@ -121,7 +122,7 @@ DRAINED = hazard(
 __all__ = ["PERIPHERAL", "UNPLUGGED", "device_add", "device_del"]
 
 UNPLUGGED = "unplugged"
-"""What is waited for after the reply to a device_del; see :mod:`model.commands.driving`."""
+"""What is waited for after the reply to a device_del; see :mod:`model.commands.harness`."""
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _RESERVED = "type"
@@ -240,10 +241,10 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
 def _look(t: Transition, user: str, node: str) -> None:
     """Read the first sector, if there is one; whether that succeeds makes no difference."""
     if length_of(t, node) >= _SECTOR and t.ev.holds(LOOKS):
-        if user in jobs.waiting(t):
+        if user in lifecycle.waiting(t):
             t.ev.meet(DRAINED)
         try:
-            requests.read(t, node, 0, _SECTOR)
+            guest.read(t, node, 0, _SECTOR)
         except ImageError as error:
             t.ev.refuse(requests.NO_GUEST, text=str(error))
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import attrs
 
-from model import jobs
 from model.data.block_status import (
     ALLOCATED,
     RACE,
@@ -210,39 +209,7 @@ PASSING: dict[str, Passing] = {}
 """What filters do with write requests, by driver, but for passing them on; filled by the jobs."""
 
 
-def read(t: Transition, name: str, offset: int, length: int) -> bytes:
-    """``length`` bytes from ``offset`` as a guest of the node reads them.
-
-    Raises :class:`ImageError` where that is no bytes of a guest's, or none at all.
-    """
-    check_range(t, name, offset, length)
-    _copy_up(t, name, offset, offset + length)
-    jobs.wake(t)
-    out = bytearray(length)
-    found = pieces(t, name, offset, offset + length)
-    _check_known(name, found)
-    for start, end, value in found:
-        out[start - offset : end - offset] = bytes([value]) * (end - start)
-    return bytes(out)
-
-
-def runs(t: Transition, name: str, offset: int, length: int) -> Pieces:
-    """The runs ``(start, end, value)`` of bytes but zero that a guest reads, request by request.
-
-    Raises :class:`ImageError` as :func:`read` does.
-    """
-    check_range(t, name, offset, length)
-    found: Pieces = []
-    end = offset + length
-    foresee(t, length // REQUEST)
-    for start in range(offset, end, REQUEST):
-        found += get(t, name, start, min(start + REQUEST, end))
-    _check_known(name, found)
-    jobs.wake(t)
-    return _runs(found)
-
-
-def _check_known(name: str, *versions: Pieces) -> None:
+def check_known(name: str, *versions: Pieces) -> None:
     """Raise :class:`ImageError` where some of what was read through a node may be anything."""
     if any(value == UNKNOWN for version in versions for _, _, value in version):
         raise ImageError(
@@ -285,7 +252,7 @@ def get(t: Transition, name: str, start: int, end: int) -> Pieces:
     What they leave out is zero. Raises :class:`ImageError`.
     """
     before = len(t.events)
-    _copy_up(t, name, start, end)
+    copy_up(t, name, start, end)
     found = pieces(t, name, start, end)
     if heard(t, before) > 1:
         t.ev.meet(RACE)
@@ -388,7 +355,7 @@ def _file_pieces(t: Transition, node: Node, start: int, end: int) -> Pieces:
     return found
 
 
-def _runs(pieces: Pieces) -> Pieces:
+def merged(pieces: Pieces) -> Pieces:
     """The same bytes in one way only: no zeroes, and no two runs where one would do."""
     runs: Pieces = []
     for start, end, value in sorted(pieces):
@@ -432,9 +399,9 @@ def _vote(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -
 
 def _versions(t: Transition, node: Node, start: int, end: int, rewrites: Rewrites) -> list[Pieces]:
     """What each child says, to be compared: that takes bytes that somebody knows."""
-    versions = [_runs(_pieces(t, child, start, end, rewrites)) for child in _read_from(node)]
+    versions = [merged(_pieces(t, child, start, end, rewrites)) for child in _read_from(node)]
     if len(versions) > 1:
-        _check_known(node.name, *versions)
+        check_known(node.name, *versions)
     return versions
 
 
@@ -479,21 +446,6 @@ def _qcow2_pieces(t: Transition, node: Node, start: int, end: int, rewrites: Rew
             below += _pieces(t, backing.child, at, min(s, limit), rewrites)
         at = max(at, e)
     return sorted(own + below)
-
-
-def write(t: Transition, name: str, offset: int, length: int, pattern: int) -> None:
-    """Write ``length`` bytes of the value ``pattern`` from ``offset``, as a guest would.
-
-    Raises :class:`ImageError` where a guest could not.
-    """
-    check_range(t, name, offset, length)
-    if not 0 <= pattern <= 255:  # noqa: PLR2004  # a byte
-        raise ImageError(f"a pattern is a byte, 0 to 255: {shown(pattern)}")
-    if t.nodes[name].read_only:
-        raise ImageError(f"node {name!r} is read-only")
-    if length:
-        put(t, name, offset, offset + length, [(offset, offset + length, pattern)])
-        jobs.wake(t)
 
 
 def put(
@@ -758,11 +710,11 @@ def _read_rest(t: Transition, node: Node, image: Image, start: int, end: int) ->
     if not any(index in image.data for index in touched):
         zero = [all(zero)] * 2
         if not all(zero) and head[0] < start and end < tail[1] and end - start <= _MERGED:
-            _copy_up(t, node.name, head[0], tail[1])
+            copy_up(t, node.name, head[0], tail[1])
             return
     for rest, known in zip((head, tail), zero, strict=True):
         if not known:
-            _copy_up(t, node.name, *rest)
+            copy_up(t, node.name, *rest)
 
 
 def _allocate(t: Transition, node: Node, image: Image, start: int, end: int) -> Image:
@@ -852,7 +804,7 @@ def _hidden(image: Image, held: list[int]) -> Image:
     return attrs.evolve(image, zeroed=image.zeroed | set(held)) if held else image
 
 
-def _copy_up(t: Transition, name: str, start: int, end: int) -> None:
+def copy_up(t: Transition, name: str, start: int, end: int) -> None:
     """Copy what is about to be read, wherever it comes through a copy-on-read filter."""
     node = t.nodes[name]
     end = min(end, length_of(t, name))
@@ -874,15 +826,15 @@ def _copy_up_below(t: Transition, name: str, start: int, end: int) -> None:
             if t.nodes[backing.child].copies_on_read and limit < end:
                 t.ev.meet(COPIES_BEYOND_END)
             for s, e in _unallocated(_image(t, node), start, limit):
-                _copy_up(t, backing.child, s, e)
+                copy_up(t, backing.child, s, e)
     elif node.driver == "raw":
         shift = node.private.offset
-        _copy_up(t, primary_child(t, name), start + shift, end + shift)
+        copy_up(t, primary_child(t, name), start + shift, end + shift)
     elif node.driver == "copy-on-read":
         _copy_through(t, node, start, end)
     else:
         for child in _read_from(node):
-            _copy_up(t, child, start, end)
+            copy_up(t, child, start, end)
 
 
 def _copy_through(t: Transition, node: Node, start: int, end: int) -> None:
@@ -894,7 +846,7 @@ def _copy_through(t: Transition, node: Node, start: int, end: int) -> None:
         if copies and t.ev.holds(COPIED_ON_READ):
             _read_and_copy(t, below, s, e)
         else:
-            _copy_up(t, below, s, e)
+            copy_up(t, below, s, e)
 
 
 def _in_turn(node: Node) -> list[str]:

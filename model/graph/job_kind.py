@@ -70,4 +70,4 @@ class JobKind(ABC):
 
 
 KINDS: dict[str, JobKind] = {}
-"""Kinds of jobs by what they call themselves; filled when :mod:`model.blockjobs` is imported."""
+"""Kinds of jobs by what they call themselves; filled when :mod:`model.jobs` is imported."""

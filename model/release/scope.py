@@ -4,8 +4,8 @@
 Each command, driver and type of object says beside its code what it does with its members
 (:class:`Scope`): the spec *uses* a member; or it is *outside*, and answered as not modelled; or it
 is *inert*: it changes nothing that the spec shows. What nobody speaks of is outside, too, and a
-test finds it. :mod:`model.coverage` lays these beside the schemas; from that come the answers, the
-page ``docs/outside.md`` and the tests.
+test finds it. :mod:`model.commands.coverage` lays these beside the schemas; from that come
+the answers, the page ``docs/outside.md`` and the tests.
 """
 
 from __future__ import annotations

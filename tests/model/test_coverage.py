@@ -13,7 +13,7 @@ import pytest
 
 from model import Monitor
 from model.commands import COMMANDS
-from model.coverage import coverage_of, table
+from model.commands.coverage import coverage_of, table
 from model.graph.driver import DRIVERS
 from model.release.dialects import DIALECTS
 from model.release.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
@@ -107,7 +107,7 @@ def test_a_driver_that_forgets_an_option_is_found(monkeypatch: pytest.MonkeyPatc
     add = COMMANDS["blockdev-add"]
     variants = {name: driver.scope for name, driver in DRIVERS.items()}
     changed[add] = attrs.evolve(SCOPES[add], variants=scope(variants=variants).variants)
-    monkeypatch.setattr("model.coverage.SCOPES", changed)
+    monkeypatch.setattr("model.commands.coverage.SCOPES", changed)
     schema = Schema.from_document("mutant", document("qemu-7.2"))
     assert unknown(schema) == ["blockdev-add/copy-on-read.bottom"]
 

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from model import Monitor, step
-from model.coverage import table
+from model.commands.coverage import table
 from model.release.dialects import DIALECTS
 from model.values.state import EMPTY, FrozenDict
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from model.blockjobs.backup import BackupKind
-from model.blockjobs.commit import Commit
-from model.blockjobs.mirror import ActiveCommitKind, MirrorKind
-from model.blockjobs.stream import Stream
 from model.graph.job_kind import KINDS
+from model.jobs.backup import BackupKind
+from model.jobs.commit import Commit
+from model.jobs.mirror import ActiveCommitKind, MirrorKind
+from model.jobs.stream import Stream
 
 KINDS["backup"] = BackupKind()
 KINDS["commit"] = Commit()

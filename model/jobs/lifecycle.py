@@ -4,7 +4,7 @@
 A job works by itself. What it does until it comes to rest happens here within the command
 that sets it going; ``settling`` of a transition says which jobs a client has to
 wait for before it sees that. What a job does is the business of its kind
-(:mod:`model.blockjobs`).
+(:mod:`model.jobs`).
 
 Draining pauses a job for a moment, which clients hear of, too; how often that happens is
 QEMU's own business and is not modelled.

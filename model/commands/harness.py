@@ -10,13 +10,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from model import jobs
+from model.commands import guest
 from model.commands.devices import PERIPHERAL, UNPLUGGED
 from model.commands.exports import block_export_add, block_export_del
 from model.commands.objects import object_add
 from model.data import requests
 from model.graph.sizes import foresee
 from model.graph.traversal import above, length_of
+from model.jobs import lifecycle
 from model.release.rules import effect, guard, outside
 from model.release.scope import SCOPES
 from model.values.image_layout import ImageError
@@ -74,7 +75,7 @@ def _exported(t: Transition, node: str, *, writable: bool) -> Iterator[None]:
 
     That may be refused as for every export, and leaves behind what every export does.
     """
-    drained = above(t.nodes, jobs.drained(t))
+    drained = above(t.nodes, lifecycle.drained(t))
     stuck = node in drained and t.ev.holds(WAITS_FOR_DRAIN)
     t.ev.check(requests.NO_GUEST, not stuck, text=f"node {node!r} is drained; QEMU hangs")
     before = t.nbd_server
@@ -108,7 +109,7 @@ def read(t: Transition, arguments: dict[str, Any]) -> list[list[int]]:
     data: list[tuple[int, int, int]] = []
     with _exported(t, name, writable=False):
         _check_amount(t, length_of(t, name))
-        data = requests.runs(t, name, 0, length_of(t, name))
+        data = guest.runs(t, name, 0, length_of(t, name))
     return [list(run) for run in data]
 
 
@@ -122,7 +123,7 @@ def write(t: Transition, arguments: dict[str, Any]) -> None:
         foresee(t, length // requests.REQUEST)
         for start in range(offset, offset + length, requests.REQUEST):
             count = min(requests.REQUEST, offset + length - start)
-            requests.write(t, name, start, count, arguments["pattern"])
+            guest.write(t, name, start, count, arguments["pattern"])
 
 
 def have_object(t: Transition, arguments: dict[str, Any]) -> None:

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import jobs
-from model.blockjobs import filters, mirror
-from model.blockjobs.racing import scattered
 from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, Question, allocated_above, nothing_to, status
 from model.data.copy import CHUNK
@@ -32,7 +29,9 @@ from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at, filename_of, length_of, shares_below
-from model.jobs import change, create, fail_early, hold, sleeps, start
+from model.jobs import job_filters, lifecycle, mirror
+from model.jobs.in_flight import scattered
+from model.jobs.lifecycle import change, create, fail_early, hold, sleeps, start
 from model.operations.chain_edits import (
     can_name_backing,
     change_backing_file,
@@ -152,7 +151,7 @@ TARGET_READ_ONLY = effect(
 
 
 @takes(
-    *jobs.MEMBERS,
+    *lifecycle.MEMBERS,
     "device",
     "base",
     "base-node",
@@ -161,7 +160,7 @@ TARGET_READ_ONLY = effect(
     "speed",
     "on-error",
     "filter-node-name",
-    outside={"backing-mask-protocol": jobs.MASKED},
+    outside={"backing-mask-protocol": lifecycle.MASKED},
 )
 def block_stream(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy what an image reads from below into it, down to a base."""
@@ -265,7 +264,7 @@ def _start(t: Transition, arguments: dict[str, Any], target: str, overlay: str, 
         job = create(t, "stream", arguments, cor, (0, Perm.ALL))
         shared = _READING | Perm.WRITE
         grant = (Perm.CONSISTENT_READ, shared)
-        reader = jobs.take_backend(t, job, "stream", cor, grant, follows=True)
+        reader = lifecycle.take_backend(t, job, "stream", cor, grant, follows=True)
         hold(t, job, "active node", target, (0, shared))
         for name in list(downwards(t, next_below(t, target), next_below(t, above))):
             hold(t, job, "intermediate node", name, (0, _READING))
@@ -324,7 +323,7 @@ def _insert(t: Transition, target: str, bottom: str, name: str | None) -> str:
     before = dict(t.nodes)
     try:
         cor = Opening(t).name(name)
-        filters.beware_of_iothread(t, target)
+        job_filters.beware_of_iothread(t, target)
         options = {"driver": "copy-on-read", "file": target, "bottom": bottom}
         t.nodes[cor] = Node(cor, "copy-on-read", explicit=FrozenDict(options))
         driver_of("copy-on-read").open(Opening(t), cor, options)
@@ -356,9 +355,9 @@ def _drop(t: Transition, cor: str | None) -> None:
         return
     thaw(t, cor)
     if t.ev.holds(FILTER_STAYS):
-        filters.step_aside(t, cor)
+        job_filters.step_aside(t, cor)
     else:
-        filters.drop(t, cor)
+        job_filters.drop(t, cor)
 
 
 class Stream(JobKind):
@@ -402,7 +401,7 @@ class Stream(JobKind):
                 end = nothing_to(t, chain, end, length)
             if copies and end > length_of(t, body.filter or body.target):
                 # What is above has not noticed that the image is longer.
-                rest = jobs.meet_error(t, job_id, body.on_error, "read")
+                rest = lifecycle.meet_error(t, job_id, body.on_error, "read")
                 if rest is Rest.DONE or t.jobs[job_id].paused:
                     return rest
                 body = attrs.evolve(body, failed=True)
@@ -472,12 +471,12 @@ class Stream(JobKind):
         _drop(t, body.filter)
         block_backends.let_go(t, body.reader)
         if body.read_only and not t.ev.holds(HAS_FILTER):
-            jobs.settle_on(t, job.id, body.target)
+            lifecycle.settle_on(t, job.id, body.target)
         if body.read_only and t.ev.holds(TARGET_READ_ONLY):
             try_read_only(t, body.target)
         leaves = t.ev.holds(HAS_FILTER) and not t.ev.holds(FILTER_STAYS)
         if leaves and not job.auto_dismiss:
-            t.ev.meet(filters.ORPHANED_FILTER)
+            t.ev.meet(job_filters.ORPHANED_FILTER)
             remove_use(t, job.user, "main node")
 
 

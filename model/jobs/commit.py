@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import jobs
-from model.blockjobs import filters, mirror
-from model.blockjobs.racing import scattered
 from model.data import requests
 from model.data.block_status import ALLOCATED, RACE, ZERO, Question, nothing_to, status_above
 from model.data.copy import CHUNK, copy
@@ -34,7 +31,9 @@ from model.graph.freezing import freeze_chain, unfreeze_chain
 from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.traversal import filename_of, length_of
-from model.jobs import ENDLESS, change, create, fail_early, hold, sleeps, start
+from model.jobs import job_filters, lifecycle, mirror
+from model.jobs.in_flight import scattered
+from model.jobs.lifecycle import ENDLESS, change, create, fail_early, hold, sleeps, start
 from model.operations.chain_edits import (
     append,
     drop_between,
@@ -158,7 +157,7 @@ BASE_READ_ONLY = effect(
 
 
 @takes(
-    *jobs.MEMBERS,
+    *lifecycle.MEMBERS,
     "device",
     "base-node",
     "base",
@@ -168,7 +167,7 @@ BASE_READ_ONLY = effect(
     "speed",
     "on-error",
     "filter-node-name",
-    outside={"backing-mask-protocol": jobs.MASKED},
+    outside={"backing-mask-protocol": lifecycle.MASKED},
 )
 def block_commit(t: Transition, arguments: dict[str, Any]) -> None:
     """Commit the images from a top down to a base into the base."""
@@ -321,8 +320,8 @@ def _prepare(t: Transition, job: Job, filter_name: str | None, *, grows: bool) -
     hold(t, job, "base", base, (0, Perm.ALL))
     perm = Perm.CONSISTENT_READ | Perm.WRITE | (Perm.RESIZE if grows else 0)
     grant = (perm, Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.GRAPH_MOD)
-    _note(t, job.id, writer=jobs.take_backend(t, job, "base", base, grant))
-    _note(t, job.id, reader=jobs.take_backend(t, job, "top", top, (0, Perm.ALL)))
+    _note(t, job.id, writer=lifecycle.take_backend(t, job, "base", base, grant))
+    _note(t, job.id, reader=lifecycle.take_backend(t, job, "top", top, (0, Perm.ALL)))
 
 
 def _fail(t: Transition, job_id: str) -> None:
@@ -336,7 +335,7 @@ def _fail(t: Transition, job_id: str) -> None:
         try_read_only(t, body.base)
     fail_early(t, job_id)
     if body.filter:
-        filters.step_aside(t, body.filter)
+        job_filters.step_aside(t, body.filter)
 
 
 def _unfreeze(t: Transition, body: Body) -> None:
@@ -405,7 +404,7 @@ class Commit(JobKind):
             if copies and end > length_of(t, body.base):
                 if body.on_error == "ignore":
                     t.ev.meet(ENDLESS)
-                return jobs.meet_error(t, job_id, body.on_error)
+                return lifecycle.meet_error(t, job_id, body.on_error)
             if copies and as_such and flags & ZERO:
                 requests.put(t, body.base, start, end, [], zeroes="unmap")
             elif copies:
@@ -442,7 +441,7 @@ class Commit(JobKind):
         while t.users[job.user].links:
             remove_use(t, job.user, t.users[job.user].links[0][0])
         if body.filter in t.nodes:
-            filters.step_aside(t, body.filter)
+            job_filters.step_aside(t, body.filter)
 
     def clean(self, t: Transition, job: Job) -> None:
         """Make the base read-only again if it was."""

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from model import jobs
-from model.blockjobs import filters, zeroes
-from model.blockjobs.racing import Race
 from model.data import requests
 from model.data.block_status import DATA, RACE, ZERO, allocated_above, status_above
 from model.data.image_access import UNKNOWN_BYTES, content
@@ -30,7 +27,9 @@ from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.sizes import check_memory, foresee
 from model.graph.traversal import length_of, primary_child
-from model.jobs import ENDLESS
+from model.jobs import job_filters, lifecycle, target_zeroes
+from model.jobs.in_flight import Race
+from model.jobs.lifecycle import ENDLESS
 from model.operations import chain_edits
 from model.operations.open import NO_NODE
 from model.operations.resize import RESIZE_L1, RESIZE_SECTORS, truncate
@@ -266,7 +265,7 @@ class _Plan:
 
 
 @takes(
-    *jobs.MEMBERS,
+    *lifecycle.MEMBERS,
     "device",
     "target",
     "replaces",
@@ -277,8 +276,8 @@ class _Plan:
     "on-target-error",
     "filter-node-name",
     "target-is-zero",
-    outside={"speed": jobs.PACED},
-    inert={"on-source-error": jobs.NO_READ_ERRORS},
+    outside={"speed": lifecycle.PACED},
+    inert={"on-source-error": lifecycle.NO_READ_ERRORS},
 )
 def blockdev_mirror(t: Transition, arguments: dict[str, Any]) -> None:
     """Copy a node to another one and keep them equal."""
@@ -393,13 +392,13 @@ def _start(t: Transition, plan: _Plan, arguments: dict[str, Any]) -> None:
         _take_filter_away(t, top)
         raise
     t.keeping.remove(top)
-    jobs.start(t, job_id)
+    lifecycle.start(t, job_id)
 
 
 def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, below: bool) -> str:
     """Make the job and let it hold on to all that it needs. Raises :class:`Refusal`."""
     shared = Perm.CONSISTENT_READ | Perm.WRITE_UNCHANGED | Perm.WRITE | Perm.GRAPH_MOD
-    job = jobs.create(t, plan.kind, arguments, top, (Perm.CONSISTENT_READ, shared))
+    job = lifecycle.create(t, plan.kind, arguments, top, (Perm.CONSISTENT_READ, shared))
     noted = top if t.ev.holds(NOTES_ON_FILTER) else plan.source
     backend = None
     try:
@@ -411,7 +410,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
     except Refusal:
         dirty_bitmaps.remove(t, noted, job.user)
         block_backends.let_go(t, backend)
-        jobs.fail_early(t, job.id)
+        lifecycle.fail_early(t, job.id)
         raise
     buffer = plan.buffer or _DEFAULT_BUFFER
     body = Mirror(
@@ -431,7 +430,7 @@ def _create(t: Transition, plan: _Plan, arguments: dict[str, Any], top: str, *, 
         read_only=plan.read_only,
         blank=plan.blank,
     )
-    jobs.change(t, job.id, body=body)
+    lifecycle.change(t, job.id, body=body)
     return job.id
 
 
@@ -457,14 +456,14 @@ def _use_target(t: Transition, plan: _Plan, job: Job, *, below: bool) -> str:
     else:
         bare = chain.skip_filters(t, plan.target)
         t.ev.check(TARGET_FILTER, not chain.contains(t, plan.source, bare))
-    return jobs.take_backend(t, job, "target", plan.target, (perm, shared), follows=True)
+    return lifecycle.take_backend(t, job, "target", plan.target, (perm, shared), follows=True)
 
 
 def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> None:
     """Hold on to source, target, and what lies between them. Raises :class:`Refusal`."""
     shared = Perm.WRITE_UNCHANGED | Perm.WRITE
-    jobs.hold(t, job, "source", plan.source, (0, shared | Perm.CONSISTENT_READ))
-    jobs.hold(t, job, "target", plan.target, (0, Perm.ALL))
+    lifecycle.hold(t, job, "source", plan.source, (0, shared | Perm.CONSISTENT_READ))
+    lifecycle.hold(t, job, "target", plan.target, (0, Perm.ALL))
     if not below:
         return
     bare = chain.skip_filters(t, plan.target)
@@ -472,7 +471,7 @@ def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> Non
     for name in between:
         if chain.skip_filters(t, name) == bare:
             shared |= Perm.CONSISTENT_READ
-        jobs.hold(t, job, "intermediate node", name, (0, shared))
+        lifecycle.hold(t, job, "intermediate node", name, (0, shared))
     if t.ev.holds(FREEZES):
         freeze_chain(t, top, plan.target)
 
@@ -480,7 +479,7 @@ def _hold(t: Transition, plan: _Plan, job: Job, top: str, *, below: bool) -> Non
 def _take_filter_away(t: Transition, top: str) -> None:
     """Let the users of the filter go over to what it filters."""
     _stop(t, top)
-    filters.step_aside(t, top)
+    job_filters.step_aside(t, top)
 
 
 def _stop(t: Transition, top: str) -> None:
@@ -517,7 +516,7 @@ class MirrorKind(JobKind):
             flush(t, job.body.target)
             body = t.jobs[job.id].body
             empty = body.empty and t.ev.holds(EMPTY_IS_EQUAL)
-            jobs.change(t, job.id, body=attrs.evolve(body, synced=body.blocking or empty))
+            lifecycle.change(t, job.id, body=attrs.evolve(body, synced=body.blocking or empty))
         except ImageError as error:
             t.ev.meet(defect(error))
         job = t.jobs[job.id]
@@ -539,7 +538,7 @@ class MirrorKind(JobKind):
         t.ev.check(REPLACES_GONE, replaces in t.nodes, node=replaces)
         if job.replacing is not None:
             t.ev.meet(COMPLETED_TWICE)
-        jobs.change(t, job.id, replacing=replaces)
+        lifecycle.change(t, job.id, replacing=replaces)
 
     def prepare(self, t: Transition, job: Job) -> str | None:
         """Put the target in the place of the source, if that was asked for, and clean up."""
@@ -589,7 +588,7 @@ def _begin(t: Transition, job: Job) -> bool:
         if length > target_length and not _grow(t, job, length):
             return False
     elif length != target_length:
-        jobs.change(t, job.id, error=jobs.SIZES_DIFFER)
+        lifecycle.change(t, job.id, error=lifecycle.SIZES_DIFFER)
         return False
     if length:
         check_memory(t.ev, "a buffer", body.buffer)
@@ -600,7 +599,7 @@ def _begin(t: Transition, job: Job) -> bool:
         and body.granularity < (cluster_size(t, body.target) or _LEAST_CHUNK)
     )
     aligned = () if cow else None
-    job = jobs.change(
+    job = lifecycle.change(
         t, job.id, body=attrs.evolve(body, begun=True, aligned=aligned, empty=not length)
     )
     if not body.nothing and length:
@@ -626,7 +625,7 @@ def _grow(t: Transition, job: Job, length: int) -> bool:
         truncate(t, job.body.target, length)
     except Refusal as refusal:
         t.ev.refused.discard(refusal.rule.id)
-        jobs.change(t, job.id, error=_ERRORS.get(refusal.rule.id, "Operation not supported"))
+        lifecycle.change(t, job.id, error=_ERRORS.get(refusal.rule.id, "Operation not supported"))
         return False
     look_again(t)
     return True
@@ -639,14 +638,16 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
     everything = ranges.whole(length, body.granularity)
     unmaps = _unmaps(t, body.target)
     punches = (
-        unmaps and t.nodes[body.target].detect_zeroes == "unmap" and t.ev.holds(zeroes.PUNCHES)
+        unmaps
+        and t.nodes[body.target].detect_zeroes == "unmap"
+        and t.ev.holds(target_zeroes.PUNCHES)
     )
     blank = False
-    if t.ev.holds(zeroes.KNOWS_ZEROES):
-        blank = body.blank or zeroes.all_zeroes(t, body.target)
+    if t.ev.holds(target_zeroes.KNOWS_ZEROES):
+        blank = body.blank or target_zeroes.all_zeroes(t, body.target)
         body = attrs.evolve(body, zeroes=everything if blank and not punches else ())
     if body.fresh and (punches or not (blank or unmaps)):
-        jobs.change(t, job.id, body=body)
+        lifecycle.change(t, job.id, body=body)
         dirty_bitmaps.put(t, noted, bitmap, everything)
         return
     if body.fresh and not blank:
@@ -656,7 +657,7 @@ def _find_dirty(t: Transition, job: Job, source: str, length: int) -> None:
             aligned=None if body.aligned is None else everything,
             zeroes=None if body.zeroes is None else everything,
         )
-    jobs.change(t, job.id, body=body)
+    lifecycle.change(t, job.id, body=body)
     dirty = bitmap.dirty
     offset = 0
     while offset < length:
@@ -690,17 +691,17 @@ def _fail(t: Transition, job: Job, failed: list[_Request]) -> Rest:
         t.ev.meet(RACE)
     if job.body.on_error == "ignore":
         t.ev.meet(ENDLESS)
-    jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, synced=False))
+    lifecycle.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, synced=False))
     if job.status in ("ready", "standby"):
-        jobs.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, behind=True))
+        lifecycle.change(t, job.id, body=attrs.evolve(t.jobs[job.id].body, behind=True))
     noted = _noted(t, job)
     bitmap = dirty_bitmaps.find(t, noted, job.user)
     dirty = bitmap.dirty
     for start, end, _ in failed:
         dirty = ranges.joined(dirty, *ranges.aligned(start, end, bitmap.granularity))
     dirty_bitmaps.put(t, noted, bitmap, dirty)
-    jobs.change(t, job.id, total=t.jobs[job.id].current + ranges.count(dirty))
-    return jobs.meet_error(t, job.id, job.body.on_error)
+    lifecycle.change(t, job.id, total=t.jobs[job.id].current + ranges.count(dirty))
+    return lifecycle.meet_error(t, job.id, job.body.on_error)
 
 
 def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
@@ -732,7 +733,7 @@ def _copy_dirty(t: Transition, job_id: str) -> list[_Request]:
             else:
                 _perform(t, job_id, source, request, race)
     race.settle()
-    jobs.change(t, job_id, total=t.jobs[job_id].current)
+    lifecycle.change(t, job_id, total=t.jobs[job_id].current)
     return failed
 
 
@@ -768,7 +769,7 @@ def _requests(t: Transition, job_id: str, source: str, start: int, end: int) -> 
         if body.aligned is not None:
             chunks = ranges.aligned(request.start, request.end, body.granularity)
             known = ranges.joined(body.aligned, *chunks)
-            jobs.change(t, job_id, body=attrs.evolve(body, aligned=known))
+            lifecycle.change(t, job_id, body=attrs.evolve(body, aligned=known))
         found.append(request)
         offset = request.end
     return found
@@ -818,12 +819,12 @@ def _perform(t: Transition, job_id: str, source: str, request: _Request, race: R
 
 def _progress(t: Transition, job_id: str, request: _Request) -> None:
     done = t.jobs[job_id].current + request.end - request.start
-    jobs.change(t, job_id, current=done)
+    lifecycle.change(t, job_id, current=done)
 
 
 def _is_there(body: Mirror, request: _Request) -> bool:
     """Whether zeroes that a request is to write are known to be there already."""
-    return request.way == "zero" and zeroes.covers(body.zeroes, request.start, request.end)
+    return request.way == "zero" and target_zeroes.covers(body.zeroes, request.start, request.end)
 
 
 def _know(t: Transition, job_id: str, start: int, end: int, *, zero: bool) -> None:
@@ -833,7 +834,7 @@ def _know(t: Transition, job_id: str, start: int, end: int, *, zero: bool) -> No
         return
     change = ranges.joined if zero else ranges.without
     known = change(body.zeroes, *ranges.aligned(start, end, body.granularity))
-    jobs.change(t, job_id, body=attrs.evolve(body, zeroes=known))
+    lifecycle.change(t, job_id, body=attrs.evolve(body, zeroes=known))
 
 
 # The end
@@ -847,7 +848,7 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     body: Mirror = job.body
     if body.over:
         return None
-    job = jobs.change(t, job.id, body=attrs.evolve(body, over=True))
+    job = lifecycle.change(t, job.id, body=attrs.evolve(body, over=True))
     source = primary_child(t, body.filter)
     if chain.contains(t, source, body.target) and t.ev.holds(FREEZES):
         unfreeze_chain(t, body.filter, body.target)
@@ -867,12 +868,12 @@ def _end(t: Transition, job: Job, *, pivot: bool) -> str | None:
     if pivot and t.ev.holds(PIVOT):
         error = _pivot(t, job.replacing or source, source, body.target)
     replaced = job.replacing
-    jobs.change(t, job.id, replacing=None)
+    lifecycle.change(t, job.id, replacing=None)
     if replaced is not None:
         release(t, replaced)
-    jobs.let_go(t, job.id)
-    filters.step_aside(t, body.filter)
-    jobs.settle_on(t, job.id, body.filter)
+    lifecycle.let_go(t, job.id)
+    job_filters.step_aside(t, body.filter)
+    lifecycle.settle_on(t, job.id, body.filter)
     for name in held:
         t.keeping.remove(name)
         release(t, name)
@@ -923,12 +924,12 @@ def _write_both(t: Transition, job: Job, write: Write) -> None:
     body: Mirror = job.body
     if write.end > length_of(t, body.target):
         raise ShrunkError(f"the target of job {job.id!r} has become shorter; the job fails")
-    if write.zeroes == "off" or not zeroes.covers(body.zeroes, write.start, write.end):
+    if write.zeroes == "off" or not target_zeroes.covers(body.zeroes, write.start, write.end):
         if write.zeroes == "off":
             _know(t, job.id, write.start, write.end, zero=False)
         requests.pass_on(t, body.target, write)
     done = job.current + write.end - write.start
-    jobs.change(t, job.id, current=done, total=job.total + write.end - write.start)
+    lifecycle.change(t, job.id, current=done, total=job.total + write.end - write.start)
 
 
 requests.PASSING["mirror_top"] = through_filter

@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import jobs
-from model.blockjobs import filters
-from model.blockjobs.mirror import check_known, defect
-from model.blockjobs.racing import Race
 from model.data import requests
 from model.data.block_status import ALLOCATED, DATA, ZERO, Question, status, status_above
 from model.drivers.backup_top import HAS_DRIVER
@@ -27,6 +23,9 @@ from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.sizes import foresee
 from model.graph.traversal import driver_at, length_of, primary_child
+from model.jobs import job_filters, lifecycle
+from model.jobs.in_flight import Race
+from model.jobs.mirror import check_known, defect
 from model.operations import chain_edits
 from model.operations.open import NO_NODE
 from model.permissions.grants import Permissions
@@ -143,7 +142,7 @@ class Backup:
 
 
 @takes(
-    *jobs.MEMBERS,
+    *lifecycle.MEMBERS,
     "device",
     "target",
     "sync",
@@ -156,13 +155,13 @@ class Backup:
     "x-perf.max-chunk",
     "x-perf.min-cluster-size",
     outside={
-        "speed": jobs.PACED,
+        "speed": lifecycle.PACED,
         "discard-source": Outside("what is given back of the source", unless=(False,)),
         "on-cbw-error": Outside("a guest whose write fails", unless=("break-guest-write",)),
         "x-perf.use-copy-range": Outside("copies that the host makes", unless=(False,)),
     },
     inert={
-        "on-source-error": jobs.NO_READ_ERRORS,
+        "on-source-error": lifecycle.NO_READ_ERRORS,
         "on-target-error": "nobody resizes the target of a backup, so that no write to it fails",
     },
 )
@@ -192,15 +191,15 @@ def blockdev_backup(t: Transition, arguments: dict[str, Any]) -> None:
     try:
         cluster = t.nodes[top].private.cluster
         ev.check(CHUNK_SMALL, not chunk or chunk >= cluster, chunk=chunk, cluster=cluster)
-        job = jobs.create(t, "backup", arguments, top, (0, Perm.ALL))
+        job = lifecycle.create(t, "backup", arguments, top, (0, Perm.ALL))
     except Refusal:
         t.keeping.remove(top)
         _drop(t, top)
         raise
     t.keeping.remove(top)
-    jobs.change(t, job.id, body=Backup(top, arguments["sync"], compress))
-    jobs.hold(t, job, "target", target, (0, Perm.ALL))
-    jobs.start(t, job.id)
+    lifecycle.change(t, job.id, body=Backup(top, arguments["sync"], compress))
+    lifecycle.hold(t, job, "target", target, (0, Perm.ALL))
+    lifecycle.start(t, job.id)
 
 
 def _check_bitmap(t: Transition, arguments: dict[str, Any]) -> None:
@@ -226,7 +225,7 @@ def _insert(t: Transition, source: str, target: str, name: str | None, least: in
         return _append(t, source, target, name)
     check_least(t.ev, least)
     options = {} if name is None else {"node-name": name}
-    filters.beware_of_iothread(t, source)
+    job_filters.beware_of_iothread(t, source)
     top = None
     try:
         top = chain_edits.new_node(t, "copy-before-write", name, read_only=False, options=options)
@@ -274,7 +273,7 @@ def _drop(t: Transition, top: str) -> None:
         before = Permissions(dict(t.nodes), {})
         t.change(top, private=attrs.evolve(state, active=False))
         loosen(t, primary_child(t, top), before)
-    filters.drop(t, top)
+    job_filters.drop(t, top)
 
 
 def _filter(name: str) -> CopyBeforeWrite:
@@ -317,18 +316,18 @@ class BackupKind(JobKind):
         """Take the filter away."""
         top = job.body.filter
         t.keeping.append(top)
-        jobs.let_go(t, job.id)
+        lifecycle.let_go(t, job.id)
         t.keeping.remove(top)
         _drop(t, top)
         if not t.ev.holds(HAS_DRIVER) and not job.auto_dismiss:
-            t.ev.meet(filters.ORPHANED_FILTER)
+            t.ev.meet(job_filters.ORPHANED_FILTER)
 
 
 def _work(t: Transition, job: Job) -> Rest:
     body: Backup = job.body
     if not body.begun:
         check_known(t, primary_child(t, body.filter))
-        jobs.change(t, job.id, body=attrs.evolve(body, begun=True))
+        lifecycle.change(t, job.id, body=attrs.evolve(body, begun=True))
         if body.sync == "top":
             _skip_unallocated(t, body.filter)
         _tell_rest(t, job.id)
@@ -369,7 +368,7 @@ def _tell_rest(t: Transition, job_id: str) -> None:
     """Work out anew how much there is to do."""
     job = t.jobs[job_id]
     left = ranges.count(_dirty(t, job.body.filter))
-    jobs.change(t, job_id, total=job.current + left)
+    lifecycle.change(t, job_id, total=job.current + left)
 
 
 def _skip_unallocated(t: Transition, top: str) -> None:
@@ -428,7 +427,7 @@ def _copy_clusters(t: Transition, top: str, start: int, end: int, race: Race) ->
             t.offloads = False
         job = _job_of(t, top)
         if job is not None:
-            jobs.change(t, job.id, current=job.current + last - first)
+            lifecycle.change(t, job.id, current=job.current + last - first)
             _tell_rest(t, job.id)
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from model import jobs
 from model.graph.job_kind import KINDS
-from model.jobs import CANCEL_PAUSED, UNKNOWN, UNKNOWN_BLOCK_JOB
+from model.jobs import lifecycle
+from model.jobs.lifecycle import CANCEL_PAUSED, UNKNOWN, UNKNOWN_BLOCK_JOB
 from model.release.rules import effect
 from model.release.scope import takes
 
@@ -60,7 +60,7 @@ def block_job_verb(verb: Callable[[Transition, Job], None], member: str = "devic
 @takes("id")
 def job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
     """Stop a job, whatever becomes of its work."""
-    jobs.cancel(t, _job(t, arguments), force=True)
+    lifecycle.cancel(t, _job(t, arguments), force=True)
 
 
 @takes("device", "force")
@@ -69,13 +69,13 @@ def block_job_cancel(t: Transition, arguments: dict[str, Any]) -> None:
     force = arguments.get("force", False)
     job = _block_job(t, arguments["device"])
     t.ev.check(CANCEL_PAUSED, not job.paused or force, id=job.id)
-    jobs.cancel(t, job, force=force)
+    lifecycle.cancel(t, job, force=force)
 
 
 @takes("device", "speed")
 def block_job_set_speed(t: Transition, arguments: dict[str, Any]) -> None:
     """Limit a job's rate."""
-    jobs.set_speed(t, _block_job(t, arguments["device"]), arguments["speed"])
+    lifecycle.set_speed(t, _block_job(t, arguments["device"]), arguments["speed"])
 
 
 @takes()
@@ -100,7 +100,7 @@ def query_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]
 def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str, Any]]:
     """Every block job, newest first."""
     answer = []
-    waiting = jobs.waiting(t)
+    waiting = lifecycle.waiting(t)
     for job in reversed(t.jobs.values()):
         info: dict[str, Any] = {
             "device": job.id,
@@ -118,7 +118,7 @@ def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str,
         }
         if t.ev.holds(DETAILS):
             info.update(KINDS[job.type].details(job))
-        reason = jobs.failure(t, job)
+        reason = lifecycle.failure(t, job)
         if reason is not None:
             info["error"] = reason
         answer.append(info)
@@ -127,17 +127,17 @@ def query_block_jobs(t: Transition, arguments: dict[str, Any]) -> list[dict[str,
 
 VERBS: dict[str, Verb] = {
     "block-job-cancel": block_job_cancel,
-    "block-job-complete": block_job_verb(jobs.complete),
-    "block-job-dismiss": block_job_verb(jobs.dismiss, "id"),
-    "block-job-finalize": block_job_verb(jobs.finalize, "id"),
-    "block-job-pause": block_job_verb(jobs.pause),
-    "block-job-resume": block_job_verb(jobs.resume),
+    "block-job-complete": block_job_verb(lifecycle.complete),
+    "block-job-dismiss": block_job_verb(lifecycle.dismiss, "id"),
+    "block-job-finalize": block_job_verb(lifecycle.finalize, "id"),
+    "block-job-pause": block_job_verb(lifecycle.pause),
+    "block-job-resume": block_job_verb(lifecycle.resume),
     "block-job-set-speed": block_job_set_speed,
     "job-cancel": job_cancel,
-    "job-complete": job_verb(jobs.complete),
-    "job-dismiss": job_verb(jobs.dismiss),
-    "job-finalize": job_verb(jobs.finalize),
-    "job-pause": job_verb(jobs.pause),
-    "job-resume": job_verb(jobs.resume),
+    "job-complete": job_verb(lifecycle.complete),
+    "job-dismiss": job_verb(lifecycle.dismiss),
+    "job-finalize": job_verb(lifecycle.finalize),
+    "job-pause": job_verb(lifecycle.pause),
+    "job-resume": job_verb(lifecycle.resume),
 }
 """The commands that are about one job, by name."""
