@@ -18,7 +18,8 @@ from model.commands.objects import check_type
 from model.edits.restore import catch_up
 from model.graph.sizes import MOST, check_size
 from model.graph.transition import Settled, Transition
-from model.jobs.lifecycle import attend, beware_of_sleepers
+from model.jobs.lifecycle import attend
+from model.jobs.sleepers import beware_of_sleepers
 from model.operations.reopen import keep_options
 from model.permissions.check_update import FROM_EACH, keep
 from model.release import wire

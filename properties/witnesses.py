@@ -13,7 +13,7 @@ import attrs
 
 from model.commands.devices import LOOKS
 from model.graph.traversal import reaches
-from model.jobs.mirror import Mirror
+from model.jobs.mirror_copy import Mirror
 from model.operations.reopen import FILE_TOO, OMISSION_KEEPS
 from model.values.trace import OBJECT, REOPENS, WRITE, reopened
 from properties.claims import claims, living

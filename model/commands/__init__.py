@@ -35,7 +35,7 @@ from model.commands.queries import (
 from model.graph.transition import Transition
 from model.jobs.backup import blockdev_backup
 from model.jobs.commit import block_commit
-from model.jobs.mirror import blockdev_mirror
+from model.jobs.mirror_start import blockdev_mirror
 from model.jobs.stream import block_stream
 from model.values.trace import OBJECT, READ, WAIT, WRITE
 

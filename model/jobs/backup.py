@@ -25,7 +25,7 @@ from model.graph.sizes import foresee
 from model.graph.traversal import driver_at, length_of, primary_child
 from model.jobs import job_filters, lifecycle
 from model.jobs.in_flight import Race
-from model.jobs.mirror import check_known, defect
+from model.jobs.mirror_copy import check_known, defect
 from model.operations import chain_edits
 from model.operations.open import NO_NODE
 from model.permissions.grants import Permissions

@@ -31,7 +31,7 @@ from model.graph.freezing import freeze_chain, unfreeze_chain
 from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.traversal import filename_of, length_of
-from model.jobs import job_filters, lifecycle, mirror
+from model.jobs import job_filters, lifecycle, mirror_copy, mirror_start
 from model.jobs.in_flight import scattered
 from model.jobs.lifecycle import ENDLESS, change, create, fail_early, hold, sleeps, start
 from model.operations.chain_edits import (
@@ -188,7 +188,7 @@ def block_commit(t: Transition, arguments: dict[str, Any]) -> None:
     if perm & Perm.WRITE or active:
         rule = ACTIVE_BACKING if active else WRITER_BACKING
         ev.check(rule, "backing-file" not in arguments)
-        mirror.start_active_commit(t, arguments, top, base, arguments.get("job-id", ""))
+        mirror_start.start_active_commit(t, arguments, top, base, arguments.get("job-id", ""))
         return
     overlay = overlay_above(t, device, top)
     if overlay is not None:
@@ -363,7 +363,7 @@ class Commit(JobKind):
         try:
             return self._copy(t, job.id)
         except ImageError as error:
-            t.ev.meet(mirror.defect(error))
+            t.ev.meet(mirror_copy.defect(error))
             return Rest.DONE
 
     def _grow(self, t: Transition, job: Job, length: int) -> bool:

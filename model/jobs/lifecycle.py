@@ -13,22 +13,18 @@ QEMU's own business and is not modelled.
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
 from model.edits import block_backends
 from model.edits.users import add_use, remove_use, remove_user
 from model.graph.job_kind import KINDS, Rest
-from model.graph.traversal import above, below
 from model.release.rules import Refusal, effect, guard, hazard, outside
 from model.release.scope import Outside
 from model.values.state import Job, Perm, Use, User
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from model.graph.transition import Transition
     from model.values.state import Grant
 
@@ -184,12 +180,6 @@ PACE = outside(
     "A mirror, an active commit or a backup that has a speed copies no more than that lets through "
     "at once.",
     text="a {type} job that is slowed down by its speed is not modelled",
-)
-WOKEN = outside(
-    "outside.woken",
-    "No node of a job is drained while the job sleeps for its speed's sake, before 10.0: how far "
-    "that wakes it is a matter of luck.",
-    text="a {type} job that is woken while it sleeps for its speed's sake is not modelled",
 )
 
 MEMBERS = ("job-id", "auto-finalize", "auto-dismiss")
@@ -474,68 +464,6 @@ def wake(t: Transition) -> None:
     for job in list(t.jobs.values()):
         if job.status == "ready" and not job.paused and KINDS[job.type].lags(t, job):
             _enter(t, job.id)
-
-
-@contextmanager
-def beware_of_sleepers(t: Transition, command: str, arguments: dict[str, Any]) -> Iterator[None]:
-    """Leave the spec behind a command that may drain a job which sleeps, and so wakes it.
-
-    Raises ``NotModelledError``, unless the release comes to grief in the command itself. Which
-    commands do was seen: those that change the graph around a node of the job's, a guest's, and
-    what is done in a transaction, which drains everything.
-    """
-    woken = _woken(t, command, arguments)
-    try:
-        yield
-    finally:
-        if woken is not None and not t.ev.hazards:
-            kind = KINDS[woken.type]
-            t.ev.leave(WOKEN, f"{kind.command}.speed", type=kind.type)
-
-
-def _woken(t: Transition, command: str, arguments: dict[str, Any]) -> Job | None:
-    sleepers = [
-        job
-        for job in t.jobs.values()
-        if job.status == "running" and not job.paused and sleeps(job.speed, job.asleep)
-    ]
-    if not sleepers or command not in _DRAINS or t.ev.holds(SLEEPS_ON):
-        return None
-    names = set(_named(t, arguments))
-    if command in _DRAINS_BELOW:
-        names = below(t.nodes, names)
-    around = above(t.nodes, names)
-    for job in sleepers:
-        used = {node for _, node in t.users[job.user].links}
-        if command in _DRAINS_ALL or not around.isdisjoint(used):
-            return job
-    return None
-
-
-_DRAINS_ALL: Final = frozenset({"blockdev-backup", "blockdev-snapshot"})
-_DRAINS_BELOW: Final = frozenset({"blockdev-reopen", "x-blockdev-reopen"})
-_DRAINS: Final = frozenset(
-    {
-        *_DRAINS_ALL,
-        *_DRAINS_BELOW,
-        *("blockdev-add", "x-blockdev-change", "block-commit", "block-stream", "blockdev-mirror"),
-        *("reopencheck-read", "reopencheck-write", "block-export-add", "block_resize"),
-        *("x-blockdev-set-iothread", "device_add"),
-    }
-)
-
-
-def _named(t: Transition, value: Any) -> Iterator[str]:
-    """The nodes that are named anywhere in the arguments of a command."""
-    stack = [value]
-    while stack:
-        each = stack.pop()
-        if isinstance(each, dict):
-            stack.extend(each.values())
-        elif isinstance(each, list):
-            stack.extend(each)
-        elif isinstance(each, str) and each in t.nodes:
-            yield each
 
 
 def drained(t: Transition) -> list[str]:

@@ -29,7 +29,7 @@ from model.graph.job_kind import JobKind, Rest
 from model.graph.op_blockers import check_free
 from model.graph.request_limits import take_limits
 from model.graph.traversal import driver_at, filename_of, length_of, shares_below
-from model.jobs import job_filters, lifecycle, mirror
+from model.jobs import job_filters, lifecycle, mirror_copy
 from model.jobs.in_flight import scattered
 from model.jobs.lifecycle import change, create, fail_early, hold, sleeps, start
 from model.operations.chain_edits import (
@@ -381,7 +381,7 @@ class Stream(JobKind):
         try:
             rest = Rest.DONE if job.cancelled else self._lift(t, job.id)
         except ImageError as error:
-            t.ev.meet(mirror.defect(error))
+            t.ev.meet(mirror_copy.defect(error))
             rest = Rest.DONE
         if rest is Rest.DONE:
             t.change(body.target, copies_on_read=False)
