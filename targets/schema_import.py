@@ -8,7 +8,7 @@ arguments themselves, and the wording. Those
 are found by experiment. Every experiment carries a member that no release
 knows, so that no command is ever executed.
 
-Use: ``python -m targets.schema_import ARGV... > model/schemas/qemu-X.Y.json``,
+Use: ``python -m targets.schema_import ARGV... > model/release/schemas/qemu-X.Y.json``,
 where ARGV starts a storage daemon or a system emulator.
 """
 

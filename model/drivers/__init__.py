@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The block drivers that the spec knows, one table of facts each."""
+"""The block drivers that the spec knows: options, children, permissions and lengths of each."""
 
 from __future__ import annotations
 

@@ -104,12 +104,6 @@ EMPTY_IS_EQUAL = effect(
 )
 
 
-# The commands
-
-
-# The beginning
-
-
 # The work
 
 

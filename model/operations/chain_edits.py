@@ -50,12 +50,6 @@ BACKING_STRING = guard(
 LONGEST_BACKING_STRING = 1023
 
 
-# Looking around
-
-
-# Changing
-
-
 def set_backing(t: Transition, name: str, backing: str | None) -> None:
     """Give a node another backing file, or none. Raises :class:`Refusal`; all is as before then.
 
