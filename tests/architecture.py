@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What docs/architecture.md shows of the rooms of the spec, made from the contract that keeps them.
 
-    python -m tests.architecture      # brings the page up to date
+``python -m tests.architecture`` brings the page up to date.
 """
 
 from __future__ import annotations
 
 import ast
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ def floors(pyproject: str) -> list[list[str]]:
 def picture(rooms: list[list[str]]) -> str:
     """The floors as a Mermaid graph: who stands above may import whatever is below."""
     lines = ["```mermaid", "flowchart TD"]
-    for above, below in zip(rooms, rooms[1:], strict=False):
+    for above, below in pairwise(rooms):
         lines += [f"    {upper} --> {lower}" for upper in above for lower in below]
     return "\n".join([*lines, "```"]) + "\n"
 

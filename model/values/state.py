@@ -16,10 +16,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import attrs
-import networkx as nx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import networkx as nx
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -401,6 +402,8 @@ class BlockState:
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """The graph as a read-only view: nodes carry ``node``, edges ``link`` (key: child name)."""
+        import networkx as nx  # noqa: PLC0415  # takes longer to load than the whole spec
+
         graph = nx.MultiDiGraph()
         for node in self.nodes.values():
             graph.add_node(node.name, node=node)
