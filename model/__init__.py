@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The executable spec: what QEMU's block layer does when a node is reopened.
 
-Pure values and functions; importable with nothing but attrs. Only :meth:`BlockState.to_networkx` loads
-networkx.
+Pure values and functions; importable with nothing but attrs. Only
+:meth:`BlockState.to_networkx` loads networkx.
 """
 
 from __future__ import annotations
