@@ -40,6 +40,12 @@ RESIZE_UNSUPPORTED = guard(
     source="7.2",
     text="Image format driver does not support resize",
 )
+RESIZE_DEVICE = guard(
+    "resize.device",
+    "A device file does not grow.",
+    source="5.2; 7.2 takes no devices",
+    text="Cannot grow device files",
+)
 RESIZE_FIXED = guard(
     "resize.raw-fixed",
     "A raw node with a size of its own is not resized.",
@@ -127,7 +133,11 @@ def _truncate(t: Transition, name: str, size: int) -> None:
         return
     ev.check(RESIZE_UNSUPPORTED, driver.name == "file")
     ev.check(RESIZE_FILE, size <= image_layout.MAX_LENGTH)
-    image = t.images[node.filename]
+    image = t.images.get(node.filename)
+    if image is None:
+        # A device: it is no image, and as long as it was.
+        ev.check(RESIZE_DEVICE, size == 0)
+        return
     if image.format == "qcow2" and size < min(image.length, image.clusters * image_layout.CLUSTER):
         ev.meet(FOREIGN_FILE)
     t.images[node.filename] = image_layout.truncated(image, size)

@@ -229,3 +229,14 @@ def test_a_descriptor_has_locks_although_locking_is_off() -> None:
         image="f",
     )  # fmt: skip
     assert text == 'Failed to get "write" lock'
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero"])
+def test_a_device_does_not_grow(path: str) -> None:
+    made = monitor()
+    add(made, "n", driver="file", filename=path)
+    add(made, "r", driver="raw", file="n")
+    for node in ("n", "r"):
+        text = refused(made, "block_resize", node_name=node, size=512)
+        assert text == "Cannot grow device files"
+        assert ok(made, "block_resize", node_name=node, size=0) == {}

@@ -40,6 +40,7 @@ QEMU_5_2 = QEMU_7_2.derive(
         "query.encryption-key-missing",
         "reopen.copies-on-read",
         "reopen.takes-context",
+        "resize.device",
         "resize.file-limit",
         "stream.device-first",
         "stream.freezes",

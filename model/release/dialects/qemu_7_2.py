@@ -119,6 +119,7 @@ QEMU_7_2 = Dialect(
             "reopen.length-again",
             "reopen.same-context",
             "reopen.takes-context",
+            "resize.device",
             "resize.file-limit",
             "resize.says-who",
             "stream.device-first",
