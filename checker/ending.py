@@ -72,6 +72,9 @@ def told(error: Exception) -> str:
     """An error as one line for the user."""
     if isinstance(error, MemoryError):
         return "out of memory: allow more (ulimit -v, ulimit -d)"
+    if isinstance(error, ImportError) and "shared object" in str(error):
+        # Some libraries load a part of themselves when it is needed, where memory may be short.
+        return " ".join(f"cannot be loaded: {error} (ulimit -v, -d and -n allow more)".split())
     if isinstance(error, EXPECTED):
         text = str(error)
     elif isinstance(error, OSError):

@@ -34,6 +34,7 @@ ENDS: list[tuple[BaseException, str]] = [
     (CheckerError("no"), "no"),
     (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left on device: x"),
     (MemoryError(), "out of memory"),
+    (ImportError("x.so: failed to map segment from shared object"), "cannot be loaded: x.so"),
     (RecursionError("deep"), "internal error: RecursionError: deep (REOPENCHECK_TRACEBACK=1"),
     (KeyError("node"), "internal error: KeyError: 'node' (REOPENCHECK_TRACEBACK=1 shows where)"),
 ]
