@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PERCENT = 100
+_SEPARATORS = b"/:"
+"""What a trace with shifted windows may not write (docs/containment.md)."""
 
 
 class Chooser(abc.ABC):
@@ -30,6 +32,11 @@ class Chooser(abc.ABC):
     @abc.abstractmethod
     def integer(self, low: int, high: int) -> int:
         """A whole number from ``low`` to ``high``, both included."""
+
+    def byte(self) -> int:
+        """A byte for a guest to write: no zero, and none that separates parts of a file name."""
+        value = self.integer(1, 255)
+        return value + 1 if value in _SEPARATORS else value
 
     def one_of(self, options: Sequence[T]) -> T:
         """One of ``options``, which must not be empty."""

@@ -201,7 +201,7 @@ def write_one(scene: Scene) -> Command:
         if choose.chance(30):
             arguments.update({"offset": first * _CLUSTER + 1024, "length": 4096})
     detects = node is not None and node.detect_zeroes != "off"
-    arguments["pattern"] = 0 if choose.chance(60 if detects else 15) else choose.integer(1, 255)
+    arguments["pattern"] = 0 if choose.chance(60 if detects else 15) else choose.byte()
     return {"execute": WRITE, "arguments": arguments}
 
 

@@ -328,7 +328,7 @@ def overwritten_source(scene: Scene) -> Command | None:
         top = scene.state.nodes.get(getattr(job.body, "filter", None) or "")
         if job.type == "backup" and job.status == "running" and top is not None:
             where = {"offset": scene.choose.integer(0, 7) * _CLUSTER, "length": _CLUSTER}
-            pattern = scene.choose.integer(1, 255)
+            pattern = scene.choose.byte()
             return do(WRITE, node=top.name, **where, pattern=pattern)
     sources = [x for x in scene.nodes if idle(x) and not x.read_only and x.driver == "qcow2"]
     if not sources:

@@ -43,8 +43,12 @@ run on a real target. The page is made from the tables that decide (`targets/all
   not listed, is refused.
 * **Image headers** name files, so nobody may write one. Runs of bytes are whole sectors of
   {sector} bytes, or begin and end at up to {places} places within sectors; then the bytes of
-  qcow2 images are reached through qcow2 only. Windows (`offset` of raw) begin at sectors, or all
-  as far behind one.
+  qcow2 images are reached through qcow2 only. Places where a file or a window
+  ends (`size`) count as well. Windows (`offset` of raw) begin at sectors, or all as far behind one.
+  In the second case jobs can move bytes by any distance: so where a guest or a job brings bytes,
+  none of choice is "/" or ":", without which no name leads out (written bytes, sizes of qcow2
+  images, names for headers). What is left, such as numbers in the tables of a qcow2 image, is the
+  business of the walls.
 
 The gate looks at what is written in a trace, not at what a program makes of it. What it cannot
 see is the business of the walls behind it.

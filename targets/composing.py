@@ -5,11 +5,15 @@ The bytes of a trace come in runs of one value, written to raw images beforehand
 long as all runs are whole sectors, no two different bytes of a header can be put next to each
 other. So a trace has either
 
-* whole sectors only, and windows (``offset`` of raw) that begin at sectors or all of them as many
-  bytes behind one; or
+* whole sectors only, and windows (``offset`` of raw) that begin at sectors; or
+* windows that begin all of them as many bytes behind a sector, and no byte of choice that is part
+  of a name which leads out: neither "/" nor ":". A job that copies through such a window moves
+  bytes by so many, and the next job again: many small jobs can write any header. A header that
+  names a file of the directory does no harm; or
 * runs that begin or end at a few places within sectors, and no such window. (A header of qcow,
-  qcow2 or qed that names a file has more than ten places at which one value ends.) Where a guest or
-  a job could bring such runs into a qcow2 image, nobody gets at its bytes but through qcow2: its
+  qcow2 or qed that names a file has more than ten places at which one value ends. The end of a
+  file, of a window and of a new length counts as such a place: zeroes follow.) Where a guest or a
+  job could bring such runs into a qcow2 image, nobody gets at its bytes but through qcow2: its
   file is described with the qcow2 node, nothing else names it, and no other image is made one.
 
 What is written to a qcow2 image beforehand goes through qcow2, too.
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from model.values.trace import WRITE, name_of
 from targets.holding import Refused, shown
+from targets.json_names import PREFIX, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +36,9 @@ SECTOR = 512
 """Bytes of what is called a sector here; QEMU's own."""
 MOST_PLACES = 8
 """Places within sectors at which the runs of a trace may begin or end."""
+
+LEADS_OUT = frozenset(b"/:")
+"""Bytes of which each name has one that is not of a file in the directory."""
 
 _BRINGS_BYTES = frozenset(
     {"block-commit", "block-stream", "blockdev-backup", "blockdev-mirror", WRITE}
@@ -44,6 +52,8 @@ def check_pieces(trace: Trace) -> None:
     if len(windows) > 1:
         raise Refused("windows (offset) begin within sectors at two places: use one of them only")
     ragged = set(_ends(trace)) - {0}
+    if windows and not ragged:
+        _check_bytes(trace)
     if not ragged:
         return
     if windows:
@@ -51,7 +61,7 @@ def check_pieces(trace: Trace) -> None:
             f"runs of bytes end within sectors of {SECTOR} bytes, and a window (offset) begins in "
             "one: use whole sectors"
         )
-    if len(ragged) > MOST_PLACES:
+    if len(ragged | set(_cuts(trace)) - {0}) > MOST_PLACES:
         raise Refused(
             f"runs of bytes begin or end at more than {MOST_PLACES} places within sectors of "
             f"{SECTOR} bytes: use whole sectors"
@@ -64,6 +74,29 @@ def _brings_bytes(command: Command) -> bool:
     """Whether a command writes bytes of the trace's choice to a node."""
     execute = name_of(command)
     return isinstance(execute, str) and execute in _BRINGS_BYTES
+
+
+def _check_bytes(trace: Trace) -> None:
+    """Refuse bytes of choice of which a name that leads out could be put together."""
+    if not any(_brings_bytes(command) for command in trace.commands):
+        return
+    why = "a window (offset) begins within a sector, so {} may not have the byte {}: use another"
+    for image in trace.images:
+        own = {pattern for _, _, pattern in image.data}
+        if image.format == "qcow2":
+            own |= set(image.size.to_bytes(8, "big"))
+        for byte in sorted(own & LEADS_OUT):
+            raise Refused(f"image {image.name!r}: " + why.format("its size and data", byte))
+    for number, command in enumerate(trace.commands, 1):
+        arguments = command.get("arguments")
+        if not isinstance(arguments, dict):
+            continue
+        pattern, name = arguments.get("pattern"), arguments.get("backing-file")
+        if name_of(command) == WRITE and pattern in LEADS_OUT:
+            raise Refused(f"step {number}: " + why.format("what is written", pattern))
+        if isinstance(name, str) and not LEADS_OUT.isdisjoint(name.encode(errors="replace")):
+            byte = min(LEADS_OUT & set(name.encode(errors="replace")))
+            raise Refused(f"step {number}: " + why.format("a name for a header", byte))
 
 
 def _check_below_qcow2(trace: Trace) -> None:
@@ -130,12 +163,45 @@ def _ends(trace: Trace) -> Iterator[int]:
             yield (offset + length) % SECTOR
 
 
+def _cuts(trace: Trace) -> Iterator[int]:
+    """Where within sectors files and windows end, or are made to: zeroes follow there."""
+    for image in trace.images:
+        yield image.size % SECTOR
+    for command in trace.commands:
+        yield from _sizes(command.get("arguments"))
+
+
+def _sizes(value: Json) -> Iterator[int]:
+    if isinstance(value, dict):
+        size = value.get("size")
+        if type(size) is int:
+            yield size % SECTOR
+        value = list(value.values())
+    elif not isinstance(value, list):
+        return
+    for each in value:
+        yield from _sizes(each)
+
+
 def _windows(commands: Iterable[Command]) -> set[int]:
     """Where within sectors windows begin."""
     found: set[int] = set()
     for command in commands:
         _add_windows(_options(command), found)
+        _add_windows(_described(command), found)
     return found
+
+
+def _described(command: Command) -> Json:
+    """The node that a name for a header describes: it is opened with the image; or None."""
+    arguments = command.get("arguments")
+    name = arguments.get("backing-file") if isinstance(arguments, dict) else None
+    if not isinstance(name, str) or not name.startswith(PREFIX):
+        return None
+    try:
+        return parse(name)
+    except ValueError:
+        return None
 
 
 def _options(command: Command) -> Json:

@@ -60,6 +60,10 @@ class OwnServer:
     running: bool = False
 
 
+_SAID = {"hang": "it does not answer"}
+"""What is told of a daemon that left no words of its own."""
+
+
 class Daemon(Closing):
     """A process of QEMU with a QMP connection; a context manager that leaves nothing behind.
 
@@ -249,7 +253,7 @@ class Daemon(Closing):
         else:
             return
         name = self.build.name
-        said = said or death.last_words or death.detail or death.kind
+        said = said or death.last_words or death.detail or _SAID.get(death.kind, death.kind)
         if death.status == NOT_BUILT and self.build.walls.up:
             said += " (--trust takes single walls down; see reopencheck doctor)"
             raise StartError(f"the walls cannot be put up for {name}: {said}", death)

@@ -52,6 +52,18 @@ def test_a_wrapper_that_does_not_start_is_called_by_its_name(tmp_path: Path) -> 
         Daemon(build)
 
 
+def test_a_daemon_that_says_nothing_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "silent"
+    version = "exec qemu-storage-daemon --version"
+    path.write_text(f'#!/bin/sh\ncase "$1" in --version) {version};; esac\nexec sleep 600\n')
+    path.chmod(0o755)
+    monkeypatch.setattr("targets.daemon._START_WITHIN", 0.2)
+    with pytest.raises(StartError, match=r"silent does not start: it does not answer\Z"):
+        Daemon(find_driven(str(path)))
+
+
 def options(tmp_path: Path, script: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script, "options", "--driver", "raw", *words],

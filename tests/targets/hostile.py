@@ -624,6 +624,30 @@ BELOW = {"driver": "file", "filename": "hd0.qcow2", "node-name": "f"}
 DISK = add(driver="qcow2", file=BELOW)
 
 
+def shifted() -> Iterator[Hostile]:
+    """Bytes that are moved by a window, again and again, until they are a header."""
+    window = add(driver="raw", node_name="w", offset=1, file="f")
+    further = add(driver="raw", node_name="v", offset=1, file="w")
+    job = command("blockdev-backup", job_id="j", device="f", target="w", sync="full")
+    for byte in (47, 58):
+        whole = command("reopencheck-write", node="f", offset=0, length=512, pattern=byte)
+        yield alone(f"byte {byte} moved by jobs", DISK, window, whole, job)
+        yield alone(f"byte {byte} through windows in a window", DISK, window, further, whole)
+        with_data = (*IMAGES, ImageSpec("hd2.raw", "raw", MIB, data=((0, 512, byte),)))
+        yield f"byte {byte} of an image moved by jobs", Trace(with_data, (DISK, window, job))
+        with_size = (*IMAGES, ImageSpec("hd2.qcow2", "qcow2", byte << 16))
+        yield f"byte {byte} of a size moved by jobs", Trace(with_size, (DISK, window, job))
+    named = command("block-stream", device="n", base="b", backing_file="./hd1.raw")
+    yield alone("a name of a header moved by jobs", DISK, window, job, named)
+    described = 'json:{"driver":"raw","offset":%d,"file":{"driver":"file","filename":"hd1.raw"}}'
+    for offset in (1, 3):
+        name = command("block-stream", device="n", base="b", backing_file=described % offset)
+        yield alone(f"window {offset} of a header", DISK, window, name)
+    cuts = [command("block_resize", node_name="n", size=n) for n in (4, 8, 16, 20)]
+    runs = [write("n", 512 + n, 512 - n) for n in (1, 2, 3, 7, 14)]
+    yield alone("runs that are cut", DISK, *runs, *cuts)
+
+
 def composed() -> Iterator[Hostile]:
     """Bytes that could be put together to the header of an image, which names a file."""
     yield alone("a byte of a header", add(**{**BELOW, "node_name": "f"}), write("f", 520, 1))
@@ -635,6 +659,7 @@ def composed() -> Iterator[Hostile]:
     windows = [add(driver="raw", node_name=f"w{n}", offset=n, file="f") for n in (1, 2)]
     yield alone("two windows", DISK, *windows)
     yield alone("a window and a byte", DISK, windows[0], write("n", 3, 1))
+    yield from shifted()
     pieces = [write("n", 20 * n, 10) for n in range(1, 6)]
     yield alone("many places", DISK, *pieces)
     mirror = command("blockdev-mirror", device="r", target="f", sync="full")
