@@ -25,7 +25,7 @@ from targets.pool import Pool
 
 if TYPE_CHECKING:
     from checker.judge import Example
-    from model.trace import Trace
+    from model.values.trace import Trace
 
 BAR = 0.5
 

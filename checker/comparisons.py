@@ -33,7 +33,7 @@ from checker.options import (
 )
 from checker.output import check_directory
 from checker.tally import Amount
-from model.speaking import translated
+from model.release.translation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from checker.exhaustive import Explored
     from checker.giving import Trial, Untried
     from checker.parties import Party
-    from model.dialect import Dialect
-    from model.schema import Schema
-    from model.trace import Json, Observation, Trace
+    from model.release.dialect import Dialect
+    from model.release.schema import Schema
+    from model.values.trace import Json, Observation, Trace
     from reports.values import Finding
     from targets.walls import Walls
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from checker.differing import Distinction
     from checker.parties import Party
-    from model.trace import Json
+    from model.values.trace import Json
     from targets.walls import Walls
 
 

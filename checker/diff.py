@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from checker.tally import Tally
-    from model.trace import Trace
+    from model.values.trace import Trace
     from reports.values import Finding, Summary
     from targets.pool import Finished
     from targets.replay import Replay

@@ -25,13 +25,13 @@ from checker.compare import (
 )
 from checker.judge import answer
 from checker.signature import of_divergence, told_command
-from model.rules import all_rules
+from model.release.rules import all_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from checker.parties import Answer
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
 
 _INDEX = re.compile(r"\[[^\]]*\]")
 _SHOWN = frozenset({"nodes", "jobs", "exports"})

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from checker.diff import Generator
     from checker.judge import Example
     from checker.parties import Party
-    from model.trace import Observation, Trace
+    from model.values.trace import Observation, Trace
 
 MOST_TRIALS = 400
 """Candidates that the reduction of one sequence may ask both sides about."""

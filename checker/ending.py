@@ -34,8 +34,8 @@ from checker.options import (
     tell,
 )
 from checker.output import write_report
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
+from model.release.dialect import NoSuchDialectError
+from model.values.image_layout import ImageError
 from reports.shown import shown
 from targets.errors import TargetError
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from checker.journal import Journal
-    from model.trace import Json
+    from model.values.trace import Json
     from reports.values import Finding, Summary
 
 TRACEBACK = "REOPENCHECK_TRACEBACK"
@@ -72,6 +72,9 @@ def told(error: Exception) -> str:
     """An error as one line for the user."""
     if isinstance(error, MemoryError):
         return "out of memory: allow more (ulimit -v, ulimit -d)"
+    if isinstance(error, ImportError) and "shared object" in str(error):
+        # Some libraries load a part of themselves when it is needed, where memory may be short.
+        return " ".join(f"cannot be loaded: {error} (ulimit -v, -d and -n allow more)".split())
     if isinstance(error, EXPECTED):
         text = str(error)
     elif isinstance(error, OSError):

@@ -10,7 +10,7 @@ import attrs
 from checker.judge import Example
 from checker.laws import Law, Violation
 from checker.oracle import expectation, observe
-from model.trace import Command, Observation, Trace
+from model.values.trace import Command, Observation, Trace
 from strategies import Enough, OnStep, OnTrace, machine_for, run
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from checker.judge import Expectation
     from checker.tally import Amount
     from model import BlockState, Outcome
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 _MOST_FAILURES = 50
 """Exceptions of the model after which a run is not begun once more."""

@@ -16,12 +16,12 @@ from checker.reduce import reduce_trace
 from checker.settling import settled
 from checker.signature import names_in, normalised, told_command
 from model import BlockState, Monitor, Outcome
-from model.trace import Command, Trace
+from model.values.trace import Command, Trace
 from reports.values import Difference, Finding, Step
 
 if TYPE_CHECKING:
     from checker.tally import Tally
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 ANSWERS = "spec.answers-everything"
 """The law that an escaping exception breaks."""

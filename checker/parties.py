@@ -20,10 +20,10 @@ from checker.judge import is_outside
 from checker.oracle import expect
 from checker.settling import is_wait, settled, through
 from checker.verdicts import undisturbed
-from model.dialect import WITHOUT, NoSuchDialectError
-from model.dialects import DIALECTS, find_dialect
-from model.speaking import spoken, translated
-from model.trace import Observation, Trace
+from model.release.dialect import WITHOUT, NoSuchDialectError
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.translation import spoken, translated
+from model.values.trace import Observation, Trace
 from targets.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.closing import Closing
 from targets.debian import find_build
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from checker.judge import Expectation
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from targets.binaries import Build
     from targets.replay import Replay
     from targets.walls import Walls

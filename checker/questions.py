@@ -29,9 +29,9 @@ from checker.options import (
     tell,
     trust_option,
 )
-from model.coverage import table
-from model.dialects import DIALECTS, find_dialect
-from model.rules import all_rules
+from model.commands.coverage import table
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.rules import all_rules
 from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
 from reports.outside import render as render_outside
@@ -43,7 +43,7 @@ from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from checker.replay import Replayed
-    from model.trace import Json
+    from model.values.trace import Json
     from targets.walls import Walls
 
 

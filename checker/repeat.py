@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from checker.diff import Generator, Sides
     from checker.tally import Tally
-    from model.trace import Trace
+    from model.values.trace import Trace
     from reports.values import Finding, Summary
     from targets.deaths import Death
     from targets.pool import Finished

@@ -18,7 +18,7 @@ from checker.judge import as_json, is_outside
 from checker.laws import first_violation
 from checker.oracle import expect
 from checker.settling import cause
-from model.dialects import find_dialect
+from model.release.dialects import find_dialect
 from reports.values import Step
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from checker.case import Case
     from checker.laws import Law, Violation
-    from model.dialect import Dialect
-    from model.trace import Json, Observation, Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Json, Observation, Trace
     from targets.deaths import Death
 
 

@@ -32,7 +32,7 @@ from checker.options import (
     trust_option,
 )
 from checker.tally import Amount, Tally
-from model.dialects import find_dialect
+from model.release.dialects import find_dialect
 from targets.debian import find_build
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from checker.diff import Generator, Sides
     from checker.mutants import Mutant
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from reports.values import RunKind
     from targets.binaries import Build
     from targets.walls import Walls

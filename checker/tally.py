@@ -11,9 +11,8 @@ import attrs
 
 from checker.case import from_finding, keep
 from checker.interrupts import deferred
-from model.commands.driving import READ
-from model.jobs import Status
-from model.trace import REOPENS, name_of
+from model.jobs.lifecycle import Status
+from model.values.trace import READ, REOPENS, name_of
 from reports.values import Finding, RuleUse, RunKind, Summary
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from checker.journal import Journal
     from checker.judge import Example, Expectation
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 
 @attrs.frozen

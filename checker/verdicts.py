@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from checker.judge import Replayer
-    from model.trace import Observation, Trace
+    from model.values.trace import Observation, Trace
     from targets.replay import Replay
 
 T = TypeVar("T")

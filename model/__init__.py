@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The executable spec: what QEMU's block layer does when a node is reopened.
 
-Pure values and functions; importable with nothing but attrs and networkx.
+Pure values and functions; importable with nothing but attrs. Only
+:meth:`BlockState.to_networkx` loads networkx.
 """
 
 from __future__ import annotations
 
-from model.dialect import Dialect, NoSuchDialectError
-from model.dialects import find_dialect, nearest_dialect
-from model.images import ImageError
 from model.monitor import Monitor, Outcome, reopen_keeping, step
-from model.rules import Refusal, Rule
-from model.state import BlockState
-from model.trace import ImageSpec, Observation, Trace
+from model.release.dialect import Dialect, NoSuchDialectError
+from model.release.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
+from model.release.rules import Refusal, Rule
+from model.values.image_layout import ImageError
+from model.values.state import BlockState
+from model.values.trace import ImageSpec, Observation, Trace
 
 __all__ = [
+    "DIALECTS",
+    "PROPOSALS",
     "BlockState",
     "Dialect",
     "ImageError",

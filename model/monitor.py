@@ -11,34 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest, images, wire
-from model.commands import COMMANDS, DRIVING
-from model.commands.driving import check_driving
+from model.commands import COMMANDS, DRIVING, guest
+from model.commands.coverage import coverage_of
+from model.commands.harness import check_driving
 from model.commands.objects import check_type
-from model.coverage import coverage_of
-from model.deep import ORDINARY, room_for
-from model.descending import FROM_EACH, keep
-from model.dialects import find_dialect
-from model.graph import Settled, Transition
-from model.jobs import attend, beware_of_sleepers
-from model.reopening import keep_options
-from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
-from model.schema import (
+from model.edits.restore import catch_up
+from model.graph.sizes import MOST, check_size
+from model.graph.transition import Settled, Transition
+from model.jobs.lifecycle import attend
+from model.jobs.sleepers import beware_of_sleepers
+from model.operations.reopen import keep_options
+from model.permissions.check_update import FROM_EACH, keep
+from model.release import wire
+from model.release.dialects import find_dialect
+from model.release.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
+from model.release.schema import (
     COMMAND_NOT_FOUND,
     SchemaError,
     UnmodelledCommandError,
     answer,
     check_envelope,
 )
-from model.sizes import MOST, check_size
-from model.state import EMPTY, BlockState, FrozenDict, Image
-from model.trace import Command, ImageSpec, Json, Observation, Reply
+from model.values import image_layout
+from model.values.deep import ORDINARY, room_for
+from model.values.state import EMPTY, BlockState, FrozenDict, Image
+from model.values.trace import Command, ImageSpec, Json, Observation, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.dialect import Dialect
-    from model.rules import Evaluation
+    from model.release.dialect import Dialect
+    from model.release.rules import Evaluation
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -86,7 +89,7 @@ class Outcome:
     """What a command did. ``accepted``, ``refused`` and ``hazards`` are identifiers of rules.
 
     ``unmodelled`` names what of the command is outside the spec: the reply is then an error of the
-    class :data:`model.rules.NOT_MODELLED`, and says nothing about QEMU.
+    class :data:`model.release.rules.NOT_MODELLED`, and says nothing about QEMU.
     After a hazard, the state is what the command should have led to. ``ended`` says that a
     real QEMU gives no reply to the command: it means to end itself. ``settling`` are the jobs that
     come to their new status, perhaps "null", only after the reply, and how far those have come
@@ -162,7 +165,7 @@ def _carry_out(t: Transition, command: Command, dialect: Dialect) -> Outcome:
     else:
         reply = {"return": {} if value is None else value}
         attend(t)
-    t.catch_up()
+    catch_up(t)
     if t.ev.holds(FROM_EACH):
         keep(t)
     check_size(t)
@@ -246,7 +249,7 @@ def reopen_keeping(
         reply: Reply = {"error": {"class": refusal.cls, "desc": refusal.text}}
     else:
         reply = {"return": {}}
-    t.catch_up()
+    catch_up(t)
     return _outcome(t, reply)
 
 
@@ -280,25 +283,25 @@ class Images:
         """Make an image file, as qemu-img does; an existing one is overwritten, if no node uses it.
 
         Without a ``size`` (bytes, or text such as "1M") it is that of the backing file.
-        Raises :class:`model.images.ImageError`.
+        Raises :class:`ImageError`.
         """
-        images.check_name(name)
-        images.check_text("format", format)
+        image_layout.check_name(name)
+        image_layout.check_text("format", format)
         self._check_unused(name)
         for what, given in (("backing file", backing), ("format", backing_format)):
             if given is not None:
-                images.check_text(what, given)
+                image_layout.check_text(what, given)
         known = self._monitor.state.images
         if size is None:
             if backing is None or backing not in known:
-                raise images.ImageError(
+                raise image_layout.ImageError(
                     f"the size of {name!r} is not given, nor has it a backing file to take it from"
                 )
             size = known[backing].size
-        image = images.make(
+        image = image_layout.make(
             name,
             format=format,
-            size=images.parse_size(size),
+            size=image_layout.parse_size(size),
             backing=backing,
             backing_format=backing_format,
         )
@@ -320,13 +323,13 @@ class Images:
         """Write ``length`` bytes of the value ``pattern`` to the virtual disk of an image file.
 
         No node may use it.
-        Raises :class:`model.images.ImageError`.
+        Raises :class:`ImageError`.
         """
-        images.check_text("name", name)
+        image_layout.check_text("name", name)
         image = self._monitor.state.images.get(name)
         if image is None:
-            raise images.ImageError(f"no image file is called {images.shown(name)}")
-        images.check_write(image, offset, length, pattern)
+            raise image_layout.ImageError(f"no image file is called {image_layout.shown(name)}")
+        image_layout.check_write(image, offset, length, pattern)
         self._check_unused(name)
         # As qemu-io does: opened for the moment with its backing files, by nobody else.
         other = Monitor(self._monitor.dialect)
@@ -335,23 +338,23 @@ class Images:
         options = {"driver": image.format, "node-name": "image", "file": file}
         reply = other.execute({"execute": "blockdev-add", "arguments": options})
         if "error" in reply:
-            raise images.ImageError(f"{name!r}: {reply['error']['desc']}")
+            raise image_layout.ImageError(f"{name!r}: {reply['error']['desc']}")
         other.write("image", offset, length, pattern)
         self._put(other.state.images[name])
 
     def _check_unused(self, name: str) -> None:
-        """Raise :class:`model.images.ImageError` for an image file that a node has open."""
+        """Raise :class:`ImageError` for an image file that a node has open."""
         for node in self._monitor.state.nodes.values():
             if node.filename == name:
-                raise images.ImageError(f"{name!r} is in use: node {node.name!r} has it open")
+                raise image_layout.ImageError(f"{name!r} is in use: node {node.name!r} has it open")
 
     def _put(self, image: Image) -> None:
         state = self._monitor.state
         if len(state.images) >= MOST["images"] and image.name not in state.images:
-            raise images.ImageError(f"there are {len(state.images)} images already")
-        if len(image.extents) > images.MOST_RUNS:
-            raise images.ImageError(
-                f"{image.name!r} would have more than {images.MOST_RUNS} runs of bytes"
+            raise image_layout.ImageError(f"there are {len(state.images)} images already")
+        if len(image.extents) > image_layout.MOST_RUNS:
+            raise image_layout.ImageError(
+                f"{image.name!r} would have more than {image_layout.MOST_RUNS} runs of bytes"
             )
         self._monitor.state = attrs.evolve(
             state, images=FrozenDict({**state.images, image.name: image})
@@ -362,7 +365,7 @@ class Monitor:
     """A QMP monitor that has a spec behind it instead of a QEMU.
 
     ``dialect`` is a value or the name of one; an unknown name raises
-    :class:`model.dialect.NoSuchDialectError`.
+    :class:`model.release.dialect.NoSuchDialectError`.
     """
 
     def __init__(self, dialect: str | Dialect = "qemu-7.2") -> None:
@@ -404,31 +407,31 @@ class Monitor:
         )
 
     def read(self, node: str, offset: int, length: int) -> bytes:
-        """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
-        images.check_text("name of a node", node)
-        images.check_whole(offset=offset, length=length)
-        if length > images.MOST_READ:
-            raise images.ImageError(
-                f"{images.shown(length)} bytes are more than {images.MOST_READ} at once"
+        """What a guest reads through a node. Raises :class:`ImageError`."""
+        image_layout.check_text("name of a node", node)
+        image_layout.check_whole(offset=offset, length=length)
+        if length > image_layout.MOST_READ:
+            raise image_layout.ImageError(
+                f"{image_layout.shown(length)} bytes are more than {image_layout.MOST_READ} at once"
             )
         t = self._transition()
         try:
             data = guest.read(t, node, offset, length)
         except NotModelledError as end:
-            raise images.ImageError(end.text) from None
+            raise image_layout.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
         self.state = t.result()
         return data
 
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
-        """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""
-        images.check_text("name of a node", node)
-        images.check_whole(offset=offset, length=length, pattern=pattern)
+        """Write as a guest would through a node. Raises :class:`ImageError`."""
+        image_layout.check_text("name of a node", node)
+        image_layout.check_whole(offset=offset, length=length, pattern=pattern)
         t = self._transition()
         try:
             guest.write(t, node, offset, length, pattern)
         except NotModelledError as end:
-            raise images.ImageError(end.text) from None
+            raise image_layout.ImageError(end.text) from None
         self.state = t.result()
 
     def _transition(self) -> Transition:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from model import BlockState, Dialect, Outcome
-    from model.trace import Command
+    from model.values.trace import Command
 
     AnyLaw: TypeAlias = Callable[[BlockState, Command, Outcome], Iterator[tuple[str, str]]]
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.blockjobs import commit, mirror, stream
-from model.drivers import driver_of
-from model.graph import NOT_FROZEN
-from model.jobs import OWN_BACKEND
-from model.permissions import reaches
-from model.state import Role
+from model.graph.driver import driver_of
+from model.graph.freezing import NOT_FROZEN
+from model.graph.traversal import reaches
+from model.jobs import commit, mirror_copy, stream
+from model.jobs.lifecycle import OWN_BACKEND
+from model.values.state import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.dialect import Dialect
-    from model.state import BlockState, Job, LinkKey, Node
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState, Job, LinkKey, Node
 
 OVER: Final = frozenset({"concluded"})
 
@@ -44,7 +44,7 @@ def claims(state: BlockState) -> Iterator[tuple[str, str, str]]:
         elif isinstance(body, stream.Body) and body.frozen:
             yield f"job {job.id}", body.target, body.above
         elif (
-            isinstance(body, mirror.Mirror)
+            isinstance(body, mirror_copy.Mirror)
             and body.filter in state.nodes
             and reaches(state.nodes, body.filter, body.target)
             and in_chain(state, body.filter, body.target)

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model import guest
-from model.blockjobs import commit, mirror, stream
-from model.commands.driving import WRITE
-from model.graph import Transition
-from model.images import ImageError
-from model.lengths import content
-from model.permissions import reaches
-from model.rules import NotModelledError
-from model.state import Use
-from model.trace import REOPENS
+from model.commands import guest
+from model.data.image_access import content
+from model.graph.transition import Transition
+from model.graph.traversal import length_of, reaches
+from model.jobs import commit, mirror_copy, stream
+from model.release.rules import NotModelledError
+from model.values.image_layout import ImageError
+from model.values.state import Use
+from model.values.trace import REOPENS, WRITE
 from properties.claims import living
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted
 
 if TYPE_CHECKING:
     from model import BlockState, Dialect, Outcome
-    from model.state import Image, Job, Node
-    from model.trace import Command
+    from model.values.state import Image, Job, Node
+    from model.values.trace import Command
 
     Runs = list[tuple[int, int, int]]
 
@@ -54,12 +53,12 @@ class Reader:
 
     def length(self, name: str) -> int:
         """The length of a node in bytes."""
-        return self._t.length(name)
+        return length_of(self._t, name)
 
     def _read(self, name: str) -> Runs | None:
         if name not in self.state.nodes or not self.alone(name):
             return None
-        length = self._t.length(name)
+        length = length_of(self._t, name)
         if length > _MOST_BYTES:
             return None
         # Reading may copy, and what another node has copied is nothing that was there before.
@@ -215,7 +214,7 @@ def _written_behind(reader: Reader, job: Job | None) -> bool:
     Then the two sides differ where nothing is noted down to be copied.
     """
     body = job.body if job else None
-    if not isinstance(body, mirror.Mirror) or body.filter not in reader.state.nodes:
+    if not isinstance(body, mirror_copy.Mirror) or body.filter not in reader.state.nodes:
         return False
     one, other = reader.runs(body.filter), reader.runs(body.target)
     if job is None or one is None or other is None:
@@ -260,7 +259,7 @@ def _seen(before: BlockState, command: Command, outcome: Outcome, job: Job) -> t
         return device, device
     if isinstance(body, stream.Body):
         return body.target, body.target
-    if not isinstance(body, mirror.Mirror) or body.filter not in before.nodes:
+    if not isinstance(body, mirror_copy.Mirror) or body.filter not in before.nodes:
         return "", ""
     pivoted = pivots(before, command, outcome, job)
     if pivoted and not everything(job):
@@ -287,12 +286,12 @@ def pivots(before: BlockState, command: Command, outcome: Outcome, job: Job) -> 
 def everything(job: Job) -> bool:
     """Whether a mirror copies all that is read from its source, wherever that comes from."""
     body = job.body
-    return isinstance(body, mirror.Mirror) and (
+    return isinstance(body, mirror_copy.Mirror) and (
         job.type == "commit-active" or (body.fresh and not body.nothing and body.base is None)
     )
 
 
-def _others_may_write(state: BlockState, reader: Reader, body: mirror.Mirror) -> bool:
+def _others_may_write(state: BlockState, reader: Reader, body: mirror_copy.Mirror) -> bool:
     """Whether a guest could write to a mirror's target but through the mirror."""
     source = [node.name for node in reader.below(body.filter)]
     return any(
@@ -314,7 +313,7 @@ def mirrors_are_equal_when_they_become_ready(
     for job in living(state):
         body = job.body
         was = before.jobs.get(job.id)
-        if job.status != "ready" or not isinstance(body, mirror.Mirror):
+        if job.status != "ready" or not isinstance(body, mirror_copy.Mirror):
             continue
         if was is not None and was.status in ("ready", "standby"):
             continue
@@ -339,7 +338,7 @@ def mirrors_copy_or_note_what_is_written(
     was, now = Reader(before, dialect), Reader(outcome.state, dialect)
     for job in living(outcome.state):
         body, old = job.body, before.jobs.get(job.id)
-        if old is None or not isinstance(body, mirror.Mirror) or not everything(job):
+        if old is None or not isinstance(body, mirror_copy.Mirror) or not everything(job):
             continue
         if body.filter not in before.nodes or not old.body.begun:
             continue

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model import guest
-from model.commands.driving import READ, WRITE
-from model.drivers.base import as_bool
-from model.drivers.formats import RawState
-from model.graph import Transition
-from model.images import ImageError
-from model.rules import NotModelledError
-from model.state import Role
+from model.commands import guest
+from model.graph.driver import as_bool
+from model.graph.transition import Transition
+from model.graph.traversal import length_of, primary_length
+from model.release.rules import NotModelledError
+from model.values.image_layout import ImageError
+from model.values.private import RawState
+from model.values.state import Role
+from model.values.trace import READ, WRITE
 from strategies.scene import Scene, generated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from model.dialect import Dialect
-    from model.state import BlockState, Node
-    from model.trace import Command
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState, Node
+    from model.values.trace import Command
 
 MOST_BYTES: Final = 8 << 20
 """No guest reads more at once, and no job copies more."""
@@ -88,7 +89,7 @@ def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
     try:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
-            guest.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
+            guest.runs(t, node.name, 0, min(MOST_BYTES, *(length_of(t, name) for name in seen)))
     except (ImageError, NotModelledError):
         return False
     return True
@@ -150,7 +151,7 @@ def moderate(state: BlockState, command: Command, dialect: Dialect) -> bool:
     names = [arguments.get(key) for key in ("device", "drive", "target", "node")]
     known = [name for name in names if isinstance(name, str) and name in state.nodes]
     t = Transition(state, dialect.evaluation())
-    return all(t.length(name) <= MOST_BYTES for name in known) and all(
+    return all(length_of(t, name) <= MOST_BYTES for name in known) and all(
         _as_long_as_below(t, node) for node in below(state, known)
     )
 
@@ -158,10 +159,10 @@ def moderate(state: BlockState, command: Command, dialect: Dialect) -> bool:
 def _as_long_as_below(t: Transition, node: Node) -> bool:
     """Whether a filter or window lies within what it shows; it may have missed a change."""
     if isinstance(node.private, RawState):
-        end = t.length(node.name) + node.private.offset
-        return end <= -(-t.primary_length(node) // 512) * 512
+        end = length_of(t, node.name) + node.private.offset
+        return end <= -(-primary_length(t, node) // 512) * 512
     return all(
-        t.length(node.name) <= t.length(link.child)
+        length_of(t, node.name) <= length_of(t, link.child)
         for link in node.children
         if link.role & Role.FILTERED or node.driver == "blkverify"
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import attrs
 
-from model.programs import EMULATOR as SYSTEM_EMULATOR
-from model.programs import PROGRAMS, STORAGE_DAEMON, Program
+from model.values.programs import EMULATOR as SYSTEM_EMULATOR
+from model.values.programs import PROGRAMS, STORAGE_DAEMON, Program
 from targets.errors import TargetError
 from targets.process import run
 from targets.walls import Walls

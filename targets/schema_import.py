@@ -8,7 +8,7 @@ arguments themselves, and the wording. Those
 are found by experiment. Every experiment carries a member that no release
 knows, so that no command is ever executed.
 
-Use: ``python -m targets.schema_import ARGV... > model/schemas/qemu-X.Y.json``,
+Use: ``python -m targets.schema_import ARGV... > model/release/schemas/qemu-X.Y.json``,
 where ARGV starts a storage daemon or a system emulator.
 """
 
@@ -27,8 +27,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from model.programs import STORAGE_DAEMON, Program
-from model.trace import Json
+from model.values.programs import STORAGE_DAEMON, Program
+from model.values.trace import Json
 from targets.binaries import ALL, DAEMON, find_driven
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.errors import TargetError
@@ -467,7 +467,7 @@ class _Importer:
 
 
 def _devices(monitor: BareMonitor, fresh: BareMonitor) -> dict[str, Json]:
-    """What the machine has to offer to device_add; see :class:`model.catalogue.Catalogue`.
+    """What the machine has to offer to device_add; see :class:`model.release.catalogue.Catalogue`.
 
     Asking for lists loads modules with more types; what is refused is asked of a ``fresh`` one.
     """

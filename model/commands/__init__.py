@@ -6,12 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from model.blockjobs.backup import blockdev_backup
-from model.blockjobs.commit import block_commit
-from model.blockjobs.mirror import blockdev_mirror
-from model.blockjobs.stream import block_stream
+from model.commands.block_resize import block_resize
 from model.commands.devices import device_add, device_del
-from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
 from model.commands.exports import (
     block_export_add,
     block_export_del,
@@ -19,8 +15,9 @@ from model.commands.exports import (
     nbd_server_stop,
     query_block_exports,
 )
+from model.commands.harness import DRIVING
 from model.commands.iothreads import x_blockdev_set_iothread
-from model.commands.jobs import VERBS, query_block_jobs, query_jobs
+from model.commands.job_verbs import VERBS, query_block_jobs, query_jobs
 from model.commands.nodes import (
     blockdev_add,
     blockdev_del,
@@ -35,8 +32,12 @@ from model.commands.queries import (
     query_named_block_nodes,
     x_debug_query_block_graph,
 )
-from model.commands.resizing import block_resize
-from model.graph import Transition
+from model.graph.transition import Transition
+from model.jobs.backup import blockdev_backup
+from model.jobs.commit import block_commit
+from model.jobs.mirror_start import blockdev_mirror
+from model.jobs.stream import block_stream
+from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 Handler = Callable[[Transition, dict[str, Any]], Any]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import backends, blockers, contexts, guest, jobs
+from model.commands import guest
 from model.commands.plugging import (
     DRIVERS,
     PCI,
@@ -31,17 +31,22 @@ from model.commands.plugging import (
     outside_devices,
     switch,
 )
-from model.images import ImageError
-from model.permissions import ALL
-from model.qdict import in_order
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import listed, takes
-from model.state import Device, Perm, User
+from model.data import requests
+from model.edits import block_backends
+from model.edits.users import add_use, remove_user
+from model.graph import aio_contexts, op_blockers
+from model.graph.traversal import length_of
+from model.jobs import lifecycle
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import listed, takes
+from model.values.image_layout import ImageError
+from model.values.qdict import in_order
+from model.values.state import Device, Perm, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ID_FORM = guard(
     "device.id",
@@ -117,7 +122,7 @@ DRAINED = hazard(
 __all__ = ["PERIPHERAL", "UNPLUGGED", "device_add", "device_del"]
 
 UNPLUGGED = "unplugged"
-"""What is waited for after the reply to a device_del; see :mod:`model.commands.driving`."""
+"""What is waited for after the reply to a device_del; see :mod:`model.commands.harness`."""
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 _RESERVED = "type"
@@ -187,11 +192,11 @@ def _insert(t: Transition, device: Device, node: str) -> str:
     driver = DRIVERS[device.driver]
     t.ev.check(UNKNOWN_NODE, node in t.nodes, type=driver.disk, node=node)
     # Of the disks only those on the SCSI bus cope with a node in a thread.
-    context = t.nodes[node].context if driver.bus == SCSI else contexts.MAIN
+    context = t.nodes[node].context if driver.bus == SCSI else aio_contexts.MAIN
     key, name = f"device:{device.id}", driver.backend(device.id)
     t.add_user(User(key, "block-backend", name, context=context, follows=False))
     described = f"block device '{name}'"
-    t.use(key, "root", node, (0, ALL), stays=False, description=described)
+    add_use(t, key, "root", node, (0, Perm.ALL), stays=False, description=described)
     return key
 
 
@@ -202,8 +207,8 @@ def _let_go(t: Transition, user: str) -> None:
     if not t.users[user].links:
         del t.users[user]
         return
-    with contexts.locked(t, _node(t, user)):
-        t.remove_user(user)
+    with aio_contexts.locked(t, _node(t, user)):
+        remove_user(t, user)
 
 
 def _node(t: Transition, user: str) -> str:
@@ -217,36 +222,36 @@ def _realize(t: Transition, device: Device, *, shares_writes: bool) -> None:
     user = str(device.user)
     node = _node(t, user)
     perm = Perm.CONSISTENT_READ | (0 if t.nodes[node].read_only else Perm.WRITE)
-    shared = ALL if shares_writes else ALL & ~Perm.WRITE
+    shared = Perm.ALL if shares_writes else Perm.ALL & ~Perm.WRITE
     if device.driver == VIRTIO_DISK:
-        backends.share(t, user, node, (perm, shared))
+        block_backends.share(t, user, node, (perm, shared))
         _look(t, user, node)
         if device.iothread:
             _check_free(t, node, "cannot start virtio-blk dataplane: ")
         return
-    with contexts.locked(t, node):
+    with aio_contexts.locked(t, node):
         _look(t, user, node)
-        backends.share(t, user, node, (perm, shared))
+        block_backends.share(t, user, node, (perm, shared))
     _check_free(t, node)
     if t.ev.holds(JOINS_CONTROLLER):
-        with contexts.locked(t, node), _following(t, user):
-            contexts.change(t, node, t.devices[device.controller].iothread)
+        with aio_contexts.locked(t, node), _following(t, user):
+            aio_contexts.change(t, node, t.devices[device.controller].iothread)
 
 
 def _look(t: Transition, user: str, node: str) -> None:
     """Read the first sector, if there is one; whether that succeeds makes no difference."""
-    if t.length(node) >= _SECTOR and t.ev.holds(LOOKS):
-        if user in jobs.waiting(t):
+    if length_of(t, node) >= _SECTOR and t.ev.holds(LOOKS):
+        if user in lifecycle.waiting(t):
             t.ev.meet(DRAINED)
         try:
             guest.read(t, node, 0, _SECTOR)
         except ImageError as error:
-            t.ev.refuse(guest.NO_GUEST, text=str(error))
+            t.ev.refuse(requests.NO_GUEST, text=str(error))
 
 
 def _check_free(t: Transition, node: str, prefix: str = "") -> None:
     try:
-        blockers.check_free(t, node, "dataplane")
+        op_blockers.check_free(t, node, "dataplane")
     except Refusal as refusal:
         raise refusal.prefixed(prefix) from None
 
@@ -283,9 +288,9 @@ def _unplug(t: Transition, device: Device) -> None:
     user = device.user
     if user is not None:
         node = _node(t, user)
-        if t.nodes[node].context != contexts.MAIN and t.ev.holds(LEAVES_CONTROLLER):
-            with contexts.locked(t, node), _following(t, user):
-                contexts.try_change(t, node, contexts.MAIN)
+        if t.nodes[node].context != aio_contexts.MAIN and t.ev.holds(LEAVES_CONTROLLER):
+            with aio_contexts.locked(t, node), _following(t, user):
+                aio_contexts.try_change(t, node, aio_contexts.MAIN)
         _let_go(t, user)
     del t.devices[device.id]
     path = PERIPHERAL + device.id

@@ -11,16 +11,17 @@ import re
 from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
-from model import backends, contexts
 from model.commands.iothreads import find_iothread
-from model.opening import NO_NODE
-from model.permissions import ALL
-from model.rules import Refusal, effect, guard, hazard, outside
-from model.scope import Outside, scope, takes
-from model.state import Export, Perm
+from model.edits import block_backends
+from model.edits.users import remove_user
+from model.graph import aio_contexts
+from model.operations.open import NO_NODE
+from model.release.rules import Refusal, effect, guard, hazard, outside
+from model.release.scope import Outside, scope, takes
+from model.values.state import Export, Perm
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 RUNNING = guard(
     "nbd.running",
@@ -280,10 +281,10 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     if isinstance(iothread, list):
         _check_threads(t, iothread, fixed=fixed)
         iothread = None
-    with contexts.locked(t, node):
+    with aio_contexts.locked(t, node):
         stays = _choose_context(t, node, iothread, fixed=fixed)
     try:
-        with contexts.locked(t, node):
+        with aio_contexts.locked(t, node):
             _export(t, arguments, fixed=fixed)
     except Refusal:
         if stays is not None:
@@ -299,14 +300,16 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     writable = arguments.get("writable", False)
     perm = Perm.CONSISTENT_READ | (Perm.WRITE if writable else 0)
     context = t.nodes[node].context
-    user = backends.take(t, f"export:{name}", node, (perm, ALL), context=context, follows=not fixed)
+    user = block_backends.take(
+        t, f"export:{name}", node, (perm, Perm.ALL), context=context, follows=not fixed
+    )
     try:
         _check_nbd(t, arguments)
         if ev.holds(UNSHARES_RESIZE):
-            backends.share(t, user, node, (perm, ALL & ~Perm.RESIZE))
+            block_backends.share(t, user, node, (perm, Perm.ALL & ~Perm.RESIZE))
         _check_bitmaps(t, arguments)
     except Refusal:
-        backends.let_go(t, user)
+        block_backends.let_go(t, user)
         raise
     t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
 
@@ -333,7 +336,7 @@ def _choose_context(
     if not t.ev.holds(JOINS_IOTHREAD):
         return None
     try:
-        contexts.change(t, node, context)
+        aio_contexts.change(t, node, context)
     except Refusal as refusal:
         if fixed:
             raise
@@ -375,8 +378,8 @@ def block_export_del(t: Transition, arguments: dict[str, Any]) -> None:
 
 
 def _delete(t: Transition, export: Export) -> None:
-    with contexts.locked(t, t.used(export.user, "root")[0]):
-        t.remove_user(export.user)
+    with aio_contexts.locked(t, t.used(export.user, "root")[0]):
+        remove_user(t, export.user)
     del t.exports[export.id]
     t.events.append({"event": "BLOCK_EXPORT_DELETED", "data": {"id": export.id}})
 

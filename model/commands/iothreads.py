@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model import contexts
 from model.commands.nodes import UNKNOWN
-from model.rules import guard, outside
-from model.scope import takes
-from model.state import IOThread, Use
+from model.graph import aio_contexts
+from model.release.rules import guard, outside
+from model.release.scope import takes
+from model.values.state import IOThread, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 HAS_BACKEND = guard(
     "set-iothread.has-backend",
@@ -69,12 +69,12 @@ def x_blockdev_set_iothread(t: Transition, arguments: dict[str, Any]) -> None:
     name, wanted = arguments["node-name"], arguments["iothread"]
     ev.check(UNKNOWN, name in t.nodes, node=name)
     ev.check(HAS_BACKEND, arguments.get("force", False) or not has_backend(t, name), node=name)
-    context: str | None = contexts.MAIN
+    context: str | None = aio_contexts.MAIN
     if wanted is not None:
         context = find_iothread(t, wanted)
     if context is None:
         ev.refuse(NO_IOTHREAD, iothread=wanted)
         return
     ev.accepted.add(NO_IOTHREAD.id)
-    with contexts.locked(t, name):
-        contexts.change(t, name, context)
+    with aio_contexts.locked(t, name):
+        aio_contexts.change(t, name, context)

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.blockers import check_free
-from model.chains import beware_of_compress
-from model.contexts import MOVES_LOCKED, drain, locked
-from model.drivers import DRIVER_SCOPES, driver_of
-from model.lengths import flush, look_again
-from model.limits import take_limits
-from model.opening import GENERIC, GENERIC_OUTSIDE, NO_NODE, Opening
-from model.permissions import Permissions
-from model.qdict import flatten
-from model.refreshing import refresh
-from model.reopening import OMISSION_KEEPS, Reopening, keep_options
-from model.rules import Refusal, effect, guard, hazard
-from model.scope import takes
-from model.state import Perm, Role, Use
+from model.data.length import flush, look_again
+from model.drivers import DRIVER_SCOPES
+from model.edits.links import attach_child, drop_link, references, release, unset_inherits
+from model.edits.restore import restore
+from model.edits.users import replace_node
+from model.graph.aio_contexts import MOVES_LOCKED, drain, locked
+from model.graph.driver import driver_of
+from model.graph.op_blockers import check_free
+from model.graph.request_limits import take_limits
+from model.graph.traversal import driver_at
+from model.operations.chain_edits import beware_of_compress
+from model.operations.node_options import GENERIC, GENERIC_OUTSIDE
+from model.operations.open import NO_NODE, Opening
+from model.operations.reopen import OMISSION_KEEPS, Reopening, keep_options
+from model.permissions.grants import Permissions
+from model.permissions.refresh import refresh
+from model.release.rules import Refusal, effect, guard, hazard
+from model.release.scope import takes
+from model.values.qdict import flatten
+from model.values.state import Perm, Role, Use
 
 if TYPE_CHECKING:
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ROOT_NAME = guard(
     "add.node-name-missing",
@@ -186,7 +192,7 @@ def blockdev_add(t: Transition, arguments: dict[str, Any]) -> None:
     try:
         name = Opening(t).open_root(flatten(arguments))
     except Refusal:
-        t.restore()
+        restore(t)
         raise
     t.change(name, monitor_owned=True)
 
@@ -204,10 +210,10 @@ def blockdev_del(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(HAS_BACKEND, not has_backend, node=name)
     check_free(t, name, "delete")
     ev.check(NOT_OWNED, t.nodes[name].monitor_owned, node=name)
-    ev.check(IN_USE, t.references(name) <= 1, node=name)
+    ev.check(IN_USE, references(t, name) <= 1, node=name)
     t.change(name, monitor_owned=False)
     with locked(t, name):
-        t.release(name)
+        release(t, name)
 
 
 @takes("options")
@@ -250,7 +256,7 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
     ev.check(NO_NODE, overlay in t.nodes, device=overlay, node=overlay)
     perm, _ = Permissions(t.nodes, {}).cumulative(overlay)
     ev.check(OVERLAY_IN_USE, not perm & Perm.CONSISTENT_READ)
-    driver = t.driver(overlay)
+    driver = driver_at(t, overlay)
     ev.check(OVERLAY_FILTER, not driver.is_filter)
     ev.check(OVERLAY_BACKING, t.nodes[overlay].link("backing") is None)
     ev.check(OVERLAY_FORMAT, driver.supports_backing)
@@ -271,9 +277,9 @@ def blockdev_snapshot(t: Transition, arguments: dict[str, Any]) -> None:
 def _append(t: Transition, overlay: str, name: str) -> None:
     undo = t.undo()
     try:
-        t.attach_child(overlay, "backing", name, Role.COW, undo)
+        attach_child(t, overlay, "backing", name, Role.COW, undo)
         if t.ev.holds(SNAPSHOT_PARENTS):
-            t.replace_node(name, overlay, undo)
+            replace_node(t, name, overlay, undo)
         refresh(t, [overlay])
     except Refusal:
         undo.abort()
@@ -315,8 +321,8 @@ def _remove_child(t: Transition, parent: str, child: str) -> None:
     members = tuple(member for member in quorum.members if member != child)
     t.change(parent, private=attrs.evolve(quorum, members=members, next_index=next_index))
     drain(t, parent)
-    t.unset_inherits(parent, child, None)
-    t.drop(link)
+    unset_inherits(t, parent, child, None)
+    drop_link(t, link)
 
 
 def _add_child(t: Transition, parent: str, child: str) -> None:
@@ -330,7 +336,7 @@ def _add_child(t: Transition, parent: str, child: str) -> None:
     name = f"children.{quorum.next_index}"
     drain(t, parent)
     undo = t.undo()
-    t.attach_child(parent, name, child, Role.DATA, undo)
+    attach_child(t, parent, name, child, Role.DATA, undo)
     try:
         refresh(t, [parent])
     except Refusal:

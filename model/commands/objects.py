@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.qdict import in_order
-from model.rules import effect, guard, hazard, outside
-from model.scope import Outside, scope, takes
-from model.state import FrozenDict, IOThread, ThrottleGroup
+from model.release.rules import effect, guard, hazard, outside
+from model.release.scope import Outside, scope, takes
+from model.values.qdict import in_order
+from model.values.state import FrozenDict, IOThread, ThrottleGroup
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from model.graph import Transition
-    from model.rules import Evaluation
+    from model.graph.transition import Transition
+    from model.release.rules import Evaluation
 
 ID_FORM = guard(
     "object.id",

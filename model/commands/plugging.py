@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from model.commands.iothreads import find_iothread
-from model.qdict import as_qemuopt_string
-from model.rules import guard, outside
-from model.scope import Entry
+from model.release.rules import guard, outside
+from model.release.scope import Entry
+from model.values.qdict import as_qemuopt_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.catalogue import Catalogue
-    from model.graph import Transition
-    from model.state import Device
+    from model.graph.transition import Transition
+    from model.release.catalogue import Catalogue
+    from model.values.state import Device
 
 NOT_FOUND: Final = "DeviceNotFound"
 """The error class of a device or an object that does not exist."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.bitmaps import count
-from model.chains import skip_implicit
-from model.drivers import driver_of
-from model.lengths import cluster_size, is_dirty
-from model.limits import LIMITS, shown_limits
-from model.naming import Names, dirname, is_absolute
-from model.permissions import GRAPH_MOD, Permissions
-from model.rules import effect
-from model.scope import takes
-from model.state import Bitmap, Node, Perm, Role
+from model.data.length import cluster_size, is_dirty
+from model.graph.chain import skip_implicit
+from model.graph.driver import driver_of
+from model.graph.filenames import Names, dirname, is_absolute
+from model.graph.request_limits import LIMITS, shown_limits
+from model.graph.traversal import length_of, link_below
+from model.permissions.grants import GRAPH_MOD, Permissions
+from model.release.rules import effect
+from model.release.scope import takes
+from model.values.ranges import count
+from model.values.state import Bitmap, Node, Perm, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.graph import Transition
+    from model.graph.transition import Transition
 
 ACTIVE = effect(
     "query.active",
@@ -119,7 +120,7 @@ def query_named_block_nodes(t: Transition, arguments: dict[str, Any]) -> list[di
 
 def _below(t: Transition, name: str) -> str | None:
     """What a node filters or overlays."""
-    link = t.below(name)
+    link = link_below(t, name)
     return None if link is None else link.child
 
 
@@ -196,7 +197,7 @@ def _image_info(t: Transition, names: Names, node: Node) -> dict[str, Any]:
     info: dict[str, Any] = {
         "filename": names.text(node.name),
         "format": node.driver,
-        "virtual-size": t.length(node.name),
+        "virtual-size": length_of(t, node.name),
     }
     if t.ev.holds(LIMITS):
         info["limits"] = shown_limits(t, node)

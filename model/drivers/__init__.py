@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The block drivers that the spec knows, one table of facts each."""
+"""The block drivers that the spec knows: options, children, permissions and lengths of each."""
 
 from __future__ import annotations
 
 from model.drivers.backup_top import BackupTop
-from model.drivers.base import DRIVERS, Driver, driver_of, register
-from model.drivers.files import File, Null
-from model.drivers.filters import Blkdebug, Compress, CopyOnRead, Preallocate, Throttle
-from model.drivers.formats import Qcow2, Raw
-from model.drivers.job_filters import CommitTop
-from model.drivers.mirror_filters import CopyBeforeWrite, MirrorTop
-from model.drivers.several import Blkverify, Quorum
+from model.drivers.blkdebug import Blkdebug
+from model.drivers.blkverify import Blkverify
+from model.drivers.commit_top import CommitTop
+from model.drivers.compress import Compress
+from model.drivers.copy_before_write import CopyBeforeWrite
+from model.drivers.copy_on_read import CopyOnRead
+from model.drivers.file import File
+from model.drivers.mirror_top import MirrorTop
+from model.drivers.null import Null
+from model.drivers.preallocate import Preallocate
+from model.drivers.qcow2 import Qcow2
+from model.drivers.quorum import Quorum
+from model.drivers.raw import Raw
+from model.drivers.throttle import Throttle
+from model.graph.driver import DRIVERS, Driver, driver_of, register
 
 __all__ = ["DRIVERS", "DRIVER_SCOPES", "Driver", "driver_of"]
 

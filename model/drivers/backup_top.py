@@ -5,38 +5,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
-from model.bitmaps import add as add_bitmap
-from model.bitmaps import whole
-from model.drivers.mirror_filters import (
-    NOT_FOR_CLIENTS,
-    CopyBeforeWrite,
-    CopyBeforeWriteState,
-    cluster_of,
-    working_permissions,
-)
-from model.rules import effect
-from model.state import Bitmap, Perm
+from model.drivers.copy_before_write import CopyBeforeWrite, cluster_of, working_permissions
+from model.drivers.mirror_top import NOT_FOR_CLIENTS
+from model.graph.dirty_bitmaps import add as add_bitmap
+from model.graph.traversal import length_of, primary_child
+from model.release.rules import effect
+from model.values.private import BackupTopState
+from model.values.ranges import whole
+from model.values.state import Bitmap, Perm
 
 if TYPE_CHECKING:
-    from model.drivers.base import FlatOptions
-    from model.graph import Transition
-    from model.opening import Opening
-    from model.state import Node
+    from model.graph.driver import FlatOptions, Opener
+    from model.graph.transition import Transition
+    from model.values.state import Node
 
 HAS_DRIVER = effect(
     "backup.filter-is-a-driver",
     "The filter of a backup is a driver that clients can use, too.",
     source="6.1",
 )
-
-
-@attrs.frozen
-class BackupTopState(CopyBeforeWriteState):
-    """``active``: the filter is in its place and asks for what it needs."""
-
-    active: bool = False
 
 
 class BackupTop(CopyBeforeWrite):
@@ -46,15 +33,15 @@ class BackupTop(CopyBeforeWrite):
     child_name = "backing"
     minds_being_used = False
 
-    def open(self, opening: Opening, name: str, options: FlatOptions) -> None:
+    def open(self, opener: Opener, name: str, options: FlatOptions) -> None:
         """Only jobs make such nodes."""
-        opening.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
+        opener.t.ev.refuse(NOT_FOR_CLIENTS, driver=self.name)
 
     def set_up(self, t: Transition, name: str, least: int = 0) -> None:
         """Begin to take note of what is still to be copied; nobody asks for larger pieces yet."""
         cluster = cluster_of(t, name)
-        source = t.primary_child(name)
-        everything = whole(t.length(source), cluster)
+        source = primary_child(t, name)
+        everything = whole(length_of(t, source), cluster)
         add_bitmap(t, source, Bitmap(name, cluster, recording=False, dirty=everything))
         t.change(name, private=BackupTopState(cluster, source, reads=False, active=True))
 

@@ -3,7 +3,7 @@
 
 They need a server, a device or a secret, or a format that says nothing new. What a reopen does to
 their options is known all the same: which there are, which may be left out although they are
-set, and which may have another value. :func:`model.options.answer` judges by that.
+set, and which may have another value. :func:`answer` judges by that.
 
 Source: the letter of the 2019 series names the drivers that patch 9/13 has to say so; which options
 those are is taken from 5.2. Up to 11.1 a few options have come, and sheepdog has gone; what a
@@ -12,15 +12,27 @@ reopen does to any of them has not changed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.drivers.base import FlatOptions, as_string
-from model.drivers.files import File
+from model.drivers.file import File
+from model.graph.driver import FlatOptions, as_string
+from model.operations.reopen_options import (
+    _STAYING,
+    COMMON,
+    check_omitted,
+    check_unchanged,
+    take_generic,
+)
+from model.release.rules import Refusal
+from model.values.qdict import clone
+from model.values.state import FrozenDict, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
+
+    from model.release.dialect import Dialect
 
 NODE = "node"
 """The name of a node in what is said of a declared driver."""
@@ -105,3 +117,27 @@ DECLARED: dict[str, Declared] = {
     )
 }
 """Every one by name."""
+
+
+def answer(
+    dialect: Dialect, driver: str, was: Mapping[str, Any], given: Mapping[str, Any]
+) -> str | None:
+    """The error of a reopen of a declared driver's node, None where the options are accepted.
+
+    ``was`` are the options of the node and ``given`` those of the reopen, flat and without
+    children. Only options are judged, not what a host or server says. Raises LookupError for a
+    driver that is not declared, or an option that it does not have.
+    """
+    declared = DECLARED[driver]
+    declared.look_up([*was, *given], common={*COMMON, *_STAYING})
+    ev = dialect.evaluation()
+    node = Node(NODE, driver, options=FrozenDict({**was, "driver": driver}))
+    rest = clone({**given, "driver": driver})
+    try:
+        take_generic(ev, rest, unmap=False)
+        check_omitted(ev, node, declared, rest)
+        declared.take(rest)
+        check_unchanged(ev, node, rest)
+    except Refusal as refusal:
+        return refusal.text
+    return None

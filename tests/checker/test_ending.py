@@ -21,7 +21,7 @@ from checker.exhaustive import Scope
 from checker.interrupts import listening
 from checker.output import write_report
 from checker.tally import Notes, Tally
-from model.dialects import QEMU_7_2
+from model.release.dialects import QEMU_7_2
 from reports import script
 from targets.errors import TargetError
 from tests.reports.samples import FINDING, SUMMARY
@@ -34,6 +34,7 @@ ENDS: list[tuple[BaseException, str]] = [
     (CheckerError("no"), "no"),
     (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left on device: x"),
     (MemoryError(), "out of memory"),
+    (ImportError("x.so: failed to map segment from shared object"), "cannot be loaded: x.so"),
     (RecursionError("deep"), "internal error: RecursionError: deep (REOPENCHECK_TRACEBACK=1"),
     (KeyError("node"), "internal error: KeyError: 'node' (REOPENCHECK_TRACEBACK=1 shows where)"),
 ]
@@ -242,7 +243,7 @@ def test_notes_are_not_without_end() -> None:
 def test_compare_keeps_what_it_found_before_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from checker.distinguish import run_compare  # noqa: PLC0415
     from checker.parties import Model  # noqa: PLC0415
-    from model.dialects import find_dialect  # noqa: PLC0415
+    from model.release.dialects import find_dialect  # noqa: PLC0415
 
     kept: list[str] = []
 

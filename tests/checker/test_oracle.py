@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from checker.oracle import expect
-from model.dialects import DIALECTS
-from model.trace import Trace
+from model.release.dialects import DIALECTS
+from model.values.trace import Trace
 
 
 def test_a_trace_begins_after_the_negotiation() -> None:

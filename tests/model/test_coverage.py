@@ -13,24 +13,28 @@ import pytest
 
 from model import Monitor
 from model.commands import COMMANDS
-from model.coverage import coverage_of, table
-from model.dialects import DIALECTS
-from model.drivers import DRIVERS
-from model.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
-from model.schema import Schema
-from model.scope import SCOPES, Outside, scope
+from model.commands.coverage import coverage_of, table
+from model.graph.driver import DRIVERS
+from model.release.dialects import DIALECTS
+from model.release.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
+from model.release.schema import Schema
+from model.release.scope import SCOPES, Outside, scope
 from reports.outside import render
 
 if TYPE_CHECKING:
     from model import Dialect
-    from model.trace import Json
+    from model.values.trace import Json
 
 EVERY = list(DIALECTS.values())
 PAGE = Path(__file__).parents[2] / "docs" / "outside.md"
 
 
 def document(name: str) -> dict[str, Any]:
-    text = resources.files("model.schemas").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("model.release.schemas")
+        .joinpath(f"{name}.json")
+        .read_text(encoding="utf-8")
+    )
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -103,7 +107,7 @@ def test_a_driver_that_forgets_an_option_is_found(monkeypatch: pytest.MonkeyPatc
     add = COMMANDS["blockdev-add"]
     variants = {name: driver.scope for name, driver in DRIVERS.items()}
     changed[add] = attrs.evolve(SCOPES[add], variants=scope(variants=variants).variants)
-    monkeypatch.setattr("model.coverage.SCOPES", changed)
+    monkeypatch.setattr("model.commands.coverage.SCOPES", changed)
     schema = Schema.from_document("mutant", document("qemu-7.2"))
     assert unknown(schema) == ["blockdev-add/copy-on-read.bottom"]
 

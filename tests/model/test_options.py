@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, SERIES_V1
-from model.drivers import DRIVERS
-from model.drivers.declared import DECLARED
-from model.drivers.files import File
-from model.options import answer
+from model.drivers.declared import DECLARED, answer
+from model.drivers.file import File
+from model.graph.driver import DRIVERS
+from model.release.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, SERIES_V1
 
 CANNOT_RESET = "Option '{}' cannot be reset to its default value"
 CANNOT_CHANGE = "Cannot change the option '{}'"

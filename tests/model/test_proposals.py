@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.dialects import PROPOSALS, SERIES_V1
-from model.graph import Transition
-from model.rules import Refusal
+from model.graph.freezing import freeze_chain, unfreeze_chain
+from model.graph.transition import Transition
+from model.graph.traversal import chain_links
+from model.release.dialects import PROPOSALS, SERIES_V1
+from model.release.rules import Refusal
 
 OTHERS = [name for name in PROPOSALS if name != SERIES_V1.name]
 
@@ -72,15 +74,15 @@ def frozen_twice(dialect: str) -> Transition:
     monitor = chain(dialect)
     t = Transition(monitor.state, monitor.dialect.evaluation())
     for _ in range(2):
-        t.freeze_chain("top", "base")
+        freeze_chain(t, "top", "base")
     return t
 
 
 def test_a_counter_counts() -> None:
     t = frozen_twice("freeze-counter")
     for count in (2, 1, 0):
-        assert [link.frozen for link in t.chain("top", "base")] == [count, count]
-        t.unfreeze_chain("top", "base")
+        assert [link.frozen for link in chain_links(t, "top", "base")] == [count, count]
+        unfreeze_chain(t, "top", "base")
 
 
 def test_the_series_has_a_flag() -> None:

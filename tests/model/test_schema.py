@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model.schema import (
+from model.release.schema import (
     NO_ID,
     Member,
     Schema,

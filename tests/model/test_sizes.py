@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from model import ImageError, Monitor
-from model.images import MAX_LENGTH, UNKNOWN, clip, overlay
-from model.sizes import MOST_MEMORY, MOST_WORK
+from model.graph.sizes import MOST_MEMORY, MOST_WORK
+from model.values.image_layout import MAX_LENGTH, UNKNOWN, clip, overlay
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 CLUSTER = 64 * KIB
@@ -152,7 +152,7 @@ def test_a_guest_writes_as_much_as_the_limit_lets_through(
 ) -> None:
     """The limit is what refuses: with a lower one the same command leaves the spec."""
     add(monitor, "a", "qcow2")
-    monkeypatch.setattr("model.sizes.MOST_WORK", most)
+    monkeypatch.setattr("model.graph.sizes.MOST_WORK", most)
     wrote = run(monitor, "reopencheck-write", node="a", offset=0, length=64 * MIB, pattern=1)
     assert (wrote, left(monitor)) == (({}, set()) if most > 10 else (None, LEFT))
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.dialects import DIALECTS, PROPOSALS
-from model.images import MOST_RUNS, ImageError
-from model.rules import NOT_MODELLED
-from model.sizes import MOST
+from model.graph.sizes import MOST
+from model.release.dialects import DIALECTS, PROPOSALS
+from model.release.rules import NOT_MODELLED
+from model.values.image_layout import MOST_RUNS, ImageError
 from strategies.mutations import mutated, odd_values, valid
 
 if TYPE_CHECKING:
     from model import Dialect
-    from model.trace import Json
+    from model.values.trace import Json
 
 EVERY = [*DIALECTS.values(), *PROPOSALS.values()]
 VERSION = {"execute": "query-version"}
@@ -212,8 +212,8 @@ def test_more_runs_in_an_image_than_there_may_be(monkeypatch: pytest.MonkeyPatch
     for number in range(3):
         monitor.images.write("hd0.raw", number * 1024, 512, 7)
     most = len(monitor.images["hd0.raw"].extents)
-    monkeypatch.setattr("model.images.MOST_RUNS", most)
-    monkeypatch.setattr("model.sizes.MOST_RUNS", most)
+    monkeypatch.setattr("model.values.image_layout.MOST_RUNS", most)
+    monkeypatch.setattr("model.graph.sizes.MOST_RUNS", most)
     with pytest.raises(ImageError, match=f"more than {most} runs"):
         monitor.images.write("hd0.raw", 8192, 512, 7)
     file = {"driver": "file", "filename": "hd0.raw"}

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-import model.schemas
-from model.dialects import DIALECTS
+import model.release.schemas
+from model.release.dialects import DIALECTS
 from targets.schema_import import import_schema, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from targets.binaries import Build
 
     BuildOf: TypeAlias = Callable[[Dialect], Build]
 
-SCHEMAS = Path(model.schemas.__file__).parent
+SCHEMAS = Path(model.release.schemas.__file__).parent
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda each: each.name)
