@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.diff import DiffOptions, run_diff
-from checker.generate import examples
-from checker.judge import Example
-from checker.oracle import oracle
-from checker.settling import settled
-from checker.sides import open_sides
-from checker.tally import Amount, Tally
+from checker.cases.waits import settled
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.generate import examples
+from checker.runs.sides import open_sides
+from checker.runs.tally import Amount, Tally
 from model import nearest_dialect
 from model.commands.driving import READ, WRITE
-from targets.binaries import DAEMON, Build, find_daemon
+from targets.builds.binaries import DAEMON, Build, find_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,17 +14,17 @@ import pytest
 from model.commands.driving import OBJECT
 from model.programs import EMULATOR
 from model.trace import Command, ImageSpec, Trace
-from targets.binaries import find_daemon, find_driven, find_qemu_img
-from targets.connection import Connection, ConnectionLostError, SilenceError
-from targets.daemon import Daemon, OwnServer
-from targets.deaths import Death
-from targets.driving import OutOfTimeError, Surroundings, objects_of, send, settled
+from targets.builds.binaries import find_daemon, find_driven, find_qemu_img
+from targets.builds.image_store import ImageStore, contained_name
+from targets.daemons.daemon import Daemon, OwnServer
+from targets.daemons.deaths import Death
+from targets.daemons.own_commands import OutOfTimeError, Surroundings, objects_of, send, settled
+from targets.daemons.pool import Pool
+from targets.daemons.replay import Exchange
+from targets.daemons.reset import makes_users, needs_restart, removals
 from targets.errors import TargetError
-from targets.images import ImageStore, contained_name
-from targets.nbd import Runs, add_runs
-from targets.pool import Pool
-from targets.replay import Exchange
-from targets.reset import makes_users, needs_restart, removals
+from targets.wire.connection import Connection, ConnectionLostError, SilenceError
+from targets.wire.nbd import Runs, add_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from checker.diff import Generator, Sides
-from checker.judge import Example, Expectation
+from checker.compare.verdict import Example, Expectation
+from checker.runs.diff import Generator, Sides
 from model.trace import Command, ImageSpec, Observation, Reply, Trace
-from targets.deaths import Death
-from targets.pool import Finished
-from targets.replay import Replay
+from targets.daemons.deaths import Death
+from targets.daemons.pool import Finished
+from targets.daemons.replay import Replay
 
 Answer = Callable[[Command], Reply | Death]
 """What a fake daemon does with a command."""

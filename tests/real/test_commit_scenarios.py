@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.compare import compare_trace
-from checker.oracle import expect
-from checker.settling import settled
+from checker.cases.waits import settled
+from checker.compare.observations import compare_trace
+from checker.compare.oracle import expect
 from model import find_dialect
 from tests.real.job_scenarios_commit import COMMIT_SCENARIOS
 
 if TYPE_CHECKING:
-    from targets.pool import Target
+    from targets.daemons.pool import Target
 
 DIALECT = find_dialect("qemu-7.2")
 

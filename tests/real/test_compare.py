@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checker.confirming import builds_of, confirm
-from checker.differing import Way, differences
-from checker.distinguish import Search, run_compare
-from checker.generate import examples
-from checker.judge import Example
-from checker.parties import NOT_IN_SPEC, Daemon, Model, find_party, written_for
-from checker.tally import Amount
+from checker.compare.differences import Way, differences
+from checker.compare.verdict import Example
+from checker.runs.generate import examples
+from checker.runs.tally import Amount
+from checker.search.confirm import builds_of, confirm
+from checker.search.distinguish import Search, run_compare
+from checker.search.subjects import NOT_IN_SPEC, Daemon, Model, find_party, written_for
 from model import find_dialect
 from model.dialects import QEMU_7_2, QEMU_10_0
 from model.trace import Command, ImageSpec, Trace
@@ -21,9 +21,9 @@ from model.trace import Command, ImageSpec, Trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from checker.differing import Distinction
+    from checker.compare.differences import Distinction
     from model.dialect import Dialect
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
     BuildOf = Callable[[Dialect], Build]
 
@@ -95,7 +95,7 @@ def test_a_known_defect_is_not_tried(daemon: Daemon, monkeypatch: pytest.MonkeyP
         sent.append(written_for(plain, dialect))
         return sent[-1]
 
-    monkeypatch.setattr("checker.parties.written_for", write)
+    monkeypatch.setattr("checker.search.subjects.written_for", write)
     answers = daemon.ask(trace(ADD, command("blockdev-reopen", options=[]), ADD))
     assert [set(each.hazards) for each in answers] == [set(), {"hazard.empty-list"}]
     assert sent == [trace(ADD)]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from model.dialect import Dialect
     from model.trace import Command
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
     from tests.real.replays import Replays
 
 Options = dict[str, Any]

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checker.judge import Example, judge
-from checker.oracle import oracle
-from checker.settling import settled
+from checker.cases.waits import settled
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example, judge
 from model import Monitor
 from model.commands.plugging import DRIVERS as MODELLED
 from model.dialects import QEMU_SYSTEM_7_2
 from model.programs import EMULATOR
 from model.trace import Trace
-from targets.binaries import Build, find_driven
-from targets.pool import Target
-from targets.schema_import import DEVICES, bare_monitor
+from targets.builds.binaries import Build, find_driven
+from targets.daemons.pool import Target
+from targets.schemas.importing import DEVICES, bare_monitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +173,7 @@ def emulator() -> Build:
 @pytest.fixture
 def no_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn here is odder than a case may be, and nobody's but ours."""
-    monkeypatch.setattr("targets.pool.check_trace", lambda _trace: None)
+    monkeypatch.setattr("targets.daemons.pool.check_trace", lambda _trace: None)
 
 
 @pytest.mark.usefixtures("no_gate")

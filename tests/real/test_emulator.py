@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from checker.doctor import dialect_for
-from checker.judge import Example, judge
-from checker.oracle import oracle
-from checker.settling import settled
+from checker.cases.waits import settled
+from checker.compare.dialect_of import dialect_for
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example, judge
 from model.dialects import QEMU_SYSTEM_7_2
 from model.programs import EMULATOR
 from model.trace import ImageSpec, Trace
-from targets.binaries import Build, find_driven
-from targets.daemon import Daemon
+from targets.builds.binaries import Build, find_driven
+from targets.daemons.daemon import Daemon
+from targets.daemons.pool import Target
+from targets.daemons.replay import Exchange
 from targets.errors import TargetError
-from targets.pool import Target
-from targets.replay import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

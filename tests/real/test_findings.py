@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.case import load
-from checker.giving import Trial, Untried, changes, trials
-from checker.parties import Model
+from checker.cases.case import load
+from checker.search.option_trials import Trial, Untried, changes, trials
+from checker.search.subjects import Model
 from model.dialects import DIALECTS, QEMU_7_2, find_dialect
 from model.drivers import DRIVERS
 from model.speaking import translated
 from strategies.openable import OPENINGS
-from targets.debian import find_build
+from targets.builds.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from checker.case import Case
+    from checker.cases.case import Case
     from model.dialect import Dialect
     from model.trace import Observation, Trace
-    from targets.binaries import Build
-    from targets.pool import Target
+    from targets.builds.binaries import Build
+    from targets.daemons.pool import Target
     from tests.real.replays import Replays
 
 ROOT = Path(__file__).resolve().parents[2]

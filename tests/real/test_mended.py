@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from checker.case import load
-from checker.judge import Example
-from checker.oracle import oracle
-from checker.settling import settled
+from checker.cases.case import load
+from checker.cases.waits import settled
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example
 from model.dialect import Dialect
 from model.dialects import DIALECTS
-from targets.binaries import Build
+from targets.builds.binaries import Build
 
 if TYPE_CHECKING:
     from tests.real.replays import Replays

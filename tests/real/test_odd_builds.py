@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from targets.binaries import find_driven
-from targets.daemon import Daemon, StartError
+from targets.builds.binaries import find_driven
+from targets.daemons.daemon import Daemon, StartError
 
 ROOT = Path(__file__).parents[2]
 WRAPPER = """\
@@ -23,11 +23,11 @@ printf '\\033[31mred\\n' >&2
 exit 3
 """
 ENDS_LATER = """\
-from checker import giving
+from checker.search import option_trials
 from checker.cli import main
 from targets.errors import TargetError
 
-whole = giving.trials
+whole = option_trials.trials
 
 def some(*arguments):
     for number, each in enumerate(whole(*arguments)):
@@ -35,7 +35,7 @@ def some(*arguments):
             raise TargetError("the daemon does not start any more")
         yield each
 
-giving.trials = some
+option_trials.trials = some
 main()
 """
 

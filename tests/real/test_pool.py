@@ -12,14 +12,14 @@ import pytest
 
 from model.commands.driving import OBJECT, WAIT
 from model.trace import Command, ImageSpec, Trace
+from targets.daemons.pool import Finished, Pool, Target
+from targets.daemons.replay import replay
 from targets.errors import TargetError
-from targets.pool import Finished, Pool, Target
-from targets.replay import replay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 MIB = 1 << 20
 LOOK = Trace((), ({"execute": "query-named-block-nodes"}, {"execute": "query-block-exports"}))

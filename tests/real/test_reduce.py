@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from checker.case import load
-from checker.compare import compare_trace
-from checker.diff import DiffOptions, run_diff
-from checker.judge import Example
-from checker.oracle import expect
-from checker.replay import compare_case
-from checker.settling import settled
-from checker.sides import open_sides
-from checker.tally import Tally
+from checker.cases.case import load
+from checker.cases.waits import settled
+from checker.compare.observations import compare_trace
+from checker.compare.oracle import expect
+from checker.compare.verdict import Example
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.replay_case import compare_case
+from checker.runs.sides import open_sides
+from checker.runs.tally import Tally
 from model.dialects import QEMU_7_2
-from targets.pool import Target
+from targets.daemons.pool import Target
 from tests.checker.jobs import ADD, COMMIT, PAUSE, READ, REOPEN, TRACE, command, file, wait
 
 if TYPE_CHECKING:
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 MUTANT = QEMU_7_2.without("job.paused-already")
 OTHER = command("blockdev-add", driver="raw", node_name="other", file=file("mid.qcow2"))

@@ -26,13 +26,13 @@ from model.schema import (
     answer,
     check_envelope,
 )
-from targets.schema_import import BareMonitor, bare_monitor, import_schema, render
+from targets.schemas.importing import BareMonitor, bare_monitor, import_schema, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model.dialect import Dialect
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 Json: TypeAlias = Any
 Puts: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]

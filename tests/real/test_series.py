@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from model.dialect import Dialect
     from model.trace import Command
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
     from tests.real.replays import Replays
 
 IMAGES = tuple(ImageSpec(f"hd{n}.qcow2", "qcow2", 1 << 20) for n in range(3))
