@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example
 from checker.runs.diff import DiffOptions, run_diff
@@ -45,7 +45,7 @@ def reads(trace: Trace) -> bool:
 def without_guests(trace: Trace, dialect: Dialect) -> Trace:
     """The trace without what guests do, and with the waits that it then needs."""
     kept = tuple(command for command in trace.commands if command.get("execute") not in _GUEST)
-    return settled(attrs.evolve(trace, commands=kept), dialect)
+    return with_waits(attrs.evolve(trace, commands=kept), dialect)
 
 
 def compare(build: Build, dialect: Dialect, traces: list[Trace]) -> float:

@@ -18,7 +18,13 @@ from targets.builds.binaries import find_daemon, find_driven, find_qemu_img
 from targets.builds.image_store import ImageStore, contained_name
 from targets.daemons.daemon import Daemon, OwnServer
 from targets.daemons.deaths import Death
-from targets.daemons.own_commands import OutOfTimeError, Surroundings, objects_of, send, settled
+from targets.daemons.own_commands import (
+    OutOfTimeError,
+    Surroundings,
+    objects_of,
+    send,
+    until_drains_end,
+)
 from targets.daemons.pool import Pool
 from targets.daemons.replay import Exchange
 from targets.daemons.reset import makes_users, needs_restart, removals
@@ -539,7 +545,7 @@ def test_a_job_that_does_not_go_on_is_waited_for_once() -> None:
     own = OwnServer("nowhere")
     place = Surroundings({"j0": "standby"}, own)
     for waits in (True, False):
-        work = settled(send(command), command, place)
+        work = until_drains_end(send(command), command, place)
         assert next(work) == command
         if waits:
             assert work.send({"return": []}) is None

@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 Predicate = Callable[[Trace], bool]
 
+REDUCE_SECONDS = 20.0
+"""The longest that the reduction of one finding takes where real daemons are asked."""
+
 _SECTOR = 512
 
 
@@ -49,14 +52,14 @@ class _Search:
         predicate: Predicate,
         most_replays: int,
         stopped: Callable[[], bool],
-        settle: Callable[[Trace], Trace],
+        with_waits: Callable[[Trace], Trace],
     ) -> None:
         self.best = trace
         self.replays = 0
         self._predicate = predicate
         self._most = most_replays
         self._stopped = stopped
-        self._settle = settle
+        self._with_waits = with_waits
         self._asked: set[str] = {repr(trace)}
 
     def better(self, candidate: Trace) -> bool:
@@ -67,7 +70,7 @@ class _Search:
         """
         check_interrupts()
         try:
-            candidate = self._settle(candidate)
+            candidate = self._with_waits(candidate)
         except ImageError:
             return False  # data on an image whose backing file is gone
         key = repr(candidate)
@@ -99,15 +102,15 @@ def reduce_trace(
     predicate: Predicate,
     most_replays: int = 200,
     stopped: Callable[[], bool] = _never,
-    settle: Callable[[Trace], Trace] = _as_it_is,
+    with_waits: Callable[[Trace], Trace] = _as_it_is,
 ) -> Reduction:
     """Shrink ``trace``, for which ``predicate`` holds.
 
     The predicate is asked at most ``most_replays`` times, and not at all once ``stopped``
     says so. Commands go first, then images and their data, members of arguments, and what is
-    written, until nothing can go. ``settle`` puts the waits of a changed trace right.
+    written, until nothing can go. ``with_waits`` puts the waits of a changed trace right.
     """
-    search = _Search(trace, predicate, most_replays, stopped, settle)
+    search = _Search(trace, predicate, most_replays, stopped, with_waits)
     try:
         while True:
             before = search.best

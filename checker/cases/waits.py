@@ -28,7 +28,7 @@ def is_wait(command: Command) -> bool:
     return name_of(command) == WAIT
 
 
-def settled(trace: Trace, dialect: Dialect) -> Trace:
+def with_waits(trace: Trace, dialect: Dialect) -> Trace:
     """The trace in the dialect's words, with just the waits that its other commands need.
 
     Where the model raises an exception, nothing is waited for from there on.

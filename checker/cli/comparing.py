@@ -15,7 +15,7 @@ import click
 from checker.cases.case import from_finding, write
 from checker.cases.journal import Journal
 from checker.cli import doctor as doctoring
-from checker.cli.ending import Ended, Telling, noting, recovered, status
+from checker.cli.ending import Telling, recovered, status
 from checker.cli.options import (
     DEFAULT_DIALECT,
     UNCONFIRMED,
@@ -33,6 +33,7 @@ from checker.cli.options import (
 from checker.cli.progress import finding_lines, times
 from checker.cli.report_files import check_directory
 from checker.runs.tally import Amount
+from checker.trouble import Ended, noting
 from model.speaking import translated
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from checker.compare.differences import Distinction
-    from checker.runs.diff import Generator
+    from checker.compare.examples import Generator
     from checker.search.breadth_first import Explored
     from checker.search.confirm import Confirmation
     from checker.search.distinguish import Comparison
     from checker.search.option_trials import Trial, Untried
-    from checker.search.subjects import Party
+    from checker.search.subjects import Subject
     from model.dialect import Dialect
     from model.schema import Schema
     from model.trace import Json, Observation, Trace
@@ -133,8 +134,8 @@ def compare(
     check_directory(cases)
     chosen = any_seed() if seed is None else seed
     one, other, opened = _open_both(first, second, walls, exhaustive=exhaustive)
-    for party in (one, other):
-        tell_note(party)
+    for subject in (one, other):
+        tell_note(subject)
     if one.real or other.real or confirms:
         for note in doctoring.notes_on(walls):
             tell(f"reopencheck: {note}")
@@ -210,31 +211,31 @@ def _status(result: Comparison, told: _Told, *, exhaustive: bool) -> int:
     )
 
 
-def tell_note(party: Party) -> None:
+def tell_note(subject: Subject) -> None:
     """Say which dialect stands in for a build that has none of its own."""
-    note = getattr(party, "note", "")
+    note = getattr(subject, "note", "")
     if note:
         tell(f"reopencheck: {note}")
 
 
 def _open_both(
     first: str, second: str, walls: Walls, *, exhaustive: bool
-) -> tuple[Party, Party, ExitStack]:
+) -> tuple[Subject, Subject, ExitStack]:
     """The two that are compared, and what closes them."""
-    from checker.search.subjects import find_party  # noqa: PLC0415
+    from checker.search.subjects import find_subject  # noqa: PLC0415
 
     with ExitStack() as opening:
-        parties = []
+        subjects = []
         for name in (first, second):
-            parties.append(find_party(name, walls))
-            opening.callback(parties[-1].close)
-        one, other = _told_apart(parties[0], parties[1], (first, second))
+            subjects.append(find_subject(name, walls))
+            opening.callback(subjects[-1].close)
+        one, other = _told_apart(subjects[0], subjects[1], (first, second))
         if exhaustive and (one.real or other.real):
             raise click.UsageError("--exhaustive compares dialects only")
         return one, other, opening.pop_all()
 
 
-def _told_apart(one: Party, other: Party, given: tuple[str, str]) -> tuple[Party, Party]:
+def _told_apart(one: Subject, other: Subject, given: tuple[str, str]) -> tuple[Subject, Subject]:
     """Two builds of one version are called as they were given."""
     from checker.search.subjects import Daemon  # noqa: PLC0415
 
@@ -248,14 +249,14 @@ class _Keeper:
 
     def __init__(
         self,
-        first: Party,
-        second: Party,
+        first: Subject,
+        second: Subject,
         seed: int,
         invocation: str,
         directory: Path,
         journal: Journal,
     ) -> None:
-        self._parties = first, second
+        self._subjects = first, second
         self._seed = seed
         self._provenance = {"found-by": invocation, "compared": f"{first.name} | {second.name}"}
         self._directory = directory
@@ -266,7 +267,7 @@ class _Keeper:
         """Write it down, and say so."""
         from checker.search.distinguish import as_finding  # noqa: PLC0415
 
-        case = from_finding(as_finding(found, *self._parties, self._seed), self._provenance)
+        case = from_finding(as_finding(found, *self._subjects, self._seed), self._provenance)
         self._journal.add(case)
         self.files[found.signature] = str(write(case, self._directory))
         tell(f"  {_commands(found.length)}: {found.title}")
@@ -291,7 +292,7 @@ def _generators(
         left = None if left is None else left - count
 
 
-def _confirm(told: _Told, one: Party, other: Party, walls: Walls) -> None:
+def _confirm(told: _Told, one: Subject, other: Subject, walls: Walls) -> None:
     """Replay each row on real builds; notes on those that are missing."""
     from checker.search.confirm import builds_of, confirm  # noqa: PLC0415
 
@@ -404,11 +405,11 @@ def _document(result: Comparison, told: _Told) -> Json:
 
 
 @click.command(short_help="Try what becomes of every option when a node is reopened.")
-@click.argument("party", metavar="[A]", default=DEFAULT_DIALECT)
+@click.argument("subject", metavar="[A]", default=DEFAULT_DIALECT)
 @click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this one. Repeatable.")
 @trust_option
 @json_option
-def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> NoReturn:
+def options(subject: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> NoReturn:
     """Try every option of every driver: what becomes of it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
@@ -417,11 +418,11 @@ def options(party: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool
     """
     from checker.compare.seen_again import shown_by, undisturbed  # noqa: PLC0415
     from checker.search.option_trials import trials  # noqa: PLC0415
-    from checker.search.subjects import Model, find_party  # noqa: PLC0415
+    from checker.search.subjects import Model, find_subject  # noqa: PLC0415
     from targets.daemons.pool import Target  # noqa: PLC0415
     from targets.schemas import importing  # noqa: PLC0415
 
-    side = find_party(party, walls)
+    side = find_subject(subject, walls)
     found: list[Trial | Untried] = []
     ended = Ended()
     with ExitStack() as opening:

@@ -2,21 +2,14 @@
 """How a run ends, whatever ends it: first what was found is told, then what went wrong.
 
 An error in mid-run, a full disk, a signal or a daemon that cannot be started any more leaves what
-was found before as it is. It is noted (:func:`noting`), the results are told as ever, then the
-trouble is named in one line. Its status is the worst that is true: a finding before trouble.
+was found before as it is. It is noted (:mod:`checker.trouble`), the results are told as ever, then
+the trouble is named in one line. Its status is the worst that is true: a finding before trouble.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
-import traceback
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
-
-import attrs
+from typing import TYPE_CHECKING, NoReturn
 
 from checker.cli.options import (
     FAILED,
@@ -32,83 +25,16 @@ from checker.cli.options import (
     tell,
 )
 from checker.cli.report_files import write_report
-from checker.errors import CheckerError
-from checker.interrupts import hold
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
+from checker.trouble import error_line
 from reports.shown import shown
-from targets.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from checker.cases.journal import Journal
     from model.trace import Json
     from reports.values import Finding, Summary
-
-TRACEBACK = "REOPENCHECK_TRACEBACK"
-"""The environment variable that shows where an unexpected error comes from."""
-
-EXPECTED = (CheckerError, TargetError, NoSuchDialectError, ImageError)
-"""The errors whose text says to a user what to do."""
-
-
-class Run(Protocol):
-    """Something that notes how it ended, such as a tally."""
-
-    interrupted: bool
-    trouble: str
-
-
-@attrs.define
-class Ended:
-    """How a run has ended that keeps no tally."""
-
-    interrupted: bool = False
-    trouble: str = ""
-
-
-def told(error: Exception) -> str:
-    """An error as one line for the user."""
-    if isinstance(error, MemoryError):
-        return "out of memory: allow more (ulimit -v, ulimit -d)"
-    if isinstance(error, EXPECTED):
-        text = str(error)
-    elif isinstance(error, OSError):
-        text = _refused(error)
-    else:
-        if os.environ.get(TRACEBACK):
-            traceback.print_exception(error)
-        kind = type(error).__name__
-        text = f"internal error: {kind}: {error} ({TRACEBACK}=1 shows where)"
-    return " ".join(text.split())
-
-
-def _refused(error: OSError) -> str:
-    """What the system does not do for us: nothing that we could have done better."""
-    try:
-        Path.cwd()
-    except OSError:
-        return "the current directory is gone"
-    why = error.strerror or str(error)
-    if error.errno in {errno.EMFILE, errno.ENFILE}:
-        why += " (ulimit -n sets how many may be)"
-    return f"{why}: {error.filename}" if error.filename else why
-
-
-@contextmanager
-def noting(run: Run) -> Iterator[None]:
-    """Note what ends the body; afterwards signals end nothing any more."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        run.interrupted = True
-    except BrokenPipeError:
-        pass  # nobody reads the results any more, which shows once more when they are told
-    except Exception as error:  # noqa: BLE001  # whatever it is, what was found is not lost
-        run.trouble = run.trouble or told(error)
-    finally:
-        hold()
 
 
 def recovered(journal: Journal) -> list[Finding]:
@@ -152,7 +78,7 @@ class Telling:
         except BrokenPipeError:
             self.closed = True
         except Exception as error:  # noqa: BLE001  # one way of telling fails, the next goes on
-            self.troubles.append(told(error))
+            self.troubles.append(error_line(error))
         else:
             self.told = True
 

@@ -23,8 +23,8 @@ with listening(to_the_end=True) as _loading:
         import click
 
         from checker.cli import comparing, generating, inspecting
-        from checker.cli.ending import EXPECTED, TRACEBACK, told
         from checker.cli.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
+        from checker.trouble import EXPECTED, TRACEBACK, error_line
         from targets.walls.scratch import sweep
     except (MemoryError, SystemError, ImportError, OSError) as error:
         # Where memory is short each of them may come, and the second says nothing of it.
@@ -137,7 +137,7 @@ def _carried_out() -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK) and not isinstance(error, EXPECTED):
             raise
-        return _fail(told(error))
+        return _fail(error_line(error))
     return HELD
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from checker.cases.journal import Journal
 from checker.cli import doctor as doctoring
-from checker.cli.ending import Ended, Telling, finish, noting, recovered, status
+from checker.cli.ending import Telling, finish, recovered, status
 from checker.cli.options import (
     DEFAULT_DIALECT,
     RunOptions,
@@ -33,13 +33,15 @@ from checker.cli.options import (
 from checker.cli.progress import Shows, shows, summary_lines
 from checker.compare.dialect_of import dialect_for
 from checker.runs.tally import Amount, Tally
+from checker.trouble import Ended, noting
 from model.dialects import find_dialect
 from targets.builds.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checker.runs.diff import Generator, Sides
+    from checker.compare.examples import Generator
+    from checker.runs.diff import Sides
     from checker.runs.mutants import Mutant
     from model.dialect import Dialect
     from reports.values import RunKind

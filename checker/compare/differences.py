@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""In what two parties differ on one trace.
+"""In what two subjects differ on one trace.
 
 The first difference does not always end a comparison. Where both refuse in other words, they are
 still of one mind; and a member that only one of them shows (a newer release shows more) is a
@@ -42,7 +42,7 @@ _MOST_RULES = 3
 
 
 class Way(Enum):
-    """In which way two parties differ at a step."""
+    """In which way two subjects differ at a step."""
 
     ONLY_FIRST = "{first} accepts, {second} refuses"
     ONLY_SECOND = "{second} accepts, {first} refuses"
@@ -50,13 +50,13 @@ class Way(Enum):
     BOTH = "both, differently"
 
     def told(self, first: str, second: str) -> str:
-        """The way with the names of the parties."""
+        """The way with the names of the subjects."""
         return self.value.format(first=first, second=second)
 
 
 @attrs.frozen
 class Distinction:
-    """A plain trace at whose last command two parties differ, and how.
+    """A plain trace at whose last command two subjects differ, and how.
 
     ``rules`` are what decided for either: rules that refused, or ``accepted``, with the rules that
     had a say for one only. ``views`` are members that only one shows, which were left out.
@@ -85,7 +85,7 @@ class Distinction:
 
 @attrs.frozen
 class View:
-    """A member of what a query shows that only one of the parties has: where, and its keys.
+    """A member of what a query shows that only one of the subjects has: where, and its keys.
 
     What lies below ``backing-image`` is like what it lies in.
     """
@@ -100,7 +100,7 @@ class View:
 def differences(
     trace: Trace, first: Sequence[Answer], second: Sequence[Answer], *, seen: bool = False
 ) -> Iterator[Distinction]:
-    """In what two parties differ on a plain trace, step by step, until they go different ways.
+    """In what two subjects differ on a plain trace, step by step, until they go different ways.
 
     What follows a defect that both of them have is no difference: neither says what comes then. A
     defect that one of the models knows and the other does not is one, unless it has to be ``seen``.
@@ -131,7 +131,7 @@ def differences(
 def _defect(trace: Trace, step: int, a: Answer, b: Answer) -> Distinction:
     command = told_command(trace, step)
     first, second = (
-        "+".join(sorted(party.hazards)) or party.death or "goes on" for party in (a, b)
+        "+".join(sorted(subject.hazards)) or subject.death or "goes on" for subject in (a, b)
     )
     return Distinction(
         Way.DEFECT,
@@ -180,7 +180,7 @@ def _in_words(place: StepMismatch) -> bool:
 
 
 def _decided(own: Answer, other: Answer) -> str:
-    """What decided for one party; where both accept, which rules had a say for this one only."""
+    """What decided for one subject; where both accept, which rules had a say for this one only."""
     if own.rule != other.rule:
         return own.rule
     more = sorted(own.accepted - other.accepted)
@@ -194,7 +194,7 @@ def _until(trace: Trace, step: int) -> Trace:
 
 
 class Beside:
-    """Two parties on one trace, side by side. ``views`` are what only one of them shows."""
+    """Two subjects on one trace, side by side. ``views`` are what only one of them shows."""
 
     def __init__(self) -> None:
         self.views: set[View] = set()
@@ -226,7 +226,7 @@ class Beside:
 
 
 def _view(path: str, expected: object, got: object) -> View | None:
-    """The member that only one of the parties shows, if the difference is one."""
+    """The member that only one of the subjects shows, if the difference is one."""
     if expected is not ABSENT and got is not ABSENT:
         return None
     in_reply = path.startswith(_REPLY)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Answer:
-    """What a party says of one command.
+    """What a subject says of one command.
 
     ``rule`` is what decided (the rule that refused, or "accepted"), ``accepted`` the rules that had
     a say in it, and ``hazards`` are the defects that the model knows there. ``death`` says how the
-    party ended itself, or died; there are no answers after that. ``unmodelled`` names what is
+    subject ended itself, or died; there are no answers after that. ``unmodelled`` names what is
     outside the spec there: then it says nothing.
     """
 

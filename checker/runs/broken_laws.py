@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from checker.cases.reduce import reduce_trace
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.oracle import expect
 from checker.compare.signature import names_in, normalised, told_command
 from checker.compare.violations import ANSWERS, first_violation
@@ -46,7 +46,7 @@ def keep_violation(
         return found is not None and signature(candidate, found) == wanted
 
     reduction = reduce_trace(
-        start, same, most_replays, settle=lambda changed: settled(changed, tally.dialect)
+        start, same, most_replays, with_waits=lambda changed: with_waits(changed, tally.dialect)
     )
     last = first_violation(reduction.trace, tally.dialect, law)
     if last is not None and signature(reduction.trace, last) == wanted:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from checker.compare.examples import intake
 from checker.compare.violations import ANSWERS, Law, Violation, first_violation
 from checker.interrupts import listening
 from checker.runs.broken_laws import keep_violation
-from checker.runs.diff import StopRun, nothing
+from checker.runs.diff import nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,27 +36,15 @@ def run_check(
     An interrupt (Ctrl-C) ends the run early with what was found so far.
     """
     end = None if budget is None else time.monotonic() + budget
-    failure: Exception | None = None
 
-    def sink(checked: Checked) -> None:
-        nonlocal failure
-        interrupts.check()
-        try:
-            _take(tally, checked, law)
-        except Exception as error:
-            # The engine would take an error for a failing example and try it again.
-            failure = error
-            raise StopRun from error
+    def take(checked: Checked) -> None:
+        _take(tally, checked, law)
         progress(tally)
-        if end is not None and time.monotonic() > end:
-            raise StopRun
 
-    with listening() as interrupts:
+    with listening():
         try:
-            with contextlib.suppress(StopRun):
-                generate(sink)
-            if failure is not None:
-                raise failure
+            with intake(end) as taking:
+                generate(taking.sink(take))
         except KeyboardInterrupt:
             tally.interrupted = True
     return tally.summary()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from checker.cases.reduce import reduce_trace
-from checker.cases.waits import settled, through
+from checker.cases.reduce import REDUCE_SECONDS, reduce_trace
+from checker.cases.waits import through, with_waits
+from checker.compare.examples import StopRun, intake
 from checker.compare.seen_again import RUNS, DisturbedError, seen_again, undisturbed
 from checker.compare.verdict import (
     Example,
@@ -36,33 +37,15 @@ from targets.errors import ContainmentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from checker.compare.examples import Generator
     from checker.runs.tally import Tally
     from model.trace import Trace
     from reports.values import Finding, Summary
     from targets.daemons.pool import Finished
     from targets.daemons.replay import Replay
 
-REDUCE_SECONDS = 20.0
-"""The longest that the reduction of one finding takes."""
 _LEAST_SECONDS = 1.0
 """What it gets even when the run's own time is over."""
-
-
-class StopRun(BaseException):
-    """Ends generation from inside: nothing more is wanted.
-
-    Not an Exception, which the engine would take for a failing example.
-    """
-
-
-class Generator(Protocol):
-    """Something that makes examples and hands each to ``sink``.
-
-    A generator returns when it has made all, and lets :class:`StopRun` pass.
-    """
-
-    def __call__(self, sink: Callable[[Example], None], /) -> None:
-        """Make examples until there are no more."""
 
 
 class Submits(Protocol):
@@ -289,7 +272,7 @@ class _Comparison:
             lambda trace: self._still(trace, verdict),
             self._options.reduce_replays,
             lambda: time.monotonic() > end,
-            lambda changed: settled(changed, self._tally.dialect),
+            lambda changed: with_waits(changed, self._tally.dialect),
         )
         small = Example(reduction.trace, self._sides.oracle(reduction.trace))
         # A reduced trace that no fresh process confirms is worth less than the whole one.
@@ -337,31 +320,19 @@ def run_diff(
     An interrupt (Ctrl-C) ends the run early with what was found so far.
     """
     comparison = _Comparison(tally, sides, options, progress)
-    failure: Exception | None = None
 
-    def sink(example: Example) -> None:
-        nonlocal failure
-        interrupts.check()
+    def take(example: Example) -> None:
         try:
-            within = example.within()
-            comparison.take_all(sides.pool.submit(within.trace, example))
+            comparison.take_all(sides.pool.submit(example.within().trace, example))
         except ContainmentError as error:
             # The gate and the generator disagree: one example is lost, and not the run.
             tally.disturbed += 1
             tally.notes.append(f"not run: {error}")
-        except Exception as error:
-            # The engine would take an error for a failing example and try it again.
-            failure = error
-            raise StopRun from error
-        if comparison.end is not None and time.monotonic() > comparison.end:
-            raise StopRun
 
-    with listening() as interrupts:
+    with listening():
         try:
-            with contextlib.suppress(StopRun):
-                generate(sink)
-            if failure is not None:
-                raise failure
+            with intake(comparison.end) as taking:
+                generate(taking.sink(take))
             comparison.finish(sides.pool)
         except KeyboardInterrupt:
             tally.interrupted = True

@@ -16,8 +16,8 @@ from strategies import Enough, OnStep, OnTrace, machine_for, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from checker.compare.examples import Generator
     from checker.compare.verdict import Expectation
-    from checker.runs.diff import Generator
     from checker.runs.tally import Amount
     from model import BlockState, Outcome
     from model.dialect import Dialect

@@ -21,7 +21,7 @@ import attrs
 from checker.compare.verdict import Example, judge
 from checker.compare.violations import first_violation, no_law
 from checker.errors import CheckerError
-from checker.runs.diff import DiffOptions, Generator, Sides, run_diff
+from checker.runs.diff import DiffOptions, Sides, run_diff
 from checker.runs.tally import Tally
 from targets.daemons.replay import Replay
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from checker.compare.examples import Generator
     from checker.compare.verdict import Oracle, Verdict
     from model.dialect import Dialect
     from model.rules import Rule

@@ -8,25 +8,26 @@ so whatever does is a finding.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.cases.reduce import reduce_trace
-from checker.cases.waits import is_wait, settled, through
+from checker.cases.reduce import REDUCE_SECONDS, reduce_trace
+from checker.cases.waits import is_wait, through, with_waits
+from checker.compare.examples import intake
 from checker.compare.observations import compare_trace
 from checker.compare.seen_again import DisturbedError, undisturbed
 from checker.compare.signature import of_wobble, told_command
 from checker.compare.verdict import Example, Expectation, Verdict, finding, left_at, title
 from checker.interrupts import listening
-from checker.runs.diff import REDUCE_SECONDS, StopRun, nothing
+from checker.runs.diff import nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from checker.runs.diff import Generator, Sides
+    from checker.compare.examples import Generator
+    from checker.runs.diff import Sides
     from checker.runs.tally import Tally
     from model.trace import Trace
     from reports.values import Finding, Summary
@@ -220,7 +221,7 @@ class _Repetition:
             same,
             self._reduce_replays,
             lambda: time.monotonic() > end,
-            lambda changed: settled(changed, self._tally.dialect),
+            lambda changed: with_waits(changed, self._tally.dialect),
         )
         if last is not found:
             note = f"{note}; reduced from {len(commands)} commands in {reduction.replays} trials"
@@ -254,29 +255,17 @@ def run_repeat(
     """
     repetition = _Repetition(tally, sides, reduce_replays)
     end = None if budget is None else time.monotonic() + budget
-    failure: Exception | None = None
 
-    def sink(example: Example) -> None:
-        nonlocal failure
-        interrupts.check()
+    def take(example: Example) -> None:
         whole = _sound(example)
         tally.outside += example.outside is not None
-        try:
-            for _ in range(2):
-                repetition.take_all(sides.pool.submit(whole.trace, whole), progress)
-        except Exception as error:
-            # The engine would take an error for a failing example and try it again.
-            failure = error
-            raise StopRun from error
-        if end is not None and time.monotonic() > end:
-            raise StopRun
+        for _ in range(2):
+            repetition.take_all(sides.pool.submit(whole.trace, whole), progress)
 
-    with listening() as interrupts:
+    with listening():
         try:
-            with contextlib.suppress(StopRun):
-                generate(sink)
-            if failure is not None:
-                raise failure
+            with intake(end) as taking:
+                generate(taking.sink(take))
             repetition.take_all(sides.pool.drain(), progress)
         except KeyboardInterrupt:
             tally.interrupted = True

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.compare.differences import Distinction
-    from checker.search.subjects import Party
+    from checker.search.subjects import Subject
     from model.trace import Json
     from targets.walls.standing import Walls
 
@@ -61,25 +61,25 @@ class Confirmation:
 
 @contextmanager
 def builds_of(
-    *parties: Party, walls: Walls = ALL
+    *subjects: Subject, walls: Walls = ALL
 ) -> Iterator[tuple[tuple[tuple[Model, Daemon], ...], list[str]]]:
     """The builds of the releases whose models are compared, and notes on those that are missing."""
     notes: list[str] = []
     found: list[tuple[Model, Daemon]] = []
     with ExitStack() as stack:
-        for party in parties:
-            release = party.release if isinstance(party, Model) else None
-            if release is None or any(party is known for known, _ in found):
+        for subject in subjects:
+            release = subject.release if isinstance(subject, Model) else None
+            if release is None or any(subject is known for known, _ in found):
                 continue
             try:
                 find_qemu_img(walls=walls)
                 find_qemu_io(walls=walls)
                 daemon = Daemon(find_build(release, walls))
             except TargetError as error:
-                notes.append(f"{party.name} is not confirmed on a build: {error}")
+                notes.append(f"{subject.name} is not confirmed on a build: {error}")
             else:
-                assert isinstance(party, Model)  # noqa: S101  # it has a release
-                found.append((party, stack.enter_context(daemon)))
+                assert isinstance(subject, Model)  # noqa: S101  # it has a release
+                found.append((subject, stack.enter_context(daemon)))
         yield tuple(found), notes
 
 

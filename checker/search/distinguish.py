@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What tells two parties apart: short sequences after which they say different things.
+"""What tells two subjects apart: short sequences after which they say different things.
 
 A small scope is searched without leaving anything out where both are models, which shows that
 nothing shorter is to be found there. Then traces are written for the dialect of one and of the
@@ -8,32 +8,29 @@ other in turn: what only one of them accepts is found where that is tried.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from checker.cases.reduce import reduce_trace
+from checker.cases.reduce import REDUCE_SECONDS, reduce_trace
 from checker.cases.waits import through
-from checker.cli.ending import Ended, noting
 from checker.compare.differences import Distinction, Way, differences, without
+from checker.compare.examples import intake
 from checker.compare.seen_again import DisturbedError, seen_again
 from checker.compare.verdict import as_json
 from checker.interrupts import deferred, listening
-from checker.runs.diff import REDUCE_SECONDS, StopRun
 from checker.search.breadth_first import Exploration, Explored, Scope
 from checker.search.subjects import plain, written_for
+from checker.trouble import Ended, noting
 from reports.values import Difference, Finding, Step
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from checker.compare.verdict import Example
-    from checker.runs.diff import Generator
-    from checker.search.subjects import Party
+    from checker.compare.examples import Generator
+    from checker.search.subjects import Subject
     from model.trace import Observation, Trace
 
 MOST_TRIALS = 400
@@ -88,16 +85,16 @@ class Comparison:
         return self.explored is not None and self.explored.shows_shortest(found.length)
 
 
-def as_finding(found: Distinction, first: Party, second: Party, seed: int) -> Finding:
-    """What can be written as a case: the first party expects, the second answers."""
+def as_finding(found: Distinction, first: Subject, second: Subject, seed: int) -> Finding:
+    """What can be written as a case: the first subject expects, the second answers."""
     trace = written_for(found.trace, first.dialect)
     last = len(found.trace.commands) - 1
     place = found.mismatch
     answered = place.path == "process" or place.path.startswith("reply")
     step = _start(trace, last) if answered else len(trace.commands) - 1
     sides = tuple(
-        [_only(each, found, last=n >= step) for n, each in enumerate(party.observe(trace))]
-        for party in (first, second)
+        [_only(each, found, last=n >= step) for n, each in enumerate(subject.observe(trace))]
+        for subject in (first, second)
     )
     steps = tuple(
         Step(command, *(side[n] if n < len(side) else None for side in sides))
@@ -138,7 +135,7 @@ def _only(shown: Observation, found: Distinction, *, last: bool) -> Observation:
 
 @attrs.frozen
 class Shown:
-    """In what two parties differ on a trace, and whether it ``left`` the spec of one of them."""
+    """In what two subjects differ on a trace, and whether it ``left`` the spec of one of them."""
 
     distinctions: tuple[Distinction, ...] = ()
     left: bool = False
@@ -147,8 +144,10 @@ class Shown:
 class Search:
     """Takes traces, keeps the shortest that was found for each way of being different."""
 
-    def __init__(self, first: Party, second: Party, keep: Callable[[Distinction], None]) -> None:
-        self._parties = first, second
+    def __init__(
+        self, first: Subject, second: Subject, keep: Callable[[Distinction], None]
+    ) -> None:
+        self._subjects = first, second
         self._keep = keep
         self._seen = first.real and second.real
         self._real = first.real or second.real
@@ -159,7 +158,7 @@ class Search:
     def take(self, trace: Trace, end: float) -> None:
         """Look at one trace; what it shows for the first time is reduced, until ``end``."""
         self.examples += 1
-        self._look(plain(trace, *(party.dialect for party in self._parties)), end)
+        self._look(plain(trace, *(subject.dialect for subject in self._subjects)), end)
 
     def take_last(self, trace: Trace, end: float) -> None:
         """Look at what a plain trace shows at its last command."""
@@ -221,7 +220,7 @@ class Search:
             self._keep(found)
 
     def _ask(self, trace: Trace, *, fresh: bool = False) -> Shown:
-        one, other = self._parties
+        one, other = self._subjects
         try:
             answers = one.ask(trace, fresh=fresh), other.ask(trace, fresh=fresh)
         except (TargetError, DisturbedError):
@@ -261,8 +260,8 @@ class Search:
 
 
 def run_compare(
-    first: Party,
-    second: Party,
+    first: Subject,
+    second: Subject,
     generators: Iterator[Generator],
     *,
     seed: int,
@@ -282,34 +281,16 @@ def run_compare(
     search = Search(first, second, keep)
     ended = Ended()
     explored: Explored | None = None
-    failure: Exception | None = None
 
-    def stopping(take: Callable[[Trace, float], None], trace: Trace) -> None:
-        nonlocal failure
-        try:
-            take(trace, end)
-        except Exception as error:
-            # The engine would take an error for a failing example, the exploration for the spec's.
-            failure = error
-            raise StopRun from error
-
-    def sink(example: Example) -> None:
-        interrupts.check()
-        stopping(search.take, example.trace)
-        if time.monotonic() > end:
-            raise StopRun
-
-    with noting(ended), listening() as interrupts:
-        with contextlib.suppress(StopRun):
-            if scope is not None and not first.real and not second.real:
-                dialects = first.dialect, second.dialect
-                exploration = Exploration(*dialects, scope, partial(stopping, search.take_last))
-                explored = exploration.explored
-                exploration.run(end, progress)
-            for generate in generators if explored is None or not explored.interrupted else ():
-                generate(sink)
-        if failure is not None:
-            raise failure
+    with noting(ended), listening(), intake(end) as taking:
+        if scope is not None and not first.real and not second.real:
+            # The exploration, too, would take an error of the search for one of the spec.
+            last = taking.guarded(lambda trace: search.take_last(trace, end))
+            exploration = Exploration(first.dialect, second.dialect, scope, last)
+            explored = exploration.explored
+            exploration.run(end, progress)
+        for generate in generators if explored is None or not explored.interrupted else ():
+            generate(taking.sink(lambda example: search.take(example.trace, end)))
     return Comparison(
         first.name,
         second.name,

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who is compared: the model in a dialect, or a real storage daemon. Both are asked the same way.
 
-A trace is plain here: it has no waits. How it is written for a party, with the waits that it needs
-there, is decided in one place (:func:`written_for`), and what a party shows during its waits counts
-for the command that set the jobs going. So two parties can be asked the same though they have to be
-waited for differently.
+A trace is plain here: it has no waits. How it is written for a subject, with the waits that it
+needs there, is decided in one place (:func:`written_for`), and what a subject shows during its
+waits counts for the command that set the jobs going. So two subjects can be asked the same though
+they have to be waited for differently.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from checker.cases.waits import is_wait, settled, through
+from checker.cases.waits import is_wait, through, with_waits
 from checker.compare.dialect_of import dialect_for
 from checker.compare.observations import Renaming, compare_step
 from checker.compare.oracle import Answer, expect
@@ -46,7 +46,7 @@ _TIMEOUT = 5.0
 """Seconds of silence after which a daemon hangs."""
 
 
-class Party(Protocol):
+class Subject(Protocol):
     """One of the two that are compared."""
 
     @property
@@ -95,7 +95,7 @@ def said(trace: Trace, dialect: Dialect) -> Trace:
 
 def written_for(trace: Trace, dialect: Dialect) -> Trace:
     """A plain trace as it is sent to a daemon that speaks a dialect."""
-    return settled(trace, dialect)
+    return with_waits(trace, dialect)
 
 
 def folded(written: Trace, shown: Sequence[Observation]) -> Iterator[Observation]:
@@ -227,8 +227,8 @@ class Daemon(Closing):
         return (Answer(model.observation, model.rule, death=how),)
 
 
-def find_party(name: str, walls: Walls = ALL) -> Model | Daemon:
-    """The party that a name stands for: a dialect, or a build as ``--qemu`` takes it.
+def find_subject(name: str, walls: Walls = ALL) -> Model | Daemon:
+    """The subject that a name stands for: a dialect, or a build as ``--qemu`` takes it.
 
     A build runs behind `walls`.
 

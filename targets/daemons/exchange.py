@@ -36,7 +36,7 @@ from targets.daemons.own_commands import (
     paused_by,
     resumed_by,
     send,
-    settled,
+    until_drains_end,
 )
 from targets.wire.connection import ConnectionLostError, SilenceError
 from targets.wire.messages import (
@@ -278,7 +278,7 @@ class Exchange:
             if own or (self._threads and settles):
                 place = self._surroundings()
                 work = begin(command, place) if own else send(command)
-                self._work = settled(work, command, place) if self._threads else work
+                self._work = until_drains_end(work, command, place) if self._threads else work
                 self._work_on(None)
             else:
                 requests.append(request_of(command, index))

@@ -151,7 +151,7 @@ def send(command: Command) -> Work:
     return message
 
 
-def settled(work: Work, command: Command, place: Surroundings) -> Work:
+def until_drains_end(work: Work, command: Command, place: Surroundings) -> Work:
     """Carry out a command, and wait until no job is paused by a drain any more.
 
     A job that was told to go on has then been heard of: it may be paused again by then.

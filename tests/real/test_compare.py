@@ -13,7 +13,7 @@ from checker.runs.generate import examples
 from checker.runs.tally import Amount
 from checker.search.confirm import builds_of, confirm
 from checker.search.distinguish import Search, run_compare
-from checker.search.subjects import NOT_IN_SPEC, Daemon, Model, find_party, written_for
+from checker.search.subjects import NOT_IN_SPEC, Daemon, Model, find_subject, written_for
 from model import find_dialect
 from model.dialects import QEMU_7_2, QEMU_10_0
 from model.trace import Command, ImageSpec, Trace
@@ -44,8 +44,8 @@ OMITTED = command("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "
 
 @pytest.fixture
 def daemon(build: Build) -> Iterator[Daemon]:
-    with Daemon(build) as party:
-        yield party
+    with Daemon(build) as subject:
+        yield subject
 
 
 def trace(*commands: Command) -> Trace:
@@ -53,11 +53,11 @@ def trace(*commands: Command) -> Trace:
 
 
 def test_a_release_is_a_build(build: Build) -> None:
-    party = find_party(build.release)
-    assert isinstance(party, Daemon)
-    assert (party.name, party.real) == (build.version, True)
-    assert party.dialect.release == tuple(map(int, build.release.split(".")))
-    party.close()
+    subject = find_subject(build.release)
+    assert isinstance(subject, Daemon)
+    assert (subject.name, subject.real) == (build.version, True)
+    assert subject.dialect.release == tuple(map(int, build.release.split(".")))
+    subject.close()
 
 
 def test_a_daemon_is_asked_as_the_model_is(daemon: Daemon) -> None:

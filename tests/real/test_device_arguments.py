@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example, judge
 from model import Monitor
@@ -183,7 +183,7 @@ def test_odd_arguments_are_answered_as_the_emulator_does(emulator: Build, tmp_pa
     traces = []
     for seed in seeds:
         commands, more, outside = written(seed)
-        traces.append(settled(Trace((), tuple(commands)), QEMU_SYSTEM_7_2))
+        traces.append(with_waits(Trace((), tuple(commands)), QEMU_SYSTEM_7_2))
         drawn, left = drawn + more, left + outside
     assert left < drawn / 5, f"{left} of {drawn} are left"
 
@@ -224,7 +224,7 @@ CROWD: tuple[Command, ...] = (
 
 
 def test_places_on_a_bus_run_out(emulator: Build, tmp_path: Path) -> None:
-    trace = settled(Trace((), CROWD), QEMU_SYSTEM_7_2)
+    trace = with_waits(Trace((), CROWD), QEMU_SYSTEM_7_2)
     example = Example(trace, oracle(QEMU_SYSTEM_7_2)(trace))
     refused = [each.refused for each in example.expectations if each.refused]
     assert refused == [{"device.no-slot"}] * 3 + [{"device.no-target"}] * 3

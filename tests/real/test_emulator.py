@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.dialect_of import dialect_for
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example, judge
@@ -119,7 +119,7 @@ DISKS = (
 
 def test_disks_are_users_of_nodes(machine: Target) -> None:
     """Each step of it, and nothing of it is left for the next trace."""
-    trace = settled(Trace((), DISKS), QEMU_SYSTEM_7_2)
+    trace = with_waits(Trace((), DISKS), QEMU_SYSTEM_7_2)
     example = Example(trace, oracle(QEMU_SYSTEM_7_2)(trace))
     answers = {"return" in each.observation.reply for each in example.expectations}
     assert answers == {True, False}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from checker.cases.case import load
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.observations import MASKS, NORMALISATIONS
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example
@@ -42,7 +42,7 @@ def test_exceptions_to_equality_are_few(dialect: Dialect) -> None:
 
 
 def _example(path: Path, dialect: Dialect) -> Example:
-    trace = settled(load(path).trace(), dialect)
+    trace = with_waits(load(path).trace(), dialect)
     return Example(trace, oracle(dialect)(trace))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from checker.cases.case import load
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example
 from model.dialect import Dialect
@@ -38,7 +38,7 @@ def test_spec_and_daemon_agree(
 
     Others may have one on the way, and what comes after it is not compared.
     """
-    trace = settled(load(path).trace(), dialect)
+    trace = with_waits(load(path).trace(), dialect)
     example = Example(trace, oracle(dialect)(trace))
     if load(path).dialect == dialect.name:
         assert example.hazard_before(len(trace.commands)) is None

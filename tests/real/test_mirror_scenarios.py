@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.observations import compare_trace
 from checker.compare.oracle import expect
 from model import find_dialect
@@ -21,7 +21,7 @@ DIALECT = find_dialect("qemu-7.2")
 
 @pytest.mark.parametrize("name", MIRROR_SCENARIOS)
 def test_spec_and_daemon_agree(shared: Target, name: str) -> None:
-    trace = settled(MIRROR_SCENARIOS[name], DIALECT)
+    trace = with_waits(MIRROR_SCENARIOS[name], DIALECT)
     expectations = expect(trace, DIALECT)
     met = [number for number, each in enumerate(expectations) if each.hazards]
     # A scenario may end in what nobody can foresee; the step before that still counts.

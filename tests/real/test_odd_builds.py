@@ -64,15 +64,15 @@ def options(tmp_path: Path, script: str, *words: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("party", ["qemu-7.2", "qemu-storage-daemon"])
-def test_what_was_tried_before_an_error_is_told(tmp_path: Path, party: str) -> None:
-    done = options(tmp_path, ENDS_LATER, party, "--json")
+@pytest.mark.parametrize("subject", ["qemu-7.2", "qemu-storage-daemon"])
+def test_what_was_tried_before_an_error_is_told(tmp_path: Path, subject: str) -> None:
+    done = options(tmp_path, ENDS_LATER, subject, "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 2
     assert len(found["trials"]) + len(found["untried"]) == 3
     assert found["trouble"] == "the daemon does not start any more"
     assert done.stderr == "reopencheck: the daemon does not start any more\n"
-    people = options(tmp_path, ENDS_LATER, party)
+    people = options(tmp_path, ENDS_LATER, subject)
     assert "ended early: this is what was found so far" in people.stdout
 
 

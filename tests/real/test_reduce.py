@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from checker.cases.case import load
-from checker.cases.waits import settled
+from checker.cases.waits import with_waits
 from checker.compare.observations import compare_trace
 from checker.compare.oracle import expect
 from checker.compare.verdict import Example
@@ -37,7 +37,7 @@ NOISE = (
 def test_a_job_is_kept_with_just_its_waits(build: Build, tmp_path: Path) -> None:
     commands = (*NOISE, ADD, *NOISE, COMMIT, PAUSE, READ, REOPEN, *NOISE, PAUSE, READ, *NOISE)
     noisy = attrs.evolve(TRACE, commands=commands)
-    trace = settled(noisy, MUTANT)
+    trace = with_waits(noisy, MUTANT)
     assert not any(e.hazards for e in expect(trace, MUTANT))
 
     def generate(sink: Any) -> None:
@@ -61,7 +61,7 @@ def test_a_job_is_kept_with_just_its_waits(build: Build, tmp_path: Path) -> None
         "job-pause",
         "reopencheck-wait",
     ]
-    assert case.trace() == settled(case.trace(), MUTANT)
+    assert case.trace() == with_waits(case.trace(), MUTANT)
     assert case.difference is not None
     assert case.difference.step == 5
     with Target(build) as target:

@@ -123,7 +123,7 @@ def test_waits_follow_from_the_other_commands() -> None:
         return [c["execute"] for c in trace.commands].count("start") >= 2
 
     commands = tuple(command("start" if n % 2 else "other", x=n) for n in range(16))
-    found = reduce_trace(waiting(Trace((), commands)), fails, 500, settle=waiting)
+    found = reduce_trace(waiting(Trace((), commands)), fails, 500, with_waits=waiting)
     assert found.finished
     assert found.trace.commands == (
         command("start"),
@@ -165,7 +165,7 @@ def test_a_trace_whose_images_cannot_be_made_does_not_hold() -> None:
         return trace
 
     images = (ImageSpec("a.raw", "raw", 1), ImageSpec("b.raw", "raw", 1), ImageSpec("c", "raw", 1))
-    found = reduce_trace(Trace(images, ()), lambda _: True, settle=refuses)
+    found = reduce_trace(Trace(images, ()), lambda _: True, with_waits=refuses)
     assert len(found.trace.images) == 2
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from checker.cases.waits import cause, is_wait, settled, through
+from checker.cases.waits import cause, is_wait, through, with_waits
 from checker.compare.oracle import expect
 from checker.compare.verdict import Example
 from checker.runs.tally import Tally
@@ -25,10 +25,10 @@ def with_commands(*commands: Any) -> Trace:
 
 
 def test_waits_are_what_the_model_says() -> None:
-    assert settled(TRACE, QEMU_7_2) == TRACE
+    assert with_waits(TRACE, QEMU_7_2) == TRACE
     bare = with_commands(ADD, COMMIT, PAUSE, REOPEN, CANCEL, READ)
-    assert settled(bare, QEMU_7_2) == TRACE
-    assert settled(with_commands(ADD, *TRACE.commands[2:5], READ), QEMU_7_2).commands == (
+    assert with_waits(bare, QEMU_7_2) == TRACE
+    assert with_waits(with_commands(ADD, *TRACE.commands[2:5], READ), QEMU_7_2).commands == (
         ADD,
         PAUSE,
         READ,
@@ -37,7 +37,7 @@ def test_waits_are_what_the_model_says() -> None:
 
 def test_a_changed_job_is_waited_for_otherwise() -> None:
     fast = {**COMMIT, "arguments": {**COMMIT["arguments"], "speed": 0}}
-    assert settled(with_commands(ADD, fast, READ), QEMU_7_2).commands == (
+    assert with_waits(with_commands(ADD, fast, READ), QEMU_7_2).commands == (
         ADD,
         fast,
         wait("j0", "null"),
@@ -50,13 +50,13 @@ def test_where_the_model_breaks_nothing_is_waited_for(monkeypatch: pytest.Monkey
         raise RuntimeError
 
     monkeypatch.setitem(__import__("model").monitor.COMMANDS, "job-pause", breaks)
-    found = settled(TRACE, QEMU_7_2).commands
+    found = with_waits(TRACE, QEMU_7_2).commands
     assert found == (*TRACE.commands[:4], REOPEN, CANCEL, READ)
 
 
 def test_images_that_cannot_be_made_are_an_error() -> None:
     with pytest.raises(ImageError):
-        settled(attrs.evolve(TRACE, images=TRACE.images[1:2]), QEMU_7_2)
+        with_waits(attrs.evolve(TRACE, images=TRACE.images[1:2]), QEMU_7_2)
 
 
 def test_steps_and_their_waits() -> None:

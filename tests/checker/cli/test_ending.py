@@ -16,12 +16,13 @@ import pytest
 
 from checker import interrupts
 from checker.cli import entry
-from checker.cli.ending import Ended, finish, noting, status
+from checker.cli.ending import finish, status
 from checker.cli.report_files import write_report
 from checker.errors import CheckerError, OutputError
 from checker.interrupts import listening
 from checker.runs.tally import Notes, Tally
 from checker.search.breadth_first import Scope
+from checker.trouble import Ended, noting
 from model.dialects import QEMU_7_2
 from reports import script
 from targets.errors import TargetError

@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 from checker.cases.case import load
+from checker.compare.examples import StopRun
 from checker.compare.verdict import Example
-from checker.runs.diff import DiffOptions, StopRun, run_diff
+from checker.runs.diff import DiffOptions, run_diff
 from checker.runs.tally import Tally
 from model.dialects import QEMU_7_2
 from targets.daemons.deaths import Death

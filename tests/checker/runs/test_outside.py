@@ -96,7 +96,7 @@ def test_parties_are_compared_up_to_where_one_leaves_the_spec() -> None:
 
 
 class _Party:
-    """A party whose runs show one thing after the other; the last for ever."""
+    """A subject whose runs show one thing after the other; the last for ever."""
 
     name, dialect, real = "x", QEMU_7_2, True
 

@@ -25,7 +25,7 @@ from model.trace import Command, ImageSpec, Observation, Trace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checker.runs.diff import Generator
+    from checker.compare.examples import Generator
     from model.dialect import Dialect
 
 DIALECT = find_dialect("qemu-7.2")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from checker.errors import CheckerError
-from checker.search.subjects import Model, find_party, folded, plain, said, written_for
+from checker.search.subjects import Model, find_subject, folded, plain, said, written_for
 from model import find_dialect
 from model.dialect import NoSuchDialectError
 from model.trace import ImageSpec, Observation, Trace
@@ -29,26 +29,26 @@ def streaming() -> Trace:
 
 
 def test_a_dialect_goes_before_a_build() -> None:
-    party = find_party("qemu-7.2")
-    assert isinstance(party, Model)
-    assert (party.name, party.real, party.release) == ("qemu-7.2", False, "7.2")
+    subject = find_subject("qemu-7.2")
+    assert isinstance(subject, Model)
+    assert (subject.name, subject.real, subject.release) == ("qemu-7.2", False, "7.2")
 
 
 @pytest.mark.parametrize("name", ["omission-keeps", "qemu-7.2 without reopen.unchanged"])
 def test_what_no_release_says_has_no_build(name: str) -> None:
-    party = find_party(name)
-    assert isinstance(party, Model)
-    assert party.release is None
+    subject = find_subject(name)
+    assert isinstance(subject, Model)
+    assert subject.release is None
 
 
 def test_neither_a_dialect_nor_a_build() -> None:
     for name, says in (("qemu-9.9", "no such binary in PATH"), ("9.9", "there is no QEMU 9.9")):
         with pytest.raises(CheckerError) as caught:
-            find_party(name)
+            find_subject(name)
         assert str(caught.value).startswith(f"no dialect is called '{name}'; there are: ")
         assert f"; and no build: {says}" in str(caught.value)
     with pytest.raises(NoSuchDialectError, match="no rule"):
-        find_party("qemu-7.2 without no.rule")
+        find_subject("qemu-7.2 without no.rule")
 
 
 def test_waits_are_put_in_and_taken_out() -> None:
