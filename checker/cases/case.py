@@ -17,14 +17,13 @@ import math
 import os
 import re
 import stat
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
 
 from checker.cases.case_limits import MOST_BYTES, MOST_DIGITS, check_document
+from checker.cases.files import write_atomically
 from checker.errors import CaseError
 from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
@@ -32,7 +31,8 @@ from targets.errors import ContainmentError
 from targets.gate.validation import Amount, Length, Pattern, check_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
 VERSION = 1
 """The version of the format that this release writes, and the only one it reads."""
@@ -288,46 +288,6 @@ def load(path: Path) -> Case:
 def encode(case: Case) -> bytes:
     """The document as it is written: indented, members in the order of the schema."""
     return json.dumps(msgspec.to_builtins(case), indent=1).encode() + b"\n"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all; makes its directory.
-
-    :class:`CaseError` says in one line why it cannot be (a full disk, no permission).
-    """
-    write_all({path: data})
-
-
-def write_all(files: Mapping[Path, bytes]) -> None:
-    """Write files so that all of them are there, whole, or none; makes their directories.
-
-    They get their names in the given order, when the last byte of the last one is on the disk.
-    :class:`CaseError` as for :func:`write_atomically`.
-    """
-    partials: dict[Path, Path] = {}
-    # mkstemp makes files that only their owner reads; results are for others too.
-    umask = os.umask(0)
-    os.umask(umask)
-    path = Path()
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
-            partials[path] = Path(name)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partials[path].chmod(0o666 & ~umask)
-        for path in files:
-            partials[path].replace(path)
-            del partials[path]
-    except OSError as error:
-        raise CaseError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        for partial in partials.values():
-            with contextlib.suppress(OSError):
-                partial.unlink()
 
 
 def write(case: Case, directory: Path) -> Path:

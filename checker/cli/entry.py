@@ -4,7 +4,8 @@
 Exit status: 0 everything held, 1 a property or a comparison failed, 2 wrong use, a
 missing part or trouble on the way, 3 a comparison that builds do not bear out, 4 something was
 outside the spec, 130 interrupted, 141 nobody reads the results. The commands stand in
-:mod:`checker.cli.generating`, :mod:`checker.cli.comparing` and :mod:`checker.cli.inspecting`.
+:mod:`checker.cli.generating`, :mod:`checker.cli.comparing`, :mod:`checker.cli.option_table` and
+:mod:`checker.cli.inspecting`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ with listening(to_the_end=True) as _loading:
     try:
         import click
 
-        from checker.cli import comparing, generating, inspecting
+        from checker.cli import comparing, generating, inspecting, option_table
         from checker.cli.options import HELD, INTERRUPTED, PIPE_CLOSED, WRONG, tell
         from checker.trouble import EXPECTED, TRACEBACK, error_line
         from targets.walls.scratch import sweep
@@ -48,7 +49,7 @@ for command in (
     generating.diff,
     generating.repeat,
     comparing.compare,
-    comparing.options,
+    option_table.options,
     generating.mutants,
     inspecting.replay,
     inspecting.rules,

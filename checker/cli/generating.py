@@ -20,7 +20,9 @@ from checker.cli.options import (
     RunOptions,
     any_seed,
     chosen_options,
+    dialect_option,
     document,
+    examples_option,
     json_option,
     qemu_option,
     run_options,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     from checker.compare.examples import Generator
     from checker.runs.diff import Sides
-    from checker.runs.mutants import Mutant
+    from checker.runs.mutants import Mutant, MutantRun
     from model.dialect import Dialect
     from reports.values import RunKind
     from targets.builds.binaries import Build
@@ -226,7 +228,7 @@ def _fate(mutant: Mutant) -> str:
 @click.command(short_help="Drop one rule after the other: is it noticed?")
 @qemu_option
 @trust_option
-@click.option("--dialect", metavar="D", help="Drop the rules of this release or proposal.")
+@dialect_option("Drop the rules of this release or proposal.")
 @click.option(
     "--rule",
     "wanted",
@@ -234,14 +236,7 @@ def _fate(mutant: Mutant) -> str:
     metavar="ID",
     help="Drop only this rule, or those of a pattern ('reopen.*'). Repeatable.",
 )
-@click.option(
-    "--examples",
-    type=click.IntRange(min=1),
-    default=500,
-    show_default=True,
-    metavar="N",
-    help="Traces to make for each rule, at most.",
-)
+@examples_option("Traces to make for each rule, at most.", 500)
 @steps_option
 @seed_option
 @json_option
@@ -270,7 +265,7 @@ def mutants(
 
     found: list[Mutant] = []
 
-    def told(mutant: Mutant) -> None:
+    def keep(mutant: Mutant) -> None:
         found.append(mutant)
         (tell if as_json else say)(_fate(mutant))
 
@@ -286,7 +281,7 @@ def mutants(
             lambda mutant: with_oracle(sides, mutant),
             seed=chosen,
             release=build.version,
-            progress=told,
+            progress=keep,
         )
         ended.interrupted = run.interrupted
     run = MutantRun(
@@ -297,11 +292,16 @@ def mutants(
         interrupted=ended.interrupted,
         trouble=ended.trouble,
     )
+    _tell(run, len(rules), as_json=as_json)
+
+
+def _tell(run: MutantRun, wanted: int, *, as_json: bool) -> NoReturn:
+    """Print what became of the mutants, of which so many were ``wanted``, and exit."""
     telling = Telling(run.trouble)
     caught = sum(mutant.caught is not None for mutant in run.mutants)
-    line = f"{caught} of {len(run.mutants)} mutants caught, seed {chosen}"
+    line = f"{caught} of {len(run.mutants)} mutants caught, seed {run.seed}"
     if run.interrupted:
-        line += f" (interrupted: {len(rules)} were to be tried)"
+        line += f" (interrupted: {wanted} were to be tried)"
     telling.attempt(lambda: document(run.as_json()) if as_json else say(line))
     telling.end(
         status(

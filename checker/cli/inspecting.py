@@ -28,7 +28,7 @@ from checker.cli.options import (
 )
 from checker.compare.dialect_of import dialect_for
 from checker.compare.observations import MASKS, NORMALISATIONS
-from checker.compare.verdict import as_json as told
+from checker.compare.verdict import as_json
 from checker.errors import CheckerError
 from model.coverage import table
 from model.dialects import DIALECTS, find_dialect
@@ -82,7 +82,7 @@ def replay(
     case = load(case_file)
     other_release = ""
     if qemu is not None:
-        from targets.daemons.pool import Target  # noqa: PLC0415
+        from targets.daemons.target import Target  # noqa: PLC0415
 
         build = find_build(qemu, walls)
         for note in doctoring.notes_on(walls):
@@ -123,8 +123,8 @@ def _show_replay(result: Replayed) -> None:
         say(shown(f"   got       {reply_line(step.got)}", MOST_VALUE))
         if result.mismatch is not None and result.mismatch.step == number:
             say(f"   DIFFERS at {result.mismatch.path}:")
-            say(shown(f"   expected  {json.dumps(told(result.mismatch.expected))}", MOST_VALUE))
-            say(shown(f"   got       {json.dumps(told(result.mismatch.got))}", MOST_VALUE))
+            say(shown(f"   expected  {json.dumps(as_json(result.mismatch.expected))}", MOST_VALUE))
+            say(shown(f"   got       {json.dumps(as_json(result.mismatch.got))}", MOST_VALUE))
     if result.death is not None:
         death = result.death
         say(f"the daemon died at step {death.step + 1}: {death.kind} {death.signal or ''}".rstrip())
@@ -256,14 +256,16 @@ def qemu() -> None:
 )
 def import_schema(binary: str, output: Path | None) -> None:
     """Make the schema document of a build of QEMU, as the model reads it."""
-    from checker.cases.case import write_atomically  # noqa: PLC0415
-    from targets.schemas import importing  # noqa: PLC0415
+    from checker.cases.files import write_atomically  # noqa: PLC0415
+    from targets.schemas.importing import import_schema as asked  # noqa: PLC0415
+    from targets.schemas.importing import render  # noqa: PLC0415
+    from targets.schemas.monitor import SchemaImportError  # noqa: PLC0415
 
     build = find_build(binary)
     try:
-        schema = importing.import_schema(build.argv, build.program, build.walls)
-        text = importing.render(schema)
-    except importing.SchemaImportError as error:
+        schema = asked(build.argv, build.program, build.walls)
+        text = render(schema)
+    except SchemaImportError as error:
         raise CheckerError(f"cannot import the schema of {build.text}: {error}") from None
     if output is None:
         put(text.rstrip("\n"))

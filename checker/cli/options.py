@@ -180,48 +180,57 @@ def budget_option(command: F) -> F:
     )(command)
 
 
+def dialect_option(text: str) -> Callable[[F], F]:
+    """The option that names a dialect; ``text`` says what for."""
+    return click.option("--dialect", metavar="D", help=text)
+
+
+def examples_option(text: str, default: int | None = None) -> Callable[[F], F]:
+    """The option that bounds how many traces are made; ``text`` says what for."""
+    return click.option(
+        "--examples",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=text,
+    )
+
+
+def _directory_option(name: str, text: str, default: Path | None = None) -> Callable[[F], F]:
+    """An option that says where something is written."""
+    return click.option(
+        name,
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default,
+        show_default=default is not None,
+        metavar="DIR",
+        help=text,
+    )
+
+
 def cases_option(command: F) -> F:
     """The option that says where cases go."""
-    return click.option(
-        "--cases",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("out/cases"),
-        show_default=True,
-        metavar="DIR",
-        help="Write the case of each failure to this directory.",
-    )(command)
+    text = "Write the case of each failure to this directory."
+    return _directory_option("--cases", text, Path("out/cases"))(command)
 
 
 def run_options(examples: int) -> Callable[[F], F]:
     """The options of a run, with the number of examples that is the default."""
+    report = "Write a summary, JUnit XML and scripts to this directory."
+    options = (
+        dialect_option("Use the rules of this release or proposal."),
+        examples_option("Traces to make.", examples),
+        steps_option,
+        seed_option,
+        budget_option,
+        _directory_option("--report", report),
+        cases_option,
+        json_option,
+    )
 
     def decorate(command: F) -> F:
-        for option in reversed(
-            (
-                click.option(
-                    "--dialect", metavar="D", help="Use the rules of this release or proposal."
-                ),
-                click.option(
-                    "--examples",
-                    type=click.IntRange(min=1),
-                    default=examples,
-                    show_default=True,
-                    metavar="N",
-                    help="Traces to make.",
-                ),
-                steps_option,
-                seed_option,
-                budget_option,
-                click.option(
-                    "--report",
-                    type=click.Path(path_type=Path, file_okay=False),
-                    metavar="DIR",
-                    help="Write a summary, JUnit XML and scripts to this directory.",
-                ),
-                cases_option,
-                json_option,
-            )
-        ):
+        for option in reversed(options):
             command = option(command)
         return command
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checker.cases.case import file_name, write_all
+from checker.cases.case import file_name
+from checker.cases.files import write_all
 from checker.errors import CaseError, OutputError
 from reports import junit, markdown, script
 

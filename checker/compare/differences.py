@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.compare.observations import (
-    ABSENT,
-    Events,
-    Mismatch,
-    Renaming,
-    StepMismatch,
-    compare_step,
-    without_repeated,
-)
+from checker.compare.observations import ABSENT, Mismatch, Renaming, compare_step
 from checker.compare.signature import of_divergence, told_command
+from checker.compare.traces import Events, StepMismatch, without_repeated
 from checker.compare.verdict import answer
 from model.rules import all_rules
 

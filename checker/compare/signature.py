@@ -11,11 +11,12 @@ import re
 from typing import TYPE_CHECKING
 
 from checker.cases.waits import cause
-from checker.compare.observations import ABSENT, StepMismatch
+from checker.compare.observations import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from checker.compare.traces import StepMismatch
     from model.trace import Json, Observation, Trace
 
 _QUOTED_GENERATED = re.compile(r"#block\d+")

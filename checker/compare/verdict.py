@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from checker.cases.waits import cause, through
-from checker.compare.observations import ABSENT, StepMismatch, compare_trace, is_graph, is_objects
+from checker.compare.observations import ABSENT, is_graph, is_objects
 from checker.compare.signature import of_death, of_divergence, told_command
+from checker.compare.traces import StepMismatch, compare_trace
 from model.rules import NOT_MODELLED
 from reports.values import Difference, Finding, FindingKind, Step
 

@@ -16,9 +16,9 @@ import attrs
 from checker.cases.reduce import REDUCE_SECONDS, reduce_trace
 from checker.cases.waits import is_wait, through, with_waits
 from checker.compare.examples import intake
-from checker.compare.observations import compare_trace
 from checker.compare.seen_again import DisturbedError, undisturbed
 from checker.compare.signature import of_wobble, told_command
+from checker.compare.traces import compare_trace
 from checker.compare.verdict import Example, Expectation, Verdict, finding, left_at, title
 from checker.interrupts import listening
 from checker.runs.diff import nothing

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import attrs
 
 from checker.cases.waits import cause
-from checker.compare.observations import StepMismatch, compare_trace
 from checker.compare.oracle import expect
+from checker.compare.traces import StepMismatch, compare_trace
 from checker.compare.verdict import as_json, is_outside
 from checker.compare.violations import first_violation
 from checker.errors import CaseError

@@ -12,7 +12,8 @@ from checker.compare.oracle import oracle
 from checker.compare.verdict import Example
 from checker.runs.diff import Sides
 from targets.builds.binaries import Build, find_qemu_img, find_qemu_io
-from targets.daemons.pool import Pool, Target
+from targets.daemons.pool import Pool
+from targets.daemons.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

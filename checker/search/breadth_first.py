@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from checker.compare.differences import Beside
-from checker.compare.observations import StepMismatch
 from checker.compare.signature import of_divergence
+from checker.compare.traces import StepMismatch
 from checker.interrupts import listening
 from model import Monitor, step
 from model.speaking import spoken

@@ -27,7 +27,7 @@ from model.trace import Observation, Trace
 from targets.builds.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.builds.debian import find_build
 from targets.closing import Closing
-from targets.daemons.pool import Target
+from targets.daemons.target import Target
 from targets.errors import TargetError
 
 if TYPE_CHECKING:

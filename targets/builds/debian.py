@@ -13,7 +13,6 @@ import fcntl
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ import attrs
 from targets.builds.binaries import ALL, DAEMON, Build, find_daemon, find_driven
 from targets.errors import TargetError
 from targets.walls.scratch import home
+from targets.walls.unwalled import run_unwalled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -281,20 +281,9 @@ def _unpack(packages: list[Path], root: Path) -> None:
 def _run(argv: list[str], what: str, within: float = _UNPACK_WITHIN) -> str:
     """Run a program to its end; a failure is told in one line with its own last words."""
     try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=within,
-            check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except subprocess.TimeoutExpired:
-        raise TargetError(f"cannot {what}: {argv[0]} did not end within {within:.0f} s") from None
-    except OSError as error:
-        raise TargetError(f"cannot {what}: {error.strerror or error}") from None
+        done = run_unwalled(argv, within, {**os.environ, "LC_ALL": "C"})
+    except TargetError as error:
+        raise TargetError(f"cannot {what}: {error}") from None
     if done.returncode != 0:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         # apt's first error is what went wrong; the last one sums up.

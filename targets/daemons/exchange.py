@@ -20,6 +20,7 @@ import attrs
 from model.commands.devices import UNPLUGGED
 from model.commands.driving import WAIT
 from model.trace import Command, Json, Observation, Reply, asks_for_users, name_of
+from targets.daemons.answers import Answers, left_by, observations
 from targets.daemons.daemon import TIMEOUT, Daemon
 from targets.daemons.deaths import Death, unasked
 from targets.daemons.own_commands import (
@@ -33,7 +34,6 @@ from targets.daemons.own_commands import (
     begin,
     is_own,
     moves_nodes,
-    paused_by,
     resumed_by,
     send,
     until_drains_end,
@@ -48,7 +48,7 @@ from targets.wire.messages import (
     quoted,
     read,
 )
-from targets.wire.requests import EXPORTS, GRAPH, JOBS, NODES, encode, path_of, request_of
+from targets.wire.requests import EXPORTS, GRAPH, JOBS, NODES, encode, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,17 +67,6 @@ each come in time are more than anybody waits for."""
 _LEAST_PATIENCE = 0.01
 
 _CONCERNS_SERVER = frozenset({"block-export-add", "nbd-server-start", "nbd-server-stop"})
-_UNSEEN: tuple[Json, ...] = (None, None)
-
-
-@attrs.define
-class _Step:
-    """The answers that have arrived for one command, and how many queries follow it."""
-
-    wanted: int
-    reply: Reply | None = None
-    queries: list[Json] = attrs.Factory(list)
-    events: list[dict[str, Json]] = attrs.Factory(list)
 
 
 class Exchange:
@@ -115,7 +104,7 @@ class Exchange:
         queries = [NODES, GRAPH, *[JOBS] * jobs, *[EXPORTS] * exports]
         self._observe = "".join(map(encode, queries)) if observed else ""
         self._steps = [
-            _Step(wanted=len(queries) if index < observed and not self._waited(index) else 0)
+            Answers(wanted=len(queries) if index < observed and not self._waited(index) else 0)
             for index in range(len(commands))
         ]
         self._answered = 0
@@ -229,31 +218,12 @@ class Exchange:
             raise TooMuchError(f"more than {LONGEST:.0f} s for one trace")
 
     def observations(self) -> tuple[Observation, ...]:
-        """Return an observation for each command that was answered, up to the first that was not.
-
-        Events count for the step during which they arrived. Equal graphs may be one and the
-        same object: they are for reading only.
-        """
-        found = []
-        for step in self._steps:
-            if step.reply is None:
-                break
-            nodes, graph, *users = (*step.queries, *_UNSEEN[len(step.queries) :])
-            observation = Observation(step.reply, nodes, graph, tuple(step.events))
-            if users:
-                answers = dict(zip(self._users, users, strict=False))
-                observation = attrs.evolve(observation, **answers)
-            found.append(observation)
-        return tuple(found)
+        """Return what is seen of each command that was answered, up to the first that was not."""
+        return tuple(observations(self._steps, self._users))
 
     def replies(self) -> list[Reply]:
         """Return the replies up to the first command without one."""
-        found = []
-        for step in self._steps:
-            if step.reply is None:
-                break
-            found.append(step.reply)
-        return found
+        return [seen.reply for seen in self.observations()]
 
     def events(self) -> set[str]:
         """Return the names of the events that have come."""
@@ -289,18 +259,9 @@ class Exchange:
 
     def _surroundings(self) -> Surroundings:
         own = self._daemon.nbd
-        server, paused = None, frozenset[str]()
         if not self._has_servers and not self._threads:
             return Surroundings(self.statuses, own, guests=self._guests)
-        for command, step in zip(self._commands[: self._answered], self._steps, strict=False):
-            name = name_of(command)
-            if step.reply is None or "return" not in step.reply:
-                continue
-            paused = paused_by(command, paused)
-            if name == "nbd-server-start":
-                server = path_of(command)
-            elif name == "nbd-server-stop":
-                server = None
+        server, paused = left_by(self._commands[: self._answered], self._steps)
         path = None if server is None else str(self._daemon.directory / server)
         keep = not self._has_servers
         held = self._stuck, self._failed
@@ -432,7 +393,6 @@ class Exchange:
 
     def _advance(self) -> None:
         while self._answered < len(self._steps):
-            step = self._steps[self._answered]
-            if step.reply is None or len(step.queries) < step.wanted:
+            if not self._steps[self._answered].complete:
                 return
             self._answered += 1

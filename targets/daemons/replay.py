@@ -43,7 +43,7 @@ def replay(
 
     Returns an observation for each command, with the graph after it if `observe` is set. A
     daemon that dies or falls silent for `timeout` seconds is a value, not an exception; it is
-    gone afterwards. Nothing is removed after the trace: see `targets.daemons.pool.Target`.
+    gone afterwards. Nothing is removed after the trace: see `targets.daemons.target.Target`.
     """
     daemon.mark()
     observed = len(trace.commands) if observe else 0

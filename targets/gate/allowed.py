@@ -24,13 +24,13 @@ from targets.gate.block_options import (
     SEE,
     TIME,
 )
+from targets.gate.file_names import SOCKET
 from targets.gate.kinds import (
     ANY_NUMBER,
     EVERY_OTHER,
     FALSE,
     FLAG,
     NAME,
-    SOCKET,
     TEXT,
     WORD,
     Kind,

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from targets.gate.file_names import CONFIG, FILE, header_name, image_name
 from targets.gate.kinds import (
     ANY_NUMBER,
-    CONFIG,
-    FILE,
     FLAG,
     NAME,
     WORD,
@@ -16,8 +15,6 @@ from targets.gate.kinds import (
     Refused,
     check_members,
     either,
-    header_name,
-    image_name,
     list_of,
     number,
     odd,

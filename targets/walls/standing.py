@@ -9,7 +9,6 @@ Each stands where the system lets it, and each can be taken down by its name.
 from __future__ import annotations
 
 import os
-import subprocess
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from targets.walls.launching import (
     counts_processes,
     tool,
 )
+from targets.walls.unwalled import run_unwalled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -171,17 +171,9 @@ def _trial(up: frozenset[str]) -> str:
         return ""
     argv = behind((tool("sh"), "-c", ":"), up, directory="/")
     try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_WITHIN,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(getattr(error, "strerror", None) or error)
+        done = run_unwalled(argv, _WITHIN)
+    except TargetError as error:
+        return str(error)
     if done.returncode == 0:
         return ""
     said = done.stderr.strip().splitlines()

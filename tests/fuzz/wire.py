@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from checker.compare.observations import compare_trace
+from checker.compare.traces import compare_trace
 from model.commands.devices import PERIPHERAL
 from model.commands.driving import READ, WAIT, WRITE
 from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2

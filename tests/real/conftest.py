@@ -16,7 +16,7 @@ from targets.builds.binaries import Build, find_daemon, find_driven
 from targets.builds.debian import find_build
 from targets.builds.image_store import ImageStore
 from targets.daemons.daemon import Daemon
-from targets.daemons.pool import Target
+from targets.daemons.target import Target
 from tests.real.replays import Replays
 
 if TYPE_CHECKING:

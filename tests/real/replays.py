@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from checker.compare.verdict import Verdict, judge
 from model.guest import NO_GUEST
 from targets.closing import Closing
-from targets.daemons.pool import Target
+from targets.daemons.target import Target
 
 if TYPE_CHECKING:
     from checker.compare.verdict import Example

@@ -17,7 +17,7 @@ import pytest
 
 from model.trace import ImageSpec, Trace
 from targets.builds.binaries import Build, find_driven
-from targets.daemons.pool import Target
+from targets.daemons.target import Target
 from targets.errors import ContainmentError
 
 if TYPE_CHECKING:

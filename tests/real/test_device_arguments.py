@@ -21,8 +21,9 @@ from model.dialects import QEMU_SYSTEM_7_2
 from model.programs import EMULATOR
 from model.trace import Trace
 from targets.builds.binaries import Build, find_driven
-from targets.daemons.pool import Target
-from targets.schemas.importing import DEVICES, bare_monitor
+from targets.daemons.target import Target
+from targets.schemas.devices import DEVICES
+from targets.schemas.monitor import bare_monitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +174,7 @@ def emulator() -> Build:
 @pytest.fixture
 def no_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn here is odder than a case may be, and nobody's but ours."""
-    monkeypatch.setattr("targets.daemons.pool.check_trace", lambda _trace: None)
+    monkeypatch.setattr("targets.daemons.target.check_trace", lambda _trace: None)
 
 
 @pytest.mark.usefixtures("no_gate")

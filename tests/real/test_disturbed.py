@@ -21,8 +21,8 @@ from model.dialects import QEMU_7_2
 from model.trace import Trace
 from targets.daemons.daemon import Daemon
 from targets.daemons.deaths import Death
-from targets.daemons.pool import Target
 from targets.daemons.replay import Replay
+from targets.daemons.target import Target
 from targets.walls.standing import trusting
 
 if TYPE_CHECKING:

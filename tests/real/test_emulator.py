@@ -17,8 +17,8 @@ from model.programs import EMULATOR
 from model.trace import ImageSpec, Trace
 from targets.builds.binaries import Build, find_driven
 from targets.daemons.daemon import Daemon
-from targets.daemons.pool import Target
 from targets.daemons.replay import Exchange
+from targets.daemons.target import Target
 from targets.errors import TargetError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from model.dialect import Dialect
     from model.trace import Observation, Trace
     from targets.builds.binaries import Build
-    from targets.daemons.pool import Target
+    from targets.daemons.target import Target
     from tests.real.replays import Replays
 
 ROOT = Path(__file__).resolve().parents[2]

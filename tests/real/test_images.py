@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from targets.builds.image_store import ImageStore
-    from targets.daemons.pool import Target
+    from targets.daemons.target import Target
 
 MIB = 1 << 20
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checker.cases.waits import with_waits
-from checker.compare.observations import compare_trace
 from checker.compare.oracle import expect
+from checker.compare.traces import compare_trace
 from model import find_dialect
 from tests.real.job_scenarios_mirror import MIRROR_SCENARIOS
 
 if TYPE_CHECKING:
-    from targets.daemons.pool import Target
+    from targets.daemons.target import Target
 
 DIALECT = find_dialect("qemu-7.2")
 

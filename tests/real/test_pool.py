@@ -12,8 +12,9 @@ import pytest
 
 from model.commands.driving import OBJECT, WAIT
 from model.trace import Command, ImageSpec, Trace
-from targets.daemons.pool import Finished, Pool, Target
+from targets.daemons.pool import Finished, Pool
 from targets.daemons.replay import replay
+from targets.daemons.target import Target
 from targets.errors import TargetError
 
 if TYPE_CHECKING:

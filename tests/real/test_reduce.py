@@ -10,15 +10,15 @@ import attrs
 
 from checker.cases.case import load
 from checker.cases.waits import with_waits
-from checker.compare.observations import compare_trace
 from checker.compare.oracle import expect
+from checker.compare.traces import compare_trace
 from checker.compare.verdict import Example
 from checker.runs.diff import DiffOptions, run_diff
 from checker.runs.replay_case import compare_case
 from checker.runs.sides import open_sides
 from checker.runs.tally import Tally
 from model.dialects import QEMU_7_2
-from targets.daemons.pool import Target
+from targets.daemons.target import Target
 from tests.checker.jobs import ADD, COMMIT, PAUSE, READ, REOPEN, TRACE, command, file, wait
 
 if TYPE_CHECKING:

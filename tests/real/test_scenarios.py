@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.compare.observations import compare_trace
+from checker.compare.traces import compare_trace
 from model import Monitor
 from tests.real.scenarios import KIB, MIB, SCENARIOS, add, file, image, node, resize
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from model.trace import ImageSpec
     from targets.builds.image_store import ImageStore
-    from targets.daemons.pool import Target
+    from targets.daemons.target import Target
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -26,7 +26,8 @@ from model.schema import (
     answer,
     check_envelope,
 )
-from targets.schemas.importing import BareMonitor, bare_monitor, import_schema, render
+from targets.schemas.importing import import_schema, render
+from targets.schemas.monitor import BareMonitor, bare_monitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,8 +23,9 @@ from model.trace import ImageSpec, Trace
 from targets.builds.binaries import Build, find_driven, find_qemu_img
 from targets.builds.image_store import ImageStore
 from targets.daemons.daemon import Daemon
-from targets.daemons.pool import Pool, Target
+from targets.daemons.pool import Pool
 from targets.daemons.replay import replay
+from targets.daemons.target import Target
 from targets.errors import TargetError
 from targets.walls.launching import CPU_SECONDS, DESCRIPTORS, PROCESSES, behind, tool
 from targets.walls.process import run

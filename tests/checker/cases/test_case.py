@@ -356,7 +356,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("checker.cases.case.os.fsync", full)
+    monkeypatch.setattr("checker.cases.files.os.fsync", full)
     with pytest.raises(CaseError, match=r"cannot write .*: No space left on device"):
         write(from_finding(FINDING), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -8,15 +8,8 @@ from typing import Any
 
 import pytest
 
-from checker.compare.observations import (
-    ABSENT,
-    MASKS,
-    NORMALISATIONS,
-    Renaming,
-    StepMismatch,
-    compare_step,
-    compare_trace,
-)
+from checker.compare.observations import ABSENT, MASKS, NORMALISATIONS, Renaming, compare_step
+from checker.compare.traces import StepMismatch, compare_trace
 from model.trace import Observation
 
 NODE: dict[str, Any] = {

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from checker.compare.observations import ABSENT, StepMismatch
+from checker.compare.observations import ABSENT
 from checker.compare.signature import names_in, normalised, of_death, of_divergence
+from checker.compare.traces import StepMismatch
 from model.trace import ImageSpec, Observation, Trace
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from checker.cases.case import Case, from_finding
 from checker.compare.differences import differences
-from checker.compare.observations import compare_trace
 from checker.compare.oracle import Answer
 from checker.compare.seen_again import DisturbedError
+from checker.compare.traces import compare_trace
 from checker.compare.verdict import Example, finding, judge
 from checker.runs.replay_case import compare_case, disturbed
 from checker.search.distinguish import Search

@@ -12,7 +12,8 @@ import pytest
 
 from targets.errors import TargetError
 from targets.schemas import importing
-from targets.schemas.importing import BareMonitor, SchemaImportError, import_schema
+from targets.schemas.importing import import_schema
+from targets.schemas.monitor import BareMonitor, SchemaImportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
