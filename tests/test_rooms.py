@@ -2,11 +2,12 @@
 """The rooms of the packages: no module needs a lucky order of imports, and none is in a ring.
 
 That rooms look only down is a contract of import-linter (``make lint``); here it is tried that the
-contract notices.
+contract notices. What is written of modules names those that there are.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,12 @@ from tests.rooms import ROOT, cannot_be_imported_alone, modules, rings
 
 PACKAGES = ("checker", "targets")
 BELOW = {"checker": ("model", "strategies", "properties", "reports"), "targets": ("model",)}
+
+NAMED = re.compile(r"(?<![\w/])(?:checker|targets|reports|tests)/[\w/]+\.py")
+"""A file that a page names."""
+
+REFERRED = re.compile(r"(?::mod:`|python -m )((?:checker|targets)\.[\w.]*\w)")
+"""A module that a docstring names."""
 
 LUCKY = {
     "__init__.py": "",
@@ -88,3 +95,31 @@ def test_the_contracts_notice_who_looks_up(
     assert done.returncode == 1
     assert f"{contract} BROKEN" in done.stdout
     assert done.stdout.count("BROKEN") == 1
+
+
+def test_pages_name_modules_that_are_there() -> None:
+    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = {
+        (page.name, name)
+        for page in pages
+        for name in NAMED.findall(page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 15
+    assert {each for each in named if not (ROOT / each[1]).exists()} == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_name_modules_that_are_there(package: str) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py")]
+    named = {name for source in sources for name in REFERRED.findall(source)}
+    assert named
+    assert named - {name for each in PACKAGES for name in modules(each)} == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_page_on_architecture_has_every_room(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = page.partition(f"## The rooms of `{package}/`")[2].partition("\n## ")[0]
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert {name for name in rooms if f"| `{name}/` |" not in rows} == set()
+    assert set(re.findall(r"^\| `(\w+)/`", rows, re.MULTILINE)) == rooms

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `targets` refuses without any daemon: wrong binaries, wrong images, lost connections."""
+"""Commands on their way to a daemon, our own among them: what is sent when, what comes back."""
 
 from __future__ import annotations
 
@@ -11,260 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.commands.driving import OBJECT
-from model.programs import EMULATOR
-from model.trace import Command, ImageSpec, Trace
-from targets.builds.binaries import find_daemon, find_driven, find_qemu_img
-from targets.builds.image_store import ImageStore, contained_name
 from targets.daemons.daemon import Daemon, OwnServer
 from targets.daemons.deaths import Death
 from targets.daemons.own_commands import (
     OutOfTimeError,
     Surroundings,
-    objects_of,
     send,
     until_drains_end,
 )
-from targets.daemons.pool import Pool
 from targets.daemons.replay import Exchange
-from targets.daemons.reset import makes_users, needs_restart, removals
-from targets.errors import TargetError
-from targets.wire.connection import Connection, ConnectionLostError, SilenceError
-from targets.wire.nbd import Runs, add_runs
+from targets.wire.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def script(path: Path, text: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
-
-
-def test_a_binary_that_does_not_exist() -> None:
-    with pytest.raises(TargetError, match=r"^no such binary in PATH: no-such-daemon$"):
-        find_daemon("no-such-daemon")
-    with pytest.raises(TargetError, match=r"^no such binary: /nowhere/qsd$"):
-        find_daemon("/nowhere/qsd")
-    with pytest.raises(TargetError, match="empty"):
-        find_daemon("")
-    with pytest.raises(TargetError, match="cannot read the command line"):
-        find_daemon("'unbalanced")
-
-
-def test_a_binary_that_is_not_executable(tmp_path: Path) -> None:
-    plain = tmp_path / "qsd"
-    plain.write_text("")
-    with pytest.raises(TargetError, match="not executable: "):
-        find_daemon(str(plain))
-    with pytest.raises(TargetError, match="a directory"):
-        find_daemon(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "echo hello",
-        "exit 3",
-        "echo qemu-img version 7.2.22",
-        "echo qemu-storage-daemon version 7.2.22; exit 1",
-        "echo qemu-storage-daemon version banana",
-        "kill -SEGV $$",
-    ],
-)
-def test_a_binary_that_is_no_storage_daemon(tmp_path: Path, text: str) -> None:
-    wrong = script(tmp_path / "wrong", text)
-    with pytest.raises(TargetError, match="not a storage daemon: ") as caught:
-        find_daemon(str(wrong))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_cannot_run(tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.write_bytes(b"\x7fELF broken")
-    broken.chmod(0o755)
-    with pytest.raises(TargetError, match="cannot run "):
-        find_daemon(str(broken))
-
-
-def test_versions_and_spaces_in_paths(tmp_path: Path) -> None:
-    text = "qemu-storage-daemon version 11.1.0-rc2 (Debian 1:11.1.0~rc2)"
-    path = script(tmp_path / "with space", f"echo '{text}'; echo Copyright")
-    build = find_daemon(str(path))
-    assert (build.version, build.release, build.text) == ("11.1.0-rc2", "11.1", text)
-    assert build.argv == (str(path),)
-    again = find_daemon(f"'{path}' --extra")
-    assert again.argv == (str(path), "--extra")
-
-
-def test_the_system_emulator_is_driven_but_is_no_storage_daemon(tmp_path: Path) -> None:
-    text = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"
-    path = str(script(tmp_path / "emulator", f"echo '{text}'"))
-    build = find_driven(path)
-    assert (build.version, build.program) == ("7.2.22", EMULATOR)
-    with pytest.raises(TargetError, match="not a storage daemon: "):
-        find_daemon(path)
-    other = str(script(tmp_path / "other", "echo qemu-img version 7.2.22"))
-    with pytest.raises(TargetError, match="not a storage daemon or a system emulator: "):
-        find_driven(other)
-    daemon = str(script(tmp_path / "daemon", "echo qemu-storage-daemon version 7.2.22"))
-    assert find_driven(daemon) == find_daemon(daemon)
-
-
-def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script(tmp_path / "tool", "echo qemu-img version 7.2.22")
-    monkeypatch.chdir(tmp_path)
-    assert find_qemu_img("./tool").argv == (str(tmp_path / "tool"),)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("", ".", "..", "../hd0", "/etc/passwd", "a/b", "a/../b", "-hd0", ".hd0", "nbd:x"),
-        *("json:{}", "nbd://host/x", "hd0\n", "hd0\0", "hd 0", "~", "x" * 300, "a\\b", "$HOME"),
-    ],
-)
-def test_a_name_that_could_leave_the_scratch_directory(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TargetError, match="scratch directory"):
-        contained_name(name)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    store = ImageStore()
-    for image in (ImageSpec(name, "raw", 0), ImageSpec("hd0", "qcow2", 0, name, "raw")):
-        with pytest.raises(TargetError):
-            store.create(scratch, [image])
-    assert list(scratch.iterdir()) == []
-    assert list(tmp_path.iterdir()) == [scratch]
-
-
-@pytest.mark.parametrize("name", ["hd0.qcow2", "a", "A_1-b.raw", "_x", "x" * 200])
-def test_a_name_that_stays(name: str) -> None:
-    assert contained_name(name) == name
-
-
-@pytest.mark.parametrize(
-    ("image", "says"),
-    [
-        (ImageSpec("hd0", "vhdx", 0), "unknown format"),
-        (ImageSpec("hd0", "raw", -1), "size"),
-        (ImageSpec("hd0", "raw", 1 << 60), "size"),
-    ],
-)
-def test_an_image_that_is_not_made(tmp_path: Path, image: ImageSpec, says: str) -> None:
-    with pytest.raises(TargetError, match=says):
-        ImageStore().create(tmp_path, [image])
-
-
-def test_a_missing_qemu_img(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(TargetError, match="no such binary in PATH: qemu-img"):
-        ImageStore().create(tmp_path, [ImageSpec("hd0", "raw", 0)])
-
-
-def test_a_pool_needs_a_daemon(tmp_path: Path) -> None:
-    build = find_daemon(str(script(tmp_path / "x", "echo qemu-storage-daemon version 7.2.22")))
-    with pytest.raises(TargetError, match="pool of 0"):
-        Pool[int](build, 0)
-
-
-def test_lines_are_put_together_and_sending_never_blocks() -> None:
-    ours, theirs = socket.socketpair()
-    connection = Connection(ours)
-    with theirs:
-        with pytest.raises(SilenceError):
-            connection.receive(0.01)
-        theirs.sendall(b"one\r\ntw")
-        assert connection.receive(1) == [b"one"]
-        theirs.sendall(b"o\r\nthree\r\n")
-        assert connection.receive(1) == [b"two", b"three"]
-        connection.send(b"x" * 5_000_000)  # far more than a socket holds
-        received = len(theirs.recv(1 << 20))
-        theirs.sendall(b"go on\r\n")
-        assert connection.receive(1) == [b"go on"]
-        theirs.settimeout(1)
-        while received < 5_000_000:
-            received += len(theirs.recv(1 << 20))
-            theirs.sendall(b".\r\n")
-            connection.receive(1)
-        theirs.sendall(b"last\r\n")
-    connection.send(b"to nobody")
-    assert connection.receive(1)[-1] == b"last"
-    with pytest.raises(ConnectionLostError):
-        connection.receive(1)
-    connection.close()
-
-
-def test_removals_go_by_the_names_in_the_trace() -> None:
-    trace = Trace(
-        (),
-        (
-            {"execute": "object-add", "arguments": {"qom-type": "iothread", "id": "t0"}},
-            {"execute": "blockdev-add", "arguments": {"node-name": "a"}},
-            {"execute": "blockdev-add", "arguments": {"node-name": "b"}},
-            {"execute": "blockdev-add", "arguments": {"node-name": 7}},
-            {"execute": "blockdev-add"},
-            {"execute": "blockdev-add", "arguments": []},
-            {},
-        ),
-    )
-    assert [list(each.get("arguments", {}).values()) for each in removals(trace)] == [
-        ["b"],
-        ["a"],
-        ["t0"],
-        [True],
-    ]
-
-
-def test_only_effects_that_stay_need_a_restart() -> None:
-    trace = Trace((), ({"execute": "chardev-add"}, {"execute": "query-jobs"}, {"foo": 1}))
-    error = {"error": {"class": "GenericError", "desc": ""}}
-    assert not needs_restart(trace, [error, {"return": []}, error], {"JOB_STATUS_CHANGE"})
-    assert needs_restart(trace, [{"return": {}}], ())
-    assert needs_restart(trace, [error], {"QUORUM_REPORT_BAD"})
-
-
-def test_objects_of_a_trace_are_words_of_a_command_line() -> None:
-    group = {"qom-type": "throttle-group", "id": "tg0", "x-iops-total": 9}
-    commands: list[Command] = [
-        {"execute": OBJECT, "arguments": group},
-        {"execute": "query-jobs"},
-    ]
-    assert objects_of(commands) == ("--object", "throttle-group,id=tg0,x-iops-total=9")
-    assert objects_of(commands[1:]) == ()
-
-
-def test_a_daemon_whose_own_object_may_be_gone_is_not_used_again() -> None:
-    own = {"execute": OBJECT, "arguments": {"qom-type": "iothread", "id": "io0"}}
-    gone = {"execute": "object-del", "arguments": {"id": "io0"}}
-    assert needs_restart(Trace((), (own, gone)), [{"return": {}}] * 2, ())
-    assert not needs_restart(Trace((), (own,)), [{"return": {}}], ())
-
-
-def test_jobs_exports_and_threads_are_removed_by_themselves() -> None:
-    assert not makes_users(Trace((), ({"execute": "blockdev-add"}, {"execute": "query-jobs"})))
-    for name in ("block-stream", "block-export-add", "x-blockdev-set-iothread"):
-        assert makes_users(Trace((), ({"execute": name},)))
-
-
-def test_runs_are_merged_across_pieces() -> None:
-    found: Runs = []
-    add_runs(found, 0, bytes(5000) + b"\1" * 8000 + b"\2\n\n" + bytes(10))
-    add_runs(found, 13013, bytes(10) + b"\3")
-    add_runs(found, 13024, b"\3" * 9000)
-    assert found == [
-        [5000, 13000, 1],
-        [13000, 13001, 2],
-        [13001, 13003, 10],
-        [13023, 22024, 3],
-    ]
-
-
-def test_runs_of_nothing() -> None:
-    found: Runs = []
-    add_runs(found, 0, b"")
-    add_runs(found, 0, bytes(100_000))
-    assert found == []
 
 
 class FakeDaemon(Daemon):
@@ -315,6 +74,8 @@ def answer(number: int | str, value: Any = None) -> dict[str, Any]:
 
 
 STREAM = {"execute": "block-stream", "arguments": {"job-id": "j0"}}
+
+
 VERSION = {"execute": "query-version"}
 
 
@@ -438,6 +199,8 @@ def test_a_daemon_that_goes_in_a_wait_is_lost(fake: FakeDaemon) -> None:
 
 
 MOVE = {"execute": "x-blockdev-set-iothread", "arguments": {"node-name": "n", "iothread": "i"}}
+
+
 QUERIES = ["query-named-block-nodes", "x-debug-query-block-graph", "query-block-jobs"]
 
 
