@@ -95,7 +95,7 @@ def test_parties_are_compared_up_to_where_one_leaves_the_spec() -> None:
     assert list(differences(each, answers(ODD, OK, left=1), answers(OK, OK)))
 
 
-class _Party:
+class _Subject:
     """A subject whose runs show one thing after the other; the last for ever."""
 
     name, dialect, real = "x", QEMU_7_2, True
@@ -116,8 +116,8 @@ GOOD = answers(OK, OK)
 
 def search(*runs: Any) -> tuple[Search, list[Distinction]]:
     kept: list[Distinction] = []
-    first: Any = _Party(GOOD)
-    second: Any = _Party(*runs)
+    first: Any = _Subject(GOOD)
+    second: Any = _Subject(*runs)
     looking = Search(first, second, kept.append)
     looking.take(trace("a", "b"), 0.0)
     return looking, kept
