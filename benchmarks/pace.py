@@ -24,8 +24,9 @@ from targets.builds.binaries import DAEMON, Build, find_daemon
 from targets.daemons.pool import Pool
 
 if TYPE_CHECKING:
+    from model.values.trace import Trace
+
     from checker.compare.verdict import Example
-    from model.trace import Trace
 
 BAR = 0.5
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+from model.release.dialect import NoSuchDialectError
+from model.values.image_layout import ImageError
 
 from checker.errors import CheckerError
 from checker.interrupts import hold
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
 from targets.errors import TargetError
 
 if TYPE_CHECKING:

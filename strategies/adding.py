@@ -14,7 +14,7 @@ from strategies.mix import FIT, NAMED, OPTION_SET, READ_ONLY
 from strategies.scene import Scene, generated, idle
 
 if TYPE_CHECKING:
-    from model.state import Image, Node
+    from model.values.state import Image, Node
 
 Options = dict[str, Any]
 Child = str | Options | None

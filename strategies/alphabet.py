@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.trace import ImageSpec
+from model.values.trace import ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.schema import Schema
-    from model.state import BlockState
-    from model.trace import Command
+    from model.release.schema import Schema
+    from model.values.state import BlockState
+    from model.values.trace import Command
 
 _SIZE = 131072
 _DATA = 65536

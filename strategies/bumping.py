@@ -13,8 +13,8 @@ from strategies.scene import Scene, describable, generated, idle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Link, Node
-    from model.trace import Command
+    from model.values.state import Link, Node
+    from model.values.trace import Command
 
 Options = dict[str, Any]
 

@@ -13,7 +13,7 @@ from strategies.mix import FIT
 from strategies.scene import Scene, generated, idle
 
 if TYPE_CHECKING:
-    from model.state import Node
+    from model.values.state import Node
 
 Arguments = dict[str, Any]
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from model.speaking import spoken
+from model.release.translation import spoken
+
 from strategies import adding, bumping, changing, devices, exports, guests, jobs, reopening
 from strategies.malforming import malformed
 from strategies.mix import NEAR_VALID
@@ -14,7 +15,7 @@ from strategies.scene import Scene
 from strategies.spoiling import spoil
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 T = TypeVar("T")
 Build = Callable[[Scene], dict[str, Any]]

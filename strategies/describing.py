@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model.qdict import crumple
+from model.values.qdict import crumple
+
 from strategies.mix import INLINE
 from strategies.scene import Scene, generated
 
 if TYPE_CHECKING:
-    from model.state import Link, Node
+    from model.values.state import Link, Node
 
 Options = dict[str, Any]
 

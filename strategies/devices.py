@@ -11,8 +11,9 @@ from strategies.scene import idle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Device
-    from model.trace import Command
+    from model.values.state import Device
+    from model.values.trace import Command
+
     from strategies.scene import Scene
 
 Arguments = dict[str, Any]

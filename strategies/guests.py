@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model import guest
-from model.commands.driving import READ, WRITE
-from model.drivers.base import as_bool
-from model.drivers.formats import RawState
-from model.graph import Transition
-from model.images import ImageError
-from model.rules import NotModelledError
-from model.state import Role
+from model.data import requests
+from model.graph.driver import as_bool
+from model.graph.transition import Transition
+from model.release.rules import NotModelledError
+from model.values.image_layout import ImageError
+from model.values.private import RawState
+from model.values.state import Role
+from model.values.trace import READ, WRITE
+
 from strategies.scene import Scene, generated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from model.dialect import Dialect
-    from model.state import BlockState, Node
-    from model.trace import Command
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState, Node
+    from model.values.trace import Command
 
 MOST_BYTES: Final = 8 << 20
 """No guest reads more at once, and no job copies more."""
@@ -88,7 +89,7 @@ def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
     try:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
-            guest.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
+            requests.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
     except (ImageError, NotModelledError):
         return False
     return True

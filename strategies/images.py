@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.trace import ImageSpec
+from model.values.trace import ImageSpec
+
 from strategies.catalogue import KIB, MIB
 from strategies.mix import FILLED
 

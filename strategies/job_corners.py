@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from model.commands.driving import WRITE
-from model.drivers.formats import RawState
+from model.values.private import RawState
+from model.values.trace import WRITE
+
 from strategies.catalogue import LEAST, LEAST_SIZES
 from strategies.describing import described
 from strategies.exports import server_start
@@ -17,8 +18,8 @@ from strategies.scene import Scene, describable, generated, idle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Job, Node
-    from model.trace import Command
+    from model.values.state import Job, Node
+    from model.values.trace import Command
 
 _THREE = 3
 _SIZE = 1 << 20

@@ -16,8 +16,8 @@ from strategies.scene import Scene, idle, on_top
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Job, Node
-    from model.trace import Command
+    from model.values.state import Job, Node
+    from model.values.trace import Command
 
 Arguments = dict[str, Any]
 

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from model.release.translation import spoken
+from model.values.state import IOThread
+from model.values.trace import OBJECT, READ, WRITE, Command, ImageSpec, Trace, waits
 
 from model import BlockState, Dialect, Monitor, Outcome, step
 from model.commands import COMMANDS
-from model.commands.driving import OBJECT, READ, WRITE, waits
-from model.speaking import spoken
-from model.state import IOThread
-from model.trace import Command, ImageSpec, Trace
 from strategies import corners, guests, job_corners, thread_corners
 from strategies.changing import is_overlay
 from strategies.choosing import Chooser, DrawChooser, RandomChooser
@@ -48,7 +47,7 @@ from strategies.mix import (
 from strategies.scene import Scene, describable, generated
 
 if TYPE_CHECKING:
-    from model.state import Node
+    from model.values.state import Node
 
 Details = Literal["draws", "seed"]
 """What Hypothesis sees of a command: every choice in it, or one number they all follow from."""

@@ -16,7 +16,7 @@ from strategies.scene import Scene, generated, idle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.state import Node
+    from model.values.state import Node
 
 Options = dict[str, Any]
 

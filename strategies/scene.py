@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from model.graph import Transition
-from model.naming import Names
-from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+from model.graph.filenames import Names
+from model.graph.transition import Transition
+from model.values.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+
 from strategies.catalogue import OPTIONS
 from strategies.mix import FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
+
     from strategies.catalogue import Option
     from strategies.choosing import Chooser
 

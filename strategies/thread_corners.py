@@ -15,7 +15,7 @@ from strategies.job_corners import add, do, null, null_node
 from strategies.scene import Scene, generated, idle, on_top
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 
 def _missing(scene: Scene) -> Command | None:

@@ -20,12 +20,12 @@ import stat
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
+from model.values.trace import ImageSpec, Observation, Trace
 from msgspec import Meta
 
 from checker.cases.case_limits import MOST_BYTES, MOST_DIGITS, check_document
 from checker.cases.files import write_atomically
 from checker.errors import CaseError
-from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 from targets.errors import ContainmentError
 from targets.gate.validation import Amount, Length, Pattern, check_trace

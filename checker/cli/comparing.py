@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from model.release.dialect import Dialect
+
     from checker.compare.differences import Distinction
     from checker.compare.examples import Generator
     from checker.search.breadth_first import Scope
     from checker.search.distinguish import Comparison
     from checker.search.subjects import Subject
-    from model.dialect import Dialect
     from targets.walls.standing import Walls
 
 _AT_A_TIME = 40

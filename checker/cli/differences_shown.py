@@ -13,11 +13,12 @@ from checker.cli.progress import finding_lines, times
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.values.trace import Json
+
     from checker.compare.differences import Distinction
     from checker.search.breadth_first import Explored
     from checker.search.confirm import Confirmation
     from checker.search.distinguish import Comparison
-    from model.trace import Json
     from reports.values import Finding
 
 

@@ -9,10 +9,10 @@ import shutil
 from typing import TYPE_CHECKING
 
 import attrs
+from model.release.dialects import DIALECTS
 
 from checker.compare.dialect_of import dialect_for
 from checker.compare.observations import MASKS, NORMALISATIONS
-from model.dialects import DIALECTS
 from targets.builds.binaries import (
     DAEMON,
     QEMU_IMG,
@@ -28,7 +28,7 @@ from targets.walls.standing import WALLS, Walls, probe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from model.trace import Json
+    from model.values.trace import Json
 
 PACKAGES = ("attrs", "networkx", "hypothesis", "click", "rich", "msgspec", "jinja2", "junitparser")
 """What the checker imports at run time."""

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from model.values.trace import Json
+
     from checker.cases.journal import Journal
-    from model.trace import Json
     from reports.values import Finding, Summary
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 import click
+from model.release.dialects import find_dialect
 from rich.console import Console
 
 from checker.cases.journal import Journal
@@ -36,16 +37,16 @@ from checker.cli.progress import Shows, shows, summary_lines
 from checker.compare.dialect_of import dialect_for
 from checker.runs.tally import Amount, Tally
 from checker.trouble import Ended, noting
-from model.dialects import find_dialect
 from targets.builds.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.release.dialect import Dialect
+
     from checker.compare.examples import Generator
     from checker.runs.diff import Sides
     from checker.runs.mutants import Mutant, MutantRun
-    from model.dialect import Dialect
     from reports.values import RunKind
     from targets.builds.binaries import Build
     from targets.walls.standing import Walls

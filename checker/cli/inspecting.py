@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import click
+from model.commands.coverage import table
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.rules import all_rules
 
 from checker.cases.case import load, load_known
 from checker.cli import doctor as doctoring
@@ -30,9 +33,6 @@ from checker.compare.dialect_of import dialect_for
 from checker.compare.observations import MASKS, NORMALISATIONS
 from checker.compare.verdict import as_json
 from checker.errors import CheckerError
-from model.coverage import table
-from model.dialects import DIALECTS, find_dialect
-from model.rules import all_rules
 from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
 from reports.outside import render as render_outside
@@ -44,8 +44,9 @@ from targets.errors import TargetError
 from targets.gate import allowed_page
 
 if TYPE_CHECKING:
+    from model.values.trace import Json
+
     from checker.runs.replay_case import Replayed
-    from model.trace import Json
     from targets.walls.standing import Walls
 
 

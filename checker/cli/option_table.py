@@ -9,18 +9,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from model.release.translation import translated
 
 from checker.cli.ending import Telling, status
 from checker.cli.options import DEFAULT_DIALECT, document, json_option, say, trust_option
 from checker.trouble import Ended, noting
-from model.speaking import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from model.release.schema import Schema
+    from model.values.trace import Json, Observation, Trace
+
     from checker.search.option_trials import Trial, Untried
-    from model.schema import Schema
-    from model.trace import Json, Observation, Trace
     from targets.walls.standing import Walls
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.dialects import nearest_dialect
+from model.release.dialects import nearest_dialect
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
+
     from targets.builds.binaries import Build
 
 

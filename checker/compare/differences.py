@@ -13,18 +13,19 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import attrs
+from model.release.rules import all_rules
 
 from checker.compare.observations import ABSENT, Mismatch, Renaming, compare_step
 from checker.compare.signature import of_divergence, told_command
 from checker.compare.traces import Events, StepMismatch, without_repeated
 from checker.compare.verdict import answer
-from model.rules import all_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from model.values.trace import Json, Observation, Trace
+
     from checker.compare.oracle import Answer
-    from model.trace import Json, Observation, Trace
 
 _INDEX = re.compile(r"\[[^\]]*\]")
 _SHOWN = frozenset({"nodes", "jobs", "exports"})

@@ -17,7 +17,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.trace import Json, Observation, Reply
+    from model.values.trace import Json, Observation, Reply
 
 
 @attrs.frozen

@@ -16,8 +16,9 @@ from checker.compare.observations import ABSENT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from model.values.trace import Json, Observation, Trace
+
     from checker.compare.traces import StepMismatch
-    from model.trace import Json, Observation, Trace
 
 _QUOTED_GENERATED = re.compile(r"#block\d+")
 _NUMBER = re.compile(r"(?<!\w)-?(?:0x[0-9a-fA-F]+|\d+)(?!\w)")

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import RATE_LIMITED, Json, Observation
 
 from checker.compare.observations import ABSENT, Mismatch, Renaming, compare_step, compare_values
-from model.trace import RATE_LIMITED, Json, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,16 +6,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
+from model.release.rules import NOT_MODELLED
 
 from checker.cases.waits import cause, through
 from checker.compare.observations import ABSENT, is_graph, is_objects
 from checker.compare.signature import of_death, of_divergence, told_command
 from checker.compare.traces import StepMismatch, compare_trace
-from model.rules import NOT_MODELLED
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
+
     from targets.daemons.deaths import Death
     from targets.daemons.replay import Replay
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
+from model.values.trace import Command
 
 from model import BlockState, Monitor, Outcome
-from model.trace import Command
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
-    from model.trace import Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Trace
 
 ANSWERS = "spec.answers-everything"
 """The law that an escaping exception breaks."""

@@ -15,9 +15,10 @@ from checker.compare.violations import ANSWERS, first_violation
 from reports.values import Difference, Finding, Step
 
 if TYPE_CHECKING:
+    from model.values.trace import Trace
+
     from checker.compare.violations import Law, Violation
     from checker.runs.tally import Tally
-    from model.trace import Trace
 
 
 def signature(trace: Trace, violation: Violation) -> str:

@@ -37,9 +37,10 @@ from targets.errors import ContainmentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from model.values.trace import Trace
+
     from checker.compare.examples import Generator
     from checker.runs.tally import Tally
-    from model.trace import Trace
     from reports.values import Finding, Summary
     from targets.daemons.pool import Finished
     from targets.daemons.replay import Replay

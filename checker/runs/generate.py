@@ -6,21 +6,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+from model.values.trace import Command, Observation, Trace
 
 from checker.compare.oracle import expectation, observe
 from checker.compare.verdict import Example
 from checker.compare.violations import Law, Violation
-from model.trace import Command, Observation, Trace
 from strategies import Enough, OnStep, OnTrace, machine_for, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from model.release.dialect import Dialect
+
     from checker.compare.examples import Generator
     from checker.compare.verdict import Expectation
     from checker.runs.tally import Amount
     from model import BlockState, Outcome
-    from model.dialect import Dialect
 
 _MOST_FAILURES = 50
 """Exceptions of the model after which a run is not begun once more."""

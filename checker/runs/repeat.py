@@ -26,10 +26,11 @@ from checker.runs.diff import nothing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from model.values.trace import Trace
+
     from checker.compare.examples import Generator
     from checker.runs.diff import Sides
     from checker.runs.tally import Tally
-    from model.trace import Trace
     from reports.values import Finding, Summary
     from targets.daemons.deaths import Death
     from targets.daemons.pool import Finished

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
+from model.release.dialects import find_dialect
 
 from checker.cases.waits import cause
 from checker.compare.oracle import expect
@@ -18,16 +19,16 @@ from checker.compare.traces import StepMismatch, compare_trace
 from checker.compare.verdict import as_json, is_outside
 from checker.compare.violations import first_violation
 from checker.errors import CaseError
-from model.dialects import find_dialect
 from reports.values import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model.release.dialect import Dialect
+    from model.values.trace import Json, Observation, Trace
+
     from checker.cases.case import Case
     from checker.compare.violations import Law, Violation
-    from model.dialect import Dialect
-    from model.trace import Json, Observation, Trace
     from targets.daemons.deaths import Death
 
 

@@ -18,7 +18,7 @@ from targets.daemons.target import Target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.values.trace import Json
+
     from checker.compare.differences import Distinction
     from checker.search.subjects import Subject
-    from model.trace import Json
     from targets.walls.standing import Walls
 
 

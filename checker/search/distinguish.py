@@ -29,9 +29,10 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from model.values.trace import Observation, Trace
+
     from checker.compare.examples import Generator
     from checker.search.subjects import Subject
-    from model.trace import Observation, Trace
 
 MOST_TRIALS = 400
 """Candidates that the reduction of one sequence may ask both sides about."""

@@ -12,6 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+from model.release.dialect import WITHOUT, NoSuchDialectError
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.translation import spoken, translated
+from model.values.trace import Observation, Trace
 
 from checker.cases.waits import is_wait, through, with_waits
 from checker.compare.dialect_of import dialect_for
@@ -20,10 +24,6 @@ from checker.compare.oracle import Answer, expect
 from checker.compare.seen_again import undisturbed
 from checker.compare.verdict import is_outside
 from checker.errors import CheckerError
-from model.dialect import WITHOUT, NoSuchDialectError
-from model.dialects import DIALECTS, find_dialect
-from model.speaking import spoken, translated
-from model.trace import Observation, Trace
 from targets.builds.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.builds.debian import find_build
 from targets.closing import Closing
@@ -33,8 +33,9 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from model.release.dialect import Dialect
+
     from checker.compare.verdict import Expectation
-    from model.dialect import Dialect
     from targets.builds.binaries import Build
     from targets.daemons.replay import Replay
     from targets.walls.standing import Walls

@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import Json, Observation, name_of
 
-from model.trace import Json, Observation, name_of
 from targets.daemons.own_commands import paused_by
 from targets.wire.requests import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from model.trace import Command, Reply
+    from model.values.trace import Command, Reply
 
 _UNSEEN: tuple[Json, ...] = (None, None)
 

@@ -16,10 +16,9 @@ import time
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import WAIT, Command, Json, Observation, Reply, asks_for_users, name_of
 
 from model.commands.devices import UNPLUGGED
-from model.commands.driving import WAIT
-from model.trace import Command, Json, Observation, Reply, asks_for_users, name_of
 from targets.daemons.answers import Answers, left_by, observations
 from targets.daemons.daemon import TIMEOUT, Daemon
 from targets.daemons.deaths import Death, unasked

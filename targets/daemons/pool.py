@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from model.trace import Trace
+    from model.values.trace import Trace
+
     from targets.builds.binaries import Build
     from targets.daemons.replay import Replay
 

@@ -28,7 +28,8 @@ from targets.gate.validation import check_trace
 if TYPE_CHECKING:
     import os
 
-    from model.trace import Command, Trace
+    from model.values.trace import Command, Trace
+
     from targets.builds.binaries import Build
 
 _STARTS = 5

@@ -10,7 +10,8 @@ from targets.gate.json_names import PREFIX, parse
 from targets.gate.kinds import Kind, Refused, odd, shown
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
+
     from targets.gate.kinds import Check
 
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
 
 Check: TypeAlias = Callable[["Json", bool], None]
 """Looks at a value, strictly or not; raises :class:`Refused`."""
@@ -198,6 +198,8 @@ TEXT = Kind("text", "any text; nothing looks for a file or an address in it", _a
 WORD = Kind("word", "one of QEMU's own words, or another plain one", _any_word)
 FLAG = Kind("flag", "true or false", _any_flag)
 FALSE = Kind("false", "false", _no_flag)
+
+
 def _no_number(value: Json, strict: bool) -> bool:
     """Let a value pass that is no number; inside of JSON, no number that QEMU takes is refused."""
     if type(value) is not int:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from targets.schemas.monitor import PROBE, SchemaImportError
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
+
     from targets.schemas.monitor import BareMonitor
 
 DEVICES = ("scsi-hd", "virtio-blk-pci", "virtio-scsi-pci")
@@ -18,8 +19,6 @@ DEVICES = ("scsi-hd", "virtio-blk-pci", "virtio-scsi-pci")
 _NAME = re.compile(r'^name "([^"]+)"', re.MULTILINE)
 _ALIAS = re.compile(r'name "([^"]+)".*, alias "([^"]+)"')
 _BUS = re.compile(r"^ *bus: (\S+)\n *type (\S+)$", re.MULTILINE)
-
-
 
 
 def devices(monitor: BareMonitor, fresh: BareMonitor) -> dict[str, Json]:
@@ -97,5 +96,3 @@ def _human(monitor: BareMonitor, line: str) -> str:
     """What a command for people prints: no other tells these things."""
     text: str = _asked(monitor, "human-monitor-command", **{"command-line": line})
     return text.replace("\r", "")
-
-

@@ -19,7 +19,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from model.programs import STORAGE_DAEMON, Program
+from model.values.programs import STORAGE_DAEMON, Program
+
 from targets.builds.binaries import ALL, DAEMON, find_driven
 from targets.errors import TargetError
 from targets.schemas.devices import devices
@@ -30,7 +31,8 @@ from targets.wire.messages import quoted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.trace import Json
+    from model.values.trace import Json
+
     from targets.walls.standing import Walls
 
 FORMAT = 1

@@ -10,7 +10,8 @@ from collections import deque
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from model.programs import STORAGE_DAEMON, Program
+from model.values.programs import STORAGE_DAEMON, Program
+
 from targets.errors import TargetError
 from targets.walls.process import Process, descriptor_to_pass
 from targets.walls.scratch import Scratch
@@ -21,7 +22,7 @@ from targets.wire.messages import Message, ProtocolError, TooMuchError, greeting
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from model.trace import Json
+    from model.values.trace import Json
 
 PROBE = "zz-probe"
 """A member, and a value, that no release knows."""
@@ -119,5 +120,3 @@ def bare_monitor(
         with suppress(SchemaImportError):
             monitor.send({"execute": "quit"})
             process.wait(_REPLY_SECONDS)
-
-

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
+from model.values.trace import Json
 
-from model.trace import Json
 from targets.schemas.monitor import PROBE, SchemaImportError
 
 if TYPE_CHECKING:
@@ -339,5 +339,3 @@ def _values(entry: dict[str, Json]) -> list[str]:
     """The values of an enum; the older key is still there in every release."""
     values: list[str] = entry["values"]
     return values
-
-

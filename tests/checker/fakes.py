@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from model.values.trace import Command, ImageSpec, Observation, Reply, Trace
+
 from checker.compare.verdict import Example, Expectation
 from checker.runs.diff import Sides
-from model.trace import Command, ImageSpec, Observation, Reply, Trace
 from targets.daemons.deaths import Death
 from targets.daemons.pool import Finished
 from targets.daemons.replay import Replay

@@ -12,9 +12,10 @@ from checker.runs.generate import examples
 from checker.runs.tally import Amount
 
 if TYPE_CHECKING:
+    from model.release.dialect import Dialect
+    from model.values.trace import Trace
+
     from checker.compare.verdict import Example
-    from model.dialect import Dialect
-    from model.trace import Trace
 
 CASES: Final = Path(__file__).parents[2] / "cases"
 LARGEST: Final = 16_384

@@ -21,10 +21,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.trace import READ, WAIT, WRITE
+
 from checker.compare.traces import compare_trace
-from model.commands.devices import PERIPHERAL
-from model.commands.driving import READ, WAIT, WRITE
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
+from model.commands.plugging import PERIPHERAL
 from targets.closing import Closing
 from targets.daemons.daemon import Daemon, OwnServer
 from targets.daemons.deaths import Death
@@ -39,8 +42,9 @@ from tests.fuzz.watching import Faults, main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from model.values.trace import Command
+
     from checker.compare.verdict import Example, Expectation
-    from model.trace import Command
 
 GUESTS: Final = (READ, WRITE)
 """Commands that need an NBD server, which these daemons have not."""

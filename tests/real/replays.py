@@ -6,14 +6,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from model.data.requests import NO_GUEST
+
 from checker.compare.verdict import Verdict, judge
-from model.guest import NO_GUEST
 from targets.closing import Closing
 from targets.daemons.target import Target
 
 if TYPE_CHECKING:
+    from model.values.trace import Trace
+
     from checker.compare.verdict import Example
-    from model.trace import Trace
     from targets.builds.binaries import Build
     from targets.builds.image_store import ImageStore
     from targets.daemons.replay import Replay

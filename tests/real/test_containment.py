@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import pytest
+from model.values.trace import ImageSpec, Trace
 
-from model.trace import ImageSpec, Trace
 from targets.builds.binaries import Build, find_driven
 from targets.daemons.target import Target
 from targets.errors import ContainmentError
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from model.trace import Command
+    from model.values.trace import Command
+
     from targets.builds.image_store import ImageStore
 
 MIB = 1 << 20

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+from model.values.trace import Trace
 
-from model.trace import Trace
 from targets.builds.binaries import Build, find_daemon
 from targets.daemons.daemon import Daemon
 from targets.daemons.replay import Exchange, replay

@@ -11,15 +11,15 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.programs import EMULATOR
+from model.values.trace import Trace
 
 from checker.cases.waits import with_waits
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example, judge
 from model import Monitor
 from model.commands.plugging import DRIVERS as MODELLED
-from model.dialects import QEMU_SYSTEM_7_2
-from model.programs import EMULATOR
-from model.trace import Trace
 from targets.builds.binaries import Build, find_driven
 from targets.daemons.target import Target
 from targets.schemas.devices import DEVICES
@@ -28,7 +28,7 @@ from targets.schemas.monitor import bare_monitor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 SEED = 10
 PROCESSES = 60

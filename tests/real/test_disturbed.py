@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import Trace
 
 from checker.runs.diff import DiffOptions, run_diff
 from checker.runs.generate import examples
 from checker.runs.sides import open_sides
 from checker.runs.tally import Amount, Tally
-from model.dialects import QEMU_7_2
-from model.trace import Trace
 from targets.daemons.daemon import Daemon
 from targets.daemons.deaths import Death
 from targets.daemons.replay import Replay

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.programs import EMULATOR
+from model.values.trace import ImageSpec, Trace
 
 from checker.cases.waits import with_waits
 from checker.compare.dialect_of import dialect_for
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example, judge
-from model.dialects import QEMU_SYSTEM_7_2
-from model.programs import EMULATOR
-from model.trace import ImageSpec, Trace
 from targets.builds.binaries import Build, find_driven
 from targets.daemons.daemon import Daemon
 from targets.daemons.replay import Exchange

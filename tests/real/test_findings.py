@@ -8,22 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from model.graph.driver import DRIVERS
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.translation import translated
 
 from checker.cases.case import load
 from checker.search.option_trials import Trial, Untried, changes, trials
 from checker.search.subjects import Model
-from model.dialects import DIALECTS, QEMU_7_2, find_dialect
-from model.drivers import DRIVERS
-from model.speaking import translated
 from strategies.openable import OPENINGS
 from targets.builds.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from model.release.dialect import Dialect
+    from model.values.trace import Observation, Trace
+
     from checker.cases.case import Case
-    from model.dialect import Dialect
-    from model.trace import Observation, Trace
     from targets.builds.binaries import Build
     from targets.daemons.target import Target
     from tests.real.replays import Replays

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from model.data.requests import NO_GUEST
+from model.release.dialect import Dialect
+from model.release.dialects import DIALECTS
 
 from checker.cases.case import load
 from checker.cases.waits import with_waits
 from checker.compare.observations import MASKS, NORMALISATIONS
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example
-from model.dialect import Dialect
-from model.dialects import DIALECTS
-from model.guest import NO_GUEST
 from targets.builds.binaries import Build
 
 if TYPE_CHECKING:

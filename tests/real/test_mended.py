@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+from model.release.dialect import Dialect
+from model.release.dialects import DIALECTS
 
 from checker.cases.case import load
 from checker.cases.waits import with_waits
 from checker.compare.oracle import oracle
 from checker.compare.verdict import Example
-from model.dialect import Dialect
-from model.dialects import DIALECTS
 from targets.builds.binaries import Build
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 from checker.cases.case import load
 from checker.cases.waits import with_waits
@@ -17,7 +18,6 @@ from checker.runs.diff import DiffOptions, run_diff
 from checker.runs.replay_case import compare_case
 from checker.runs.sides import open_sides
 from checker.runs.tally import Tally
-from model.dialects import QEMU_7_2
 from targets.daemons.target import Target
 from tests.checker.jobs import ADD, COMMIT, PAUSE, READ, REOPEN, TRACE, command, file, wait
 

@@ -7,10 +7,10 @@ import copy
 from typing import Any
 
 import pytest
+from model.values.trace import Observation
 
 from checker.compare.observations import ABSENT, MASKS, NORMALISATIONS, Renaming, compare_step
 from checker.compare.traces import StepMismatch, compare_trace
-from model.trace import Observation
 
 NODE: dict[str, Any] = {
     "node-name": "n0",

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.rules import NOT_MODELLED
+from model.values.trace import Observation, Trace
 
 from checker.compare.seen_again import DisturbedError, seen_again, shown_by, undisturbed
 from checker.compare.verdict import Example, Expectation, judge, judge_answers
@@ -15,9 +18,6 @@ from checker.runs.mutants import choose_rules
 from checker.runs.repeat import run_repeat
 from checker.runs.tally import Tally
 from checker.search.confirm import confirm as confirm_builds
-from model.dialects import QEMU_7_2
-from model.rules import NOT_MODELLED
-from model.trace import Observation, Trace
 from targets.daemons.deaths import Death
 from targets.daemons.pool import Finished
 from targets.daemons.replay import Replay

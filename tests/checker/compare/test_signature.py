@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model.values.trace import ImageSpec, Observation, Trace
 
 from checker.compare.observations import ABSENT
 from checker.compare.signature import names_in, normalised, of_death, of_divergence
 from checker.compare.traces import StepMismatch
-from model.trace import ImageSpec, Observation, Trace
 
 
 def traced(node: str, image: str) -> Trace:

@@ -8,6 +8,8 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import ImageSpec, Observation, Trace
 
 from checker.cases.case import load
 from checker.cases.waits import is_wait
@@ -17,18 +19,17 @@ from checker.runs.check import run_check
 from checker.runs.generate import checked, examples
 from checker.runs.tally import Amount, Tally
 from model import Monitor, Outcome, step
-from model.dialects import QEMU_7_2
-from model.trace import ImageSpec, Observation, Trace
 from strategies.commands import build
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from model.values.trace import Command
+
     from checker.compare.verdict import Example
     from checker.compare.violations import Law
     from checker.runs.generate import Checked
     from model import BlockState, Dialect
-    from model.trace import Command
     from reports.values import Summary
     from strategies.scene import Scene
 

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 from checker.cases.case import load
 from checker.compare.examples import StopRun
 from checker.compare.verdict import Example
 from checker.runs.diff import DiffOptions, run_diff
 from checker.runs.tally import Tally
-from model.dialects import QEMU_7_2
 from targets.daemons.deaths import Death
 from targets.errors import ContainmentError
 from tests.checker.fakes import Answer, generator, model_answer, oracle, refusal, sides, trace
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply, Trace
+    from model.values.trace import Command, Reply, Trace
+
     from reports.values import Summary
     from targets.daemons.pool import Finished
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.rules import NOT_MODELLED
+from model.values.trace import Observation, Reply, Trace
 
 from checker.cases.case import Case, from_finding
 from checker.compare.differences import differences
@@ -16,9 +19,6 @@ from checker.compare.traces import compare_trace
 from checker.compare.verdict import Example, finding, judge
 from checker.runs.replay_case import compare_case, disturbed
 from checker.search.distinguish import Search
-from model.dialects import QEMU_7_2
-from model.rules import NOT_MODELLED
-from model.trace import Observation, Reply, Trace
 from reports.values import Finding, Step
 from targets.daemons.deaths import Death
 from targets.daemons.replay import Replay

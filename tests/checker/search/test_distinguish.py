@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.values.trace import Command, ImageSpec, Observation, Trace
 
 from checker.cases.case import from_finding
 from checker.compare.differences import Distinction, View, Way, differences, without
@@ -20,13 +21,13 @@ from checker.search.breadth_first import Scope
 from checker.search.distinguish import Search, as_finding, run_compare
 from checker.search.subjects import Model
 from model import find_dialect
-from model.trace import Command, ImageSpec, Observation, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.release.dialect import Dialect
+
     from checker.compare.examples import Generator
-    from model.dialect import Dialect
 
 DIALECT = find_dialect("qemu-7.2")
 LAX = find_dialect("qemu-7.2 without reopen.backing-missing")

@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.schema import Schema
 
 from checker.search.option_trials import Outcome, Trial, Untried, changes, grouped, trials
 from checker.search.subjects import Model
 from model import find_dialect
-from model.schema import Schema
 from strategies.openable import OPENINGS, again, choices, with_option
 
 if TYPE_CHECKING:

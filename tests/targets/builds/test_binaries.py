@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from model.values.programs import EMULATOR
+from model.values.trace import ImageSpec
 
-from model.programs import EMULATOR
-from model.trace import ImageSpec
 from targets.builds.binaries import find_daemon, find_driven, find_qemu_img
 from targets.builds.image_store import ImageStore
 from targets.errors import TargetError

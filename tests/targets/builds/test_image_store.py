@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from model.values.trace import ImageSpec
 
-from model.trace import ImageSpec
 from targets.builds.image_store import ImageStore, contained_name
 from targets.errors import TargetError
 

@@ -16,7 +16,7 @@ from targets.wire.connection import Connection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 
 class ScriptedDaemon(Daemon):

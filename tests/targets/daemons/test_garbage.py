@@ -8,8 +8,8 @@ import socket
 from typing import Any
 
 import pytest
+from model.release.rules import NOT_MODELLED
 
-from model.rules import NOT_MODELLED
 from targets.daemons.daemon import OwnServer
 from targets.daemons.exchange import Exchange
 from targets.daemons.own_commands import Guests, Surroundings, begin

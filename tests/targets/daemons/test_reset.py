@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from model.commands.driving import OBJECT
-from model.trace import Command, Trace
+from model.values.trace import OBJECT, Command, Trace
+
 from targets.daemons.own_commands import (
     objects_of,
 )
