@@ -25,11 +25,11 @@ import attrs
 from qemu.qmp import ExecuteError, QMPClient
 
 from model.values.trace import Command, ImageSpec, Trace
-from targets.binaries import Build, find_daemon
-from targets.daemon import Daemon
+from targets.builds.binaries import Build, find_daemon
+from targets.builds.image_store import ImageStore
+from targets.daemons.daemon import Daemon
+from targets.daemons.replay import GRAPH, NODES, replay
 from targets.errors import TargetError
-from targets.images import ImageStore
-from targets.replay import GRAPH, NODES, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable

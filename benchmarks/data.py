@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from checker.diff import DiffOptions, run_diff
-from checker.generate import examples
-from checker.judge import Example
-from checker.oracle import oracle
-from checker.settling import settled
-from checker.sides import open_sides
-from checker.tally import Amount, Tally
+from checker.cases.waits import with_waits
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.generate import examples
+from checker.runs.sides import open_sides
+from checker.runs.tally import Amount, Tally
 from model import nearest_dialect
 from model.values.trace import READ, WRITE
-from targets.binaries import DAEMON, Build, find_daemon
+from targets.builds.binaries import DAEMON, Build, find_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def reads(trace: Trace) -> bool:
 def without_guests(trace: Trace, dialect: Dialect) -> Trace:
     """The trace without what guests do, and with the waits that it then needs."""
     kept = tuple(command for command in trace.commands if command.get("execute") not in _GUEST)
-    return settled(attrs.evolve(trace, commands=kept), dialect)
+    return with_waits(attrs.evolve(trace, commands=kept), dialect)
 
 
 def compare(build: Build, dialect: Dialect, traces: list[Trace]) -> float:

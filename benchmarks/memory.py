@@ -14,16 +14,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checker.diff import DiffOptions, run_diff
-from checker.generate import examples
-from checker.sides import open_sides
-from checker.tally import Amount, Tally
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.generate import examples
+from checker.runs.sides import open_sides
+from checker.runs.tally import Amount, Tally
 from model import nearest_dialect
-from targets.binaries import DAEMON
-from targets.debian import find_build
+from targets.builds.binaries import DAEMON
+from targets.builds.debian import find_build
 
 if TYPE_CHECKING:
-    from checker.tally import Tally as Counts
+    from checker.runs.tally import Tally as Counts
 
 FIRST = 500
 """Examples after which the memory is to be flat."""

@@ -15,16 +15,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from checker.diff import DiffOptions, run_diff
-from checker.generate import examples
-from checker.sides import open_sides
-from checker.tally import Amount, Tally
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.generate import examples
+from checker.runs.sides import open_sides
+from checker.runs.tally import Amount, Tally
 from model import nearest_dialect
-from targets.binaries import DAEMON, Build, find_daemon
-from targets.pool import Pool
+from targets.builds.binaries import DAEMON, Build, find_daemon
+from targets.daemons.pool import Pool
 
 if TYPE_CHECKING:
-    from checker.judge import Example
+    from checker.compare.verdict import Example
     from model.values.trace import Trace
 
 BAR = 0.5

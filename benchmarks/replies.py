@@ -22,16 +22,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checker.case import load
-from checker.generate import checked
-from checker.laws import no_law
-from checker.tally import Amount
+from checker.cases.case import load
+from checker.compare.violations import no_law
+from checker.runs.generate import checked
+from checker.runs.tally import Amount
 from model import DIALECTS, PROPOSALS, BlockState, ImageSpec, Monitor, Trace, find_dialect, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checker.generate import Checked
+    from checker.runs.generate import Checked
+
     from model import Dialect
 
 CASES = Path(__file__).resolve().parent.parent / "cases"

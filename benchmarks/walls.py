@@ -16,15 +16,15 @@ import time
 
 import attrs
 
-from checker.diff import DiffOptions, run_diff
-from checker.doctor import dialect_for
-from checker.generate import examples
-from checker.sides import open_sides
-from checker.tally import Amount, Tally
-from targets.binaries import DAEMON, Build
-from targets.daemon import Daemon
-from targets.debian import find_build
-from targets.walls import EVERYTHING, Walls, trusting
+from checker.compare.dialect_of import dialect_for
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.generate import examples
+from checker.runs.sides import open_sides
+from checker.runs.tally import Amount, Tally
+from targets.builds.binaries import DAEMON, Build
+from targets.builds.debian import find_build
+from targets.daemons.daemon import Daemon
+from targets.walls.standing import EVERYTHING, Walls, trusting
 
 BAR = 0.95
 _STARTS = 15

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a machine has to offer to device_add: device models, their properties, and buses.
 
-No schema of QEMU's says any of this. ``targets.schema_import`` asks the emulator itself and puts
-the answers into the schema document; a storage daemon has no machine, and so an empty catalogue.
+No schema of QEMU's says any of this. ``targets.schemas.importing`` asks the emulator itself and
+puts the answers into the schema document; a storage daemon has no machine, and so an empty
+catalogue.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 The types, the names of their members in the order of visiting, and the wording
 of refusals are data, imported from the release itself (``schemas/qemu-X.Y.json``,
-made by ``targets.schema_import``). This module turns them into functions that
+made by ``targets.schemas.importing``). This module turns them into functions that
 visit a value as QEMU's generated input visitors do: members in order of
 declaration, the base's first, then those of the variant that the tag selects;
 the first thing wrong is what the client hears of; a member that nobody visited
@@ -435,7 +435,7 @@ class Schema:
 
     @classmethod
     def from_document(cls, name: str, document: Mapping[str, Json]) -> Schema:
-        """A schema from the document that ``targets.schema_import`` makes."""
+        """A schema from the document that ``targets.schemas.importing`` makes."""
         if document["format"] != FORMAT:
             raise ValueError(f"schema {name} has format {document['format']}, not {FORMAT}")
         compiler = _Compiler(document["types"])

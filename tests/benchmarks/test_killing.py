@@ -18,7 +18,7 @@ import pytest
 from benchmarks import hostile, killing
 from benchmarks.killing import Ended, Killer, Place, descendants
 from benchmarks.kills import Report
-from checker.case import decode
+from checker.cases.case import decode
 from model.values.trace import ImageSpec, Trace
 
 if TYPE_CHECKING:

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from checker.diff import Generator, Sides
-from checker.judge import Example, Expectation
+from checker.compare.verdict import Example, Expectation
+from checker.runs.diff import Sides
 from model.values.trace import Command, ImageSpec, Observation, Reply, Trace
-from targets.deaths import Death
-from targets.pool import Finished
-from targets.replay import Replay
+from targets.daemons.deaths import Death
+from targets.daemons.pool import Finished
+from targets.daemons.replay import Replay
+
+if TYPE_CHECKING:
+    from checker.compare.examples import Generator
 
 Answer = Callable[[Command], Reply | Death]
 """What a fake daemon does with a command."""

@@ -7,12 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from checker.case import Case, load
-from checker.generate import examples
-from checker.tally import Amount
+from checker.cases.case import Case, load
+from checker.runs.generate import examples
+from checker.runs.tally import Amount
 
 if TYPE_CHECKING:
-    from checker.judge import Example
+    from checker.compare.verdict import Example
     from model.release.dialect import Dialect
     from model.values.trace import Trace
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import junitparser
 from click.testing import CliRunner
 
-from checker.case import decode, encode
-from checker.cli import cli
+from checker.cases.case import decode, encode
+from checker.cli.entry import cli
 from checker.errors import CaseError, CheckerError
 from model.release.dialect import NoSuchDialectError
 from model.values.image_layout import ImageError
@@ -33,7 +33,7 @@ from tests.fuzz.mutations import Mutator
 from tests.fuzz.watching import Faults, main
 
 if TYPE_CHECKING:
-    from checker.case import Case
+    from checker.cases.case import Case
 
 STATUSES = (0, 1, 4)
 """How a replay ends: it agrees, it does not, or a step is outside the spec."""

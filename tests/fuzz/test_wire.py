@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from targets.binaries import Build
-from targets.daemon import Daemon
-from targets.driving import moves_nodes
+from targets.builds.binaries import Build
+from targets.daemons.daemon import Daemon
+from targets.daemons.own_commands import moves_nodes
 from targets.errors import TargetError
 from tests.fuzz import watching, wire
 from tests.fuzz.mutations import Mutator

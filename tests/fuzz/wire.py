@@ -21,17 +21,19 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from checker.compare import compare_trace
-from model.commands.devices import PERIPHERAL
-from model.release.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
+from checker.compare.traces import compare_trace
+from model.commands.plugging import PERIPHERAL
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from model.values.trace import READ, WAIT, WRITE
 from targets.closing import Closing
-from targets.connection import Connection
-from targets.daemon import Daemon, OwnServer
-from targets.deaths import Death
-from targets.driving import is_own
-from targets.nbd import Disk, NBDError
-from targets.replay import Exchange
+from targets.daemons.daemon import Daemon, OwnServer
+from targets.daemons.deaths import Death
+from targets.daemons.own_commands import is_own
+from targets.daemons.replay import Exchange
+from targets.wire.connection import Connection
+from targets.wire.nbd import Disk, NBDError
 from tests.fuzz.material import generated
 from tests.fuzz.mutations import GARBAGE, Mutator
 from tests.fuzz.watching import Faults, main
@@ -39,7 +41,7 @@ from tests.fuzz.watching import Faults, main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from checker.judge import Example, Expectation
+    from checker.compare.verdict import Example, Expectation
     from model.values.trace import Command
 
 GUESTS: Final = (READ, WRITE)

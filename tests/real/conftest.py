@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.values.programs import STORAGE_DAEMON
-from targets.binaries import Build, find_daemon, find_driven
-from targets.daemon import Daemon
-from targets.debian import find_build
-from targets.images import ImageStore
-from targets.pool import Target
+from targets.builds.binaries import Build, find_daemon, find_driven
+from targets.builds.debian import find_build
+from targets.builds.image_store import ImageStore
+from targets.daemons.daemon import Daemon
+from targets.daemons.target import Target
 from tests.real.replays import Replays
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Hand-written scenarios with commits and streams, as image files and commands.
 
-Where a trace has to wait for a job is put in when it is run (:func:`checker.settling.settled`).
+The waits for jobs are put in when a trace is run (:func:`checker.cases.waits.with_waits`).
 The chain is a, b, c and d, d being on top; e and x are images of their own.
 """
 

@@ -6,17 +6,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from checker.judge import Verdict, judge
+from checker.compare.verdict import Verdict, judge
 from model.data.requests import NO_GUEST
 from targets.closing import Closing
-from targets.pool import Target
+from targets.daemons.target import Target
 
 if TYPE_CHECKING:
-    from checker.judge import Example
+    from checker.compare.verdict import Example
     from model.values.trace import Trace
-    from targets.binaries import Build
-    from targets.images import ImageStore
-    from targets.replay import Replay
+    from targets.builds.binaries import Build
+    from targets.builds.image_store import ImageStore
+    from targets.daemons.replay import Replay
 
 HANGS_AFTER = 2.0
 """Seconds without an answer that are a hang, where one is foreseen."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from checker.case import decode, encode, from_finding
-from checker.case import load as load_case
+from checker.cases.case import decode, encode, from_finding
+from checker.cases.case import load as load_case
 from model.values.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 

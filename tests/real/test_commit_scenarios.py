@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.compare import compare_trace
-from checker.oracle import expect
-from checker.settling import settled
+from checker.cases.waits import with_waits
+from checker.compare.oracle import expect
+from checker.compare.traces import compare_trace
 from model import find_dialect
 from tests.real.job_scenarios_commit import COMMIT_SCENARIOS
 
 if TYPE_CHECKING:
-    from targets.pool import Target
+    from targets.daemons.target import Target
 
 DIALECT = find_dialect("qemu-7.2")
 
 
 @pytest.mark.parametrize("name", COMMIT_SCENARIOS)
 def test_spec_and_daemon_agree(shared: Target, name: str) -> None:
-    trace = settled(COMMIT_SCENARIOS[name], DIALECT)
+    trace = with_waits(COMMIT_SCENARIOS[name], DIALECT)
     expectations = expect(trace, DIALECT)
     met = [number for number, each in enumerate(expectations) if each.hazards]
     # A scenario may end in a defect, perhaps of the daemon itself; what came before still counts.

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checker.confirming import builds_of, confirm
-from checker.differing import Way, differences
-from checker.distinguish import Search, run_compare
-from checker.generate import examples
-from checker.judge import Example
-from checker.parties import NOT_IN_SPEC, Daemon, Model, find_party, written_for
-from checker.tally import Amount
+from checker.compare.differences import Way, differences
+from checker.compare.verdict import Example
+from checker.runs.generate import examples
+from checker.runs.tally import Amount
+from checker.search.confirm import builds_of, confirm
+from checker.search.distinguish import Search, run_compare
+from checker.search.subjects import NOT_IN_SPEC, Daemon, Model, find_subject, written_for
 from model import find_dialect
-from model.release.dialects import QEMU_7_2, QEMU_10_0
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
 from model.values.trace import Command, ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from checker.differing import Distinction
+    from checker.compare.differences import Distinction
     from model.release.dialect import Dialect
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
     BuildOf = Callable[[Dialect], Build]
 
@@ -44,8 +45,8 @@ OMITTED = command("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "
 
 @pytest.fixture
 def daemon(build: Build) -> Iterator[Daemon]:
-    with Daemon(build) as party:
-        yield party
+    with Daemon(build) as subject:
+        yield subject
 
 
 def trace(*commands: Command) -> Trace:
@@ -53,11 +54,11 @@ def trace(*commands: Command) -> Trace:
 
 
 def test_a_release_is_a_build(build: Build) -> None:
-    party = find_party(build.release)
-    assert isinstance(party, Daemon)
-    assert (party.name, party.real) == (build.version, True)
-    assert party.dialect.release == tuple(map(int, build.release.split(".")))
-    party.close()
+    subject = find_subject(build.release)
+    assert isinstance(subject, Daemon)
+    assert (subject.name, subject.real) == (build.version, True)
+    assert subject.dialect.release == tuple(map(int, build.release.split(".")))
+    subject.close()
 
 
 def test_a_daemon_is_asked_as_the_model_is(daemon: Daemon) -> None:
@@ -95,7 +96,7 @@ def test_a_known_defect_is_not_tried(daemon: Daemon, monkeypatch: pytest.MonkeyP
         sent.append(written_for(plain, dialect))
         return sent[-1]
 
-    monkeypatch.setattr("checker.parties.written_for", write)
+    monkeypatch.setattr("checker.search.subjects.written_for", write)
     answers = daemon.ask(trace(ADD, command("blockdev-reopen", options=[]), ADD))
     assert [set(each.hazards) for each in answers] == [set(), {"hazard.empty-list"}]
     assert sent == [trace(ADD)]

@@ -16,16 +16,16 @@ import attrs
 import pytest
 
 from model.values.trace import ImageSpec, Trace
-from targets.binaries import Build, find_driven
+from targets.builds.binaries import Build, find_driven
+from targets.daemons.target import Target
 from targets.errors import ContainmentError
-from targets.pool import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from model.values.trace import Command
-    from targets.images import ImageStore
+    from targets.builds.image_store import ImageStore
 
 MIB = 1 << 20
 WITHIN = 15.0

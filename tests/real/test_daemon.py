@@ -16,12 +16,12 @@ import attrs
 import pytest
 
 from model.values.trace import Trace
-from targets.binaries import Build, find_daemon
-from targets.connection import Connection
-from targets.daemon import Daemon
+from targets.builds.binaries import Build, find_daemon
+from targets.daemons.daemon import Daemon
+from targets.daemons.replay import Exchange, replay
 from targets.errors import TargetError
-from targets.replay import Exchange, replay
-from targets.walls import trusting
+from targets.walls.standing import trusting
+from targets.wire.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ NOTHING = Trace((), ({"execute": "query-version"},))
 
 STARTS_AND_WAITS = """
 import sys, time
-from targets.binaries import find_daemon
-from targets.daemon import Daemon
+from targets.builds.binaries import find_daemon
+from targets.daemons.daemon import Daemon
 daemon = Daemon(find_daemon(), sys.argv[1])
 print(daemon.pid, daemon.directory, flush=True)
 time.sleep(60)

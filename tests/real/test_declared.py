@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from model.release.dialect import Dialect
     from model.values.trace import Command
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
     from tests.real.replays import Replays
 
 Options = dict[str, Any]

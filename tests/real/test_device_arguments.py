@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checker.judge import Example, judge
-from checker.oracle import oracle
-from checker.settling import settled
+from checker.cases.waits import with_waits
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example, judge
 from model import Monitor
 from model.commands.plugging import DRIVERS as MODELLED
-from model.release.dialects import QEMU_SYSTEM_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from model.values.programs import EMULATOR
 from model.values.trace import Trace
-from targets.binaries import Build, find_driven
-from targets.pool import Target
-from targets.schema_import import DEVICES, bare_monitor
+from targets.builds.binaries import Build, find_driven
+from targets.daemons.target import Target
+from targets.schemas.devices import DEVICES
+from targets.schemas.monitor import bare_monitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +174,7 @@ def emulator() -> Build:
 @pytest.fixture
 def no_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is drawn here is odder than a case may be, and nobody's but ours."""
-    monkeypatch.setattr("targets.pool.check_trace", lambda _trace: None)
+    monkeypatch.setattr("targets.daemons.target.check_trace", lambda _trace: None)
 
 
 @pytest.mark.usefixtures("no_gate")
@@ -183,7 +184,7 @@ def test_odd_arguments_are_answered_as_the_emulator_does(emulator: Build, tmp_pa
     traces = []
     for seed in seeds:
         commands, more, outside = written(seed)
-        traces.append(settled(Trace((), tuple(commands)), QEMU_SYSTEM_7_2))
+        traces.append(with_waits(Trace((), tuple(commands)), QEMU_SYSTEM_7_2))
         drawn, left = drawn + more, left + outside
     assert left < drawn / 5, f"{left} of {drawn} are left"
 
@@ -224,7 +225,7 @@ CROWD: tuple[Command, ...] = (
 
 
 def test_places_on_a_bus_run_out(emulator: Build, tmp_path: Path) -> None:
-    trace = settled(Trace((), CROWD), QEMU_SYSTEM_7_2)
+    trace = with_waits(Trace((), CROWD), QEMU_SYSTEM_7_2)
     example = Example(trace, oracle(QEMU_SYSTEM_7_2)(trace))
     refused = [each.refused for each in example.expectations if each.refused]
     assert refused == [{"device.no-slot"}] * 3 + [{"device.no-target"}] * 3

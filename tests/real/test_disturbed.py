@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Self
 import attrs
 import pytest
 
-from checker.diff import DiffOptions, run_diff
-from checker.generate import examples
-from checker.sides import open_sides
-from checker.tally import Amount, Tally
-from model.release.dialects import QEMU_7_2
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.generate import examples
+from checker.runs.sides import open_sides
+from checker.runs.tally import Amount, Tally
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.values.trace import Trace
-from targets.daemon import Daemon
-from targets.deaths import Death
-from targets.pool import Target
-from targets.replay import Replay
-from targets.walls import trusting
+from targets.daemons.daemon import Daemon
+from targets.daemons.deaths import Death
+from targets.daemons.replay import Replay
+from targets.daemons.target import Target
+from targets.walls.standing import trusting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from reports.values import Summary
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 PLANTED = QEMU_7_2.without("reopen.backing-missing")
 SIGNALS = (
@@ -205,7 +205,7 @@ def test_a_long_null_node_is_read_and_a_longer_one_is_outside(build: Build) -> N
 
 def test_waits_in_vain_come_to_an_end(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hundred waits for what never comes take no longer than a few."""
-    monkeypatch.setattr("targets.exchange.PATIENCE_IN_ALL", 0.2)
+    monkeypatch.setattr("targets.daemons.exchange.PATIENCE_IN_ALL", 0.2)
     device = {"id": "/machine/peripheral/none", "status": "unplugged"}
     wait = {"execute": "reopencheck-wait", "arguments": device}
     with Target(build) as target:

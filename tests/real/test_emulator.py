@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from checker.doctor import dialect_for
-from checker.judge import Example, judge
-from checker.oracle import oracle
-from checker.settling import settled
-from model.release.dialects import QEMU_SYSTEM_7_2
+from checker.cases.waits import with_waits
+from checker.compare.dialect_of import dialect_for
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example, judge
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from model.values.programs import EMULATOR
 from model.values.trace import ImageSpec, Trace
-from targets.binaries import Build, find_driven
-from targets.daemon import Daemon
+from targets.builds.binaries import Build, find_driven
+from targets.daemons.daemon import Daemon
+from targets.daemons.replay import Exchange
+from targets.daemons.target import Target
 from targets.errors import TargetError
-from targets.pool import Target
-from targets.replay import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +119,7 @@ DISKS = (
 
 def test_disks_are_users_of_nodes(machine: Target) -> None:
     """Each step of it, and nothing of it is left for the next trace."""
-    trace = settled(Trace((), DISKS), QEMU_SYSTEM_7_2)
+    trace = with_waits(Trace((), DISKS), QEMU_SYSTEM_7_2)
     example = Example(trace, oracle(QEMU_SYSTEM_7_2)(trace))
     answers = {"return" in each.observation.reply for each in example.expectations}
     assert answers == {True, False}

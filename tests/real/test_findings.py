@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.case import load
-from checker.giving import Trial, Untried, changes, trials
-from checker.parties import Model
+from checker.cases.case import load
+from checker.search.option_trials import Trial, Untried, changes, trials
+from checker.search.subjects import Model
 from model.graph.driver import DRIVERS
-from model.release.dialects import DIALECTS, QEMU_7_2, find_dialect
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.release.translation import translated
 from strategies.openable import OPENINGS
-from targets.debian import find_build
+from targets.builds.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from checker.case import Case
+    from checker.cases.case import Case
     from model.release.dialect import Dialect
     from model.values.trace import Observation, Trace
-    from targets.binaries import Build
-    from targets.pool import Target
+    from targets.builds.binaries import Build
+    from targets.daemons.target import Target
     from tests.real.replays import Replays
 
 ROOT = Path(__file__).resolve().parents[2]

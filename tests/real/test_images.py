@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model.values.trace import ImageSpec, Trace
-from targets.binaries import find_qemu_img
+from targets.builds.binaries import find_qemu_img
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from targets.images import ImageStore
-    from targets.pool import Target
+    from targets.builds.image_store import ImageStore
+    from targets.daemons.target import Target
 
 MIB = 1 << 20
 

@@ -12,16 +12,16 @@ import pytest
 from model.release.dialects import DIALECTS
 from model.values.programs import STORAGE_DAEMON
 from model.values.trace import ImageSpec
-from targets.daemon import Daemon
-from targets.json_names import parse
+from targets.daemons.daemon import Daemon
+from targets.gate.json_names import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from model.release.dialect import Dialect
-    from targets.binaries import Build
-    from targets.images import ImageStore
+    from targets.builds.binaries import Build
+    from targets.builds.image_store import ImageStore
 
 MIB = 1 << 20
 DAEMONS = [each for each in DIALECTS.values() if each.program is STORAGE_DAEMON]

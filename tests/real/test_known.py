@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from checker.case import load
-from checker.compare import MASKS, NORMALISATIONS
-from checker.judge import Example
-from checker.oracle import oracle
-from checker.settling import settled
+from checker.cases.case import load
+from checker.cases.waits import with_waits
+from checker.compare.observations import MASKS, NORMALISATIONS
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example
 from model.data.requests import NO_GUEST
 from model.release.dialect import Dialect
 from model.release.dialects import DIALECTS
-from targets.binaries import Build
+from targets.builds.binaries import Build
 
 if TYPE_CHECKING:
     from tests.real.replays import Replays
@@ -42,7 +42,7 @@ def test_exceptions_to_equality_are_few(dialect: Dialect) -> None:
 
 
 def _example(path: Path, dialect: Dialect) -> Example:
-    trace = settled(load(path).trace(), dialect)
+    trace = with_waits(load(path).trace(), dialect)
     return Example(trace, oracle(dialect)(trace))
 
 

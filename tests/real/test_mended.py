@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from checker.case import load
-from checker.judge import Example
-from checker.oracle import oracle
-from checker.settling import settled
+from checker.cases.case import load
+from checker.cases.waits import with_waits
+from checker.compare.oracle import oracle
+from checker.compare.verdict import Example
 from model.release.dialect import Dialect
 from model.release.dialects import DIALECTS
-from targets.binaries import Build
+from targets.builds.binaries import Build
 
 if TYPE_CHECKING:
     from tests.real.replays import Replays
@@ -38,7 +38,7 @@ def test_spec_and_daemon_agree(
 
     Others may have one on the way, and what comes after it is not compared.
     """
-    trace = settled(load(path).trace(), dialect)
+    trace = with_waits(load(path).trace(), dialect)
     example = Example(trace, oracle(dialect)(trace))
     if load(path).dialect == dialect.name:
         assert example.hazard_before(len(trace.commands)) is None

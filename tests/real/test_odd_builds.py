@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from targets.binaries import find_driven
-from targets.daemon import Daemon, StartError
+from targets.builds.binaries import find_driven
+from targets.daemons.daemon import Daemon, StartError
 
 ROOT = Path(__file__).parents[2]
 WRAPPER = """\
@@ -23,11 +23,11 @@ printf '\\033[31mred\\n' >&2
 exit 3
 """
 ENDS_LATER = """\
-from checker import giving
+from checker.search import option_trials
 from checker.cli import main
 from targets.errors import TargetError
 
-whole = giving.trials
+whole = option_trials.trials
 
 def some(*arguments):
     for number, each in enumerate(whole(*arguments)):
@@ -35,7 +35,7 @@ def some(*arguments):
             raise TargetError("the daemon does not start any more")
         yield each
 
-giving.trials = some
+option_trials.trials = some
 main()
 """
 
@@ -76,15 +76,15 @@ def options(tmp_path: Path, script: str, *words: str) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("party", ["qemu-7.2", "qemu-storage-daemon"])
-def test_what_was_tried_before_an_error_is_told(tmp_path: Path, party: str) -> None:
-    done = options(tmp_path, ENDS_LATER, party, "--json")
+@pytest.mark.parametrize("subject", ["qemu-7.2", "qemu-storage-daemon"])
+def test_what_was_tried_before_an_error_is_told(tmp_path: Path, subject: str) -> None:
+    done = options(tmp_path, ENDS_LATER, subject, "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 2
     assert len(found["trials"]) + len(found["untried"]) == 3
     assert found["trouble"] == "the daemon does not start any more"
     assert done.stderr == "reopencheck: the daemon does not start any more\n"
-    people = options(tmp_path, ENDS_LATER, party)
+    people = options(tmp_path, ENDS_LATER, subject)
     assert "ended early: this is what was found so far" in people.stdout
 
 

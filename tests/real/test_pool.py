@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model.values.trace import OBJECT, WAIT, Command, ImageSpec, Trace
+from targets.daemons.pool import Finished, Pool
+from targets.daemons.replay import replay
+from targets.daemons.target import Target
 from targets.errors import TargetError
-from targets.pool import Finished, Pool, Target
-from targets.replay import replay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 MIB = 1 << 20
 LOOK = Trace((), ({"execute": "query-named-block-nodes"}, {"execute": "query-block-exports"}))

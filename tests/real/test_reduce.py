@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from checker.case import load
-from checker.compare import compare_trace
-from checker.diff import DiffOptions, run_diff
-from checker.judge import Example
-from checker.oracle import expect
-from checker.replay import compare_case
-from checker.settling import settled
-from checker.sides import open_sides
-from checker.tally import Tally
-from model.release.dialects import QEMU_7_2
-from targets.pool import Target
+from checker.cases.case import load
+from checker.cases.waits import with_waits
+from checker.compare.oracle import expect
+from checker.compare.traces import compare_trace
+from checker.compare.verdict import Example
+from checker.runs.diff import DiffOptions, run_diff
+from checker.runs.replay_case import compare_case
+from checker.runs.sides import open_sides
+from checker.runs.tally import Tally
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from targets.daemons.target import Target
 from tests.checker.jobs import ADD, COMMIT, PAUSE, READ, REOPEN, TRACE, command, file, wait
 
 if TYPE_CHECKING:
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 MUTANT = QEMU_7_2.without("job.paused-already")
 OTHER = command("blockdev-add", driver="raw", node_name="other", file=file("mid.qcow2"))
@@ -37,7 +37,7 @@ NOISE = (
 def test_a_job_is_kept_with_just_its_waits(build: Build, tmp_path: Path) -> None:
     commands = (*NOISE, ADD, *NOISE, COMMIT, PAUSE, READ, REOPEN, *NOISE, PAUSE, READ, *NOISE)
     noisy = attrs.evolve(TRACE, commands=commands)
-    trace = settled(noisy, MUTANT)
+    trace = with_waits(noisy, MUTANT)
     assert not any(e.hazards for e in expect(trace, MUTANT))
 
     def generate(sink: Any) -> None:
@@ -61,7 +61,7 @@ def test_a_job_is_kept_with_just_its_waits(build: Build, tmp_path: Path) -> None
         "job-pause",
         "reopencheck-wait",
     ]
-    assert case.trace() == settled(case.trace(), MUTANT)
+    assert case.trace() == with_waits(case.trace(), MUTANT)
     assert case.difference is not None
     assert case.difference.step == 5
     with Target(build) as target:

@@ -10,13 +10,13 @@ import pytest
 
 import model.release.schemas
 from model.release.dialects import DIALECTS
-from targets.schema_import import import_schema, render
+from targets.schemas.importing import import_schema, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.release.dialect import Dialect
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
     BuildOf: TypeAlias = Callable[[Dialect], Build]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model.values.trace import READ, WAIT, WRITE, Command, ImageSpec, Observation, Trace
-from targets.replay import Exchange, replay
+from targets.daemons.replay import Exchange, replay
 
 if TYPE_CHECKING:
-    from targets.daemon import Daemon
-    from targets.images import ImageStore
+    from targets.builds.image_store import ImageStore
+    from targets.daemons.daemon import Daemon
 
 MIB = 1 << 20
 

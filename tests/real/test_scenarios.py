@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checker.compare import compare_trace
+from checker.compare.traces import compare_trace
 from model import Monitor
 from tests.real.scenarios import KIB, MIB, SCENARIOS, add, file, image, node, resize
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.values.trace import ImageSpec
-    from targets.images import ImageStore
-    from targets.pool import Target
+    from targets.builds.image_store import ImageStore
+    from targets.daemons.target import Target
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

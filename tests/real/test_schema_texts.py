@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 import pytest
 
-from model.release.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.release.schema import (
     Member,
     Schema,
@@ -26,13 +26,14 @@ from model.release.schema import (
     check_envelope,
 )
 from model.values import qdict
-from targets.schema_import import BareMonitor, bare_monitor, import_schema, render
+from targets.schemas.importing import import_schema, render
+from targets.schemas.monitor import BareMonitor, bare_monitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model.release.dialect import Dialect
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
 
 Json: TypeAlias = Any
 Puts: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model.monitor import Monitor, Outcome
-from model.release.dialects import DIALECTS, SERIES_V1
+from model.release.dialects import DIALECTS
+from model.release.dialects.series_v1 import SERIES_V1
 from model.release.translation import translated
 from model.values.trace import OBJECT, ImageSpec, Trace
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from model.release.dialect import Dialect
     from model.values.trace import Command
-    from targets.binaries import Build
+    from targets.builds.binaries import Build
     from tests.real.replays import Replays
 
 IMAGES = tuple(ImageSpec(f"hd{n}.qcow2", "qcow2", 1 << 20) for n in range(3))

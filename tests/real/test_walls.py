@@ -17,18 +17,23 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from model.release.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, QEMU_SYSTEM_7_2
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.release.dialects.qemu_11_1 import QEMU_11_1
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from model.values.programs import EMULATOR
 from model.values.trace import ImageSpec, Trace
-from targets.binaries import Build, find_driven, find_qemu_img
-from targets.daemon import Daemon
+from targets.builds.binaries import Build, find_driven, find_qemu_img
+from targets.builds.image_store import ImageStore
+from targets.daemons.daemon import Daemon
+from targets.daemons.pool import Pool
+from targets.daemons.replay import replay
+from targets.daemons.target import Target
 from targets.errors import TargetError
-from targets.images import ImageStore
-from targets.launching import CPU_SECONDS, DESCRIPTORS, PROCESSES, behind, tool
-from targets.pool import Pool, Target
-from targets.process import run
-from targets.replay import replay
-from targets.walls import DISK, NAMES, Walls, trusting
+from targets.walls.launching import CPU_SECONDS, DESCRIPTORS, PROCESSES, behind, tool
+from targets.walls.process import run
+from targets.walls.standing import DISK, NAMES, Walls, trusting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -416,9 +421,9 @@ def test_a_wrapper_that_does_not_exec_leaves_nothing(
 
 RUNS = """
 import sys, time
-from targets.binaries import find_daemon
-from targets.daemon import Daemon
-from targets.walls import trusting
+from targets.builds.binaries import find_daemon
+from targets.daemons.daemon import Daemon
+from targets.walls.standing import trusting
 daemon = Daemon(find_daemon(sys.argv[2], trusting(sys.argv[3:])), sys.argv[1])
 guard = daemon._process._guard.pid
 print(daemon.pid, guard, daemon.directory, flush=True)
@@ -507,7 +512,7 @@ def test_a_qemu_img_that_misbehaves_is_one_line(tmp_path: Path, text: str, says:
 
 
 def test_a_qemu_img_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("targets.images._CREATE_WITHIN", 0.3)
+    monkeypatch.setattr("targets.builds.image_store._CREATE_WITHIN", 0.3)
     version = 'case $1 in --version) echo "qemu-img version 7.2.22"; exit;; esac'
     build = find_qemu_img(script(tmp_path / "qemu-img", f"{version}\nsleep 1000"))
     with pytest.raises(TargetError, match="did not end within"):
@@ -540,7 +545,7 @@ def test_a_daemon_s_errors_are_bounded(build: Build, tmp_path: Path) -> None:
 def test_a_daemon_s_memory_in_use_is_bounded(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("targets.daemon.IN_USE", 1 << 20)
+    monkeypatch.setattr("targets.daemons.daemon.IN_USE", 1 << 20)
     with started(build, UP, tmp_path) as daemon:
         for _ in range(1000):
             if not daemon.alive:
@@ -556,7 +561,7 @@ def test_the_memory_in_use_of_a_short_program_is_bounded(
 ) -> None:
     image = ImageSpec("hd0", "qcow2", 1 << 20)
     store = ImageStore(find_qemu_img())
-    monkeypatch.setattr("targets.process.IN_USE", 1)
+    monkeypatch.setattr("targets.walls.process.IN_USE", 1)
     with pytest.raises(TargetError, match=r"\A.*qemu-img uses \d+ bytes of memory and more"):
         find_qemu_img()
     with pytest.raises(TargetError, match=r"\Aimage 'hd0': .*qemu-img uses \d+ bytes of memory"):

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import attrs
 import pytest
 
-from checker.console import summary_lines
+from checker.cli.progress import summary_lines
 from model.values.trace import ImageSpec, Observation
 from reports import junit, markdown, mermaid, script
 from reports.limits import MOST_DRAWN, MOST_STEPS, MOST_TITLE, MOST_VALUE

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a run ends, whatever ends it: first what was found is told, then what went wrong.
+
+An error in mid-run, a full disk, a signal or a daemon that cannot be started any more leaves what
+was found before as it is. It is noted (:mod:`checker.trouble`), the results are told as ever, then
+the trouble is named in one line. Its status is the worst that is true: a finding before trouble.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from checker.cli.options import (
+    FAILED,
+    HELD,
+    INTERRUPTED,
+    OUTSIDE,
+    PIPE_CLOSED,
+    WRONG,
+    as_text,
+    fitted,
+    put,
+    say,
+    tell,
+)
+from checker.cli.report_files import write_report
+from checker.trouble import error_line
+from reports.shown import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from checker.cases.journal import Journal
+    from model.values.trace import Json
+    from reports.values import Finding, Summary
+
+
+def recovered(journal: Journal) -> list[Finding]:
+    """The findings of runs that could not tell of them, with a line on each such run."""
+    findings = []
+    for left in journal.recover():
+        count = "1 finding" if len(left.cases) == 1 else f"{len(left.cases)} findings"
+        torn = f"; {left.torn} torn lines" if left.torn else ""
+        run = left.found_by or "an unknown run"
+        tell(f"reopencheck: recovered {count} that an earlier run could not tell of: {run}{torn}")
+        findings += [case.finding(str(path)) for path, case in left.cases]
+    return findings
+
+
+def status(
+    *, failed: bool, interrupted: bool = False, trouble: bool = False, outside: bool = False
+) -> int:
+    """The exit status of a run: the first of these that is true, 0 if none is."""
+    if interrupted:
+        return INTERRUPTED
+    if failed:
+        return FAILED
+    if trouble:
+        return WRONG
+    return OUTSIDE if outside else HELD
+
+
+class Telling:
+    """Tells results in several ways; what goes wrong in one of them is no loss to the others."""
+
+    def __init__(self, trouble: str = "") -> None:
+        self.troubles = [trouble] if trouble else []
+        self.closed = False
+        self.told = False
+        """Whether somebody may have read the results."""
+
+    def attempt(self, way: Callable[[], object]) -> None:
+        """Try one way."""
+        try:
+            way()
+        except BrokenPipeError:
+            self.closed = True
+        except Exception as error:  # noqa: BLE001  # one way of telling fails, the next goes on
+            self.troubles.append(error_line(error))
+        else:
+            self.told = True
+
+    def end(self, code: int) -> NoReturn:
+        """Name the trouble, and exit; ``code`` is the status as far as the results go."""
+        for line in self.troubles:
+            tell(f"reopencheck: {line}")
+        if code in {HELD, OUTSIDE}:
+            code = PIPE_CLOSED if self.closed else WRONG if self.troubles else code
+        sys.exit(code)
+
+
+def finish(
+    summary: Summary,
+    *,
+    report: Path | None,
+    as_json: bool,
+    lines: Callable[[Summary], Sequence[str]],
+    journal: Journal | None = None,
+) -> NoReturn:
+    """Report a run in every way that was asked for, and exit with its status.
+
+    The ``journal`` goes once somebody may have read of it: on standard output, or in ``report``.
+    """
+    telling = Telling(summary.trouble)
+    if report is not None:
+        telling.attempt(lambda: write_report(summary, report))
+    reported = report is not None and telling.told
+
+    def show() -> None:
+        if as_json:
+            document: dict[str, Json] = summary.as_json()
+            put(as_text({**document, "trouble": "; ".join(telling.troubles)}))
+            return
+        for line in lines(summary):
+            put(fitted(shown(line)))
+        if reported:
+            say(f"  report: {report}")
+        say(verdict(summary, trouble=bool(telling.troubles)))
+
+    telling.attempt(show)
+    if journal is not None:
+        journal.end(told=telling.told)
+    telling.end(
+        status(
+            failed=summary.failed,
+            interrupted=summary.interrupted,
+            trouble=bool(summary.trouble or summary.disturbed),
+            outside=bool(summary.outside),
+        )
+    )
+
+
+def verdict(summary: Summary, *, trouble: bool) -> str:
+    """The last line: how it all came out, in a word or two."""
+    if summary.failed:
+        return "FAILED"
+    if trouble or summary.disturbed:
+        return "NOT FINISHED" if trouble else "NOT ALL JUDGED"
+    if summary.outside:
+        return "outside the spec"
+    return "held so far" if summary.interrupted else "held"
