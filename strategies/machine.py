@@ -22,14 +22,15 @@ from model.commands.driving import OBJECT, READ, WRITE, waits
 from model.speaking import spoken
 from model.state import IOThread
 from model.trace import Command, ImageSpec, Trace
-from strategies import corners, guests, job_corners, thread_corners
-from strategies.changing import is_overlay
-from strategies.choosing import Chooser, DrawChooser, RandomChooser
-from strategies.commands import build, build_malformed
-from strategies.exports import server_start, whereabouts
-from strategies.images import choose_images
-from strategies.jobs import TAKES
-from strategies.mix import (
+from strategies.actions import build, build_malformed
+from strategies.builders import guest_io
+from strategies.builders.exports import server_start, whereabouts
+from strategies.builders.graph_commands import is_overlay
+from strategies.builders.jobs import TAKES
+from strategies.builders.scene import Scene, describable, generated
+from strategies.choices.chooser import Chooser, DrawChooser, RandomChooser
+from strategies.choices.images import choose_images
+from strategies.choices.weights import (
     DARING,
     FIRST_CORNER,
     FIRST_DEVICES,
@@ -45,7 +46,8 @@ from strategies.mix import (
     READ_AT_END,
     WRONG_FIRST,
 )
-from strategies.scene import Scene, describable, generated
+from strategies.scenarios import graph, iothreads
+from strategies.scenarios import jobs as job_scenarios
 
 if TYPE_CHECKING:
     from model.state import Node
@@ -95,15 +97,15 @@ OBJECTS: tuple[Command, ...] = tuple(
 )
 """What an example begins with where the release cannot make objects later."""
 _CORNERS = (
-    corners.put_back,
-    corners.forgotten_access,
-    corners.left_dirty,
-    corners.stuck_preallocation,
-    corners.told_backing,
-    *job_corners.CHAIN_CORNERS,
-    *job_corners.MIRROR_CORNERS,
-    *job_corners.FILTER_CORNERS,
-    *thread_corners.THREAD_CORNERS,
+    graph.put_back,
+    graph.forgotten_access,
+    graph.left_dirty,
+    graph.stuck_preallocation,
+    graph.told_backing,
+    *job_scenarios.CHAIN_CORNERS,
+    *job_scenarios.MIRROR_CORNERS,
+    *job_scenarios.FILTER_CORNERS,
+    *iothreads.THREAD_CORNERS,
 )
 """The corners that an example may begin on the way to."""
 _WRONG = 200
@@ -203,11 +205,11 @@ def _whereabouts(draw: st.DrawFn) -> list[Command]:
 
 
 _WHOLE: dict[str, Callable[[Scene], Command]] = {
-    "corner": corners.corner,
-    "chain_corner": job_corners.any_of(*job_corners.CHAIN_CORNERS),
-    "mirror_corner": job_corners.any_of(*job_corners.MIRROR_CORNERS),
-    "filter_corner": job_corners.any_of(*job_corners.FILTER_CORNERS),
-    "thread_corner": job_corners.any_of(*thread_corners.THREAD_CORNERS),
+    "corner": graph.corner,
+    "chain_corner": job_scenarios.any_of(*job_scenarios.CHAIN_CORNERS),
+    "mirror_corner": job_scenarios.any_of(*job_scenarios.MIRROR_CORNERS),
+    "filter_corner": job_scenarios.any_of(*job_scenarios.FILTER_CORNERS),
+    "thread_corner": job_scenarios.any_of(*iothreads.THREAD_CORNERS),
     "malformed": build_malformed,
 }
 """What sends commands in which nothing else is made wrong."""
@@ -407,7 +409,7 @@ class ReopenMachine(RuleBasedStateMachine):
         What must happen is remembered ``whatever`` comes of it.
         """
         before = self.state
-        if self.over or not guests.moderate(before, command, self.dialect):
+        if self.over or not guest_io.moderate(before, command, self.dialect):
             return None
         if any(generated(text) and text in before.nodes for text in _texts(command)):
             # QEMU calls that node otherwise.
@@ -424,7 +426,7 @@ class ReopenMachine(RuleBasedStateMachine):
         self.over = bool(outcome.hazards)
         if self.state is not before:
             self.named = tuple(node for node in self.state.nodes.values() if describable(node))
-            self.spoilt.update(guests.changed_behind(before, self.state))
+            self.spoilt.update(guest_io.changed_behind(before, self.state))
         type(self).on_step(before, command, outcome)
         return outcome
 
@@ -436,21 +438,21 @@ class ReopenMachine(RuleBasedStateMachine):
         if command.get("execute") in (READ, WRITE):
             if not outcome.ok:
                 return True
-        elif not outcome.settling and not guests.looks(before, command):
+        elif not outcome.settling and not guest_io.looks(before, command):
             return True
         jobs = outcome.state.jobs.values()
         if any(job.speed and job.speed < _CLUSTER and job.type not in _SLEEPERS for job in jobs):
             return False
-        involved = guests.involved(before, outcome.state, command)
-        return guests.certain(before, involved, self.spoilt, self.dialect) and not guests.crossed(
-            before, outcome.state, involved
-        )
+        involved = guest_io.involved(before, outcome.state, command)
+        return guest_io.certain(
+            before, involved, self.spoilt, self.dialect
+        ) and not guest_io.crossed(before, outcome.state, involved)
 
     def teardown(self) -> None:
         """Let a guest read what there is, perhaps, and hand over the finished trace."""
         if self.commands and RandomChooser(self.salt).chance(READ_AT_END):
-            for name in guests.on_top(self.state):
-                self.perform(guests.read(name))
+            for name in guest_io.on_top(self.state):
+                self.perform(guest_io.read(name))
         if self.commands:
             type(self).on_trace(self.trace, tuple(self.outcomes))
 

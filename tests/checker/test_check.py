@@ -18,7 +18,7 @@ from checker.tally import Amount, Tally
 from model import Monitor, Outcome, step
 from model.dialects import QEMU_7_2
 from model.trace import ImageSpec, Observation, Trace
-from strategies.commands import build
+from strategies.actions import build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from model import BlockState, Dialect
     from model.trace import Command
     from reports.values import Summary
-    from strategies.scene import Scene
+    from strategies.builders.scene import Scene
 
 AMOUNT = Amount(12, 10, 3)
 

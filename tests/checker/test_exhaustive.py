@@ -15,7 +15,7 @@ from checker.generate import examples
 from checker.parties import Model
 from checker.tally import Amount
 from model import Monitor, find_dialect
-from strategies import alphabet
+from strategies.bounded import alphabet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

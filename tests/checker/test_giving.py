@@ -11,7 +11,7 @@ from checker.giving import Outcome, Trial, Untried, changes, grouped, trials
 from checker.parties import Model
 from model import find_dialect
 from model.schema import Schema
-from strategies.openable import OPENINGS, again, choices, with_option
+from strategies.bounded.option_trials import OPENINGS, again, choices, with_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

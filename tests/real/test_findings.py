@@ -15,7 +15,7 @@ from checker.parties import Model
 from model.dialects import DIALECTS, QEMU_7_2, find_dialect
 from model.drivers import DRIVERS
 from model.speaking import translated
-from strategies.openable import OPENINGS
+from strategies.bounded.option_trials import OPENINGS
 from targets.debian import find_build
 
 if TYPE_CHECKING:

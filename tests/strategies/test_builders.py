@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
 from model.dialects import QEMU_7_2
 from strategies import machine_for, run
-from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
-from strategies.choosing import DrawChooser, RandomChooser
-from strategies.commands import BUILDERS, CHOOSERS, build_malformed
-from strategies.describing import described
-from strategies.malforming import malformed
-from strategies.scene import Scene
-from strategies.spoiling import SPOILS
-from strategies.wrong_additions import NEW_OPTIONS
-from strategies.wrong_options import ANY_OPTIONS, OWN_OPTIONS
-from strategies.wrong_reopens import REOPENED_OPTIONS
+from strategies.actions import BUILDERS, CHOOSERS, build_malformed
+from strategies.builders.current_options import described
+from strategies.builders.scene import Scene
+from strategies.choices.chooser import DrawChooser, RandomChooser
+from strategies.choices.option_values import FIXED, LIVE, NAMING, OPTIONS, options_of
+from strategies.near_valid.malformed import malformed
+from strategies.near_valid.table import SPOILS
+from strategies.near_valid.wrong_nodes import NEW_OPTIONS
+from strategies.near_valid.wrong_options import ANY_OPTIONS, OWN_OPTIONS
+from strategies.near_valid.wrong_reopens import REOPENED_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

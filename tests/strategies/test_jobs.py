@@ -12,10 +12,13 @@ import pytest
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
 from model.commands.driving import READ, WAIT, waits
 from model.dialects import QEMU_7_2
-from strategies import job_corners, jobs, machine_for, run, thread_corners
-from strategies.choosing import RandomChooser
-from strategies.images import LAYOUTS, choose_images
-from strategies.scene import Scene
+from strategies import machine_for, run
+from strategies.builders import jobs
+from strategies.builders.scene import Scene
+from strategies.choices.chooser import RandomChooser
+from strategies.choices.images import LAYOUTS, choose_images
+from strategies.scenarios import iothreads
+from strategies.scenarios import jobs as job_scenarios
 
 if TYPE_CHECKING:
     from model.trace import Command
@@ -154,10 +157,10 @@ def test_every_corner_leads_somewhere() -> None:
     """From some state each corner has a next command, and the spec answers it."""
     states = [outcome.state for example in examples() for _, _, outcome in example.steps[::7]]
     corners = (
-        *job_corners.CHAIN_CORNERS,
-        *job_corners.MIRROR_CORNERS,
-        *job_corners.FILTER_CORNERS,
-        *thread_corners.THREAD_CORNERS,
+        *job_scenarios.CHAIN_CORNERS,
+        *job_scenarios.MIRROR_CORNERS,
+        *job_scenarios.FILTER_CORNERS,
+        *iothreads.THREAD_CORNERS,
     )
     for corner in dict.fromkeys(corners):
         found = 0

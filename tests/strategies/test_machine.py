@@ -15,9 +15,9 @@ from hypothesis import settings
 from model import BlockState, Monitor, Outcome, Trace, find_dialect, step
 from model.commands.driving import WAIT
 from strategies import Enough, machine_for, run
-from strategies.catalogue import OPTIONS
-from strategies.commands import BUILDERS
-from strategies.images import MOST_IMAGES
+from strategies.actions import BUILDERS
+from strategies.choices.images import MOST_IMAGES
+from strategies.choices.option_values import OPTIONS
 
 if TYPE_CHECKING:
     from model.trace import Command

@@ -13,8 +13,8 @@ from checker.case import load
 from model.dialects import DIALECTS, SERIES_V1
 from model.schema import SchemaError
 from strategies import Enough, machine_for, run
-from strategies.choosing import RandomChooser
-from strategies.malforming import malformed
+from strategies.choices.chooser import RandomChooser
+from strategies.near_valid.malformed import malformed
 from targets.containment import check_command, check_trace
 from tests.real.job_scenarios_commit import COMMIT_SCENARIOS
 from tests.real.job_scenarios_mirror import MIRROR_SCENARIOS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Corners of iothreads; see :mod:`strategies.corners`.
+"""Corners of iothreads; see :mod:`strategies.scenarios.graph`.
 
 No query shows in which thread a node lives. What shows it is an export that keeps a node where it
 is, and a command that tells the node to go elsewhere: each of these corners ends with that.
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from strategies.changing import is_overlay
-from strategies.exports import server_start
-from strategies.job_corners import add, do, null, null_node
-from strategies.scene import Scene, generated, idle, on_top
+from strategies.builders.exports import server_start
+from strategies.builders.graph_commands import is_overlay
+from strategies.builders.scene import Scene, generated, idle, on_top
+from strategies.scenarios.jobs import add, do, null, null_node
 
 if TYPE_CHECKING:
     from model.trace import Command

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.catalogue import FILTERS, IOTHREAD, KIB, LIMITS, MIB
-from strategies.mix import FIT
-from strategies.scene import Scene, generated, idle
+from strategies.builders.scene import Scene, generated, idle
+from strategies.choices.option_values import FILTERS, IOTHREAD, KIB, LIMITS, MIB
+from strategies.choices.weights import FIT
 
 if TYPE_CHECKING:
     from model.state import Node

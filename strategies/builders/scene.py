@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 from model.graph import Transition
 from model.naming import Names
 from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
-from strategies.catalogue import OPTIONS
-from strategies.mix import FIT
+from strategies.choices.option_values import OPTIONS
+from strategies.choices.weights import FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from model.dialect import Dialect
-    from strategies.catalogue import Option
-    from strategies.choosing import Chooser
+    from strategies.choices.chooser import Chooser
+    from strategies.choices.option_values import Option
 
 T = TypeVar("T")
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from strategies.catalogue import (
+from strategies.builders.current_options import described
+from strategies.builders.devices import DELETION_SPOILS, DEVICE_SPOILS
+from strategies.builders.graph_commands import spelled
+from strategies.builders.scene import Scene, generated, idle
+from strategies.choices.option_values import (
     FAR,
     FILTERS,
     IOTHREAD,
@@ -21,15 +25,11 @@ from strategies.catalogue import (
     WRONG_IOTHREAD,
     WRONG_LIMITS,
 )
-from strategies.changing import spelled
-from strategies.describing import described
-from strategies.devices import DELETION_SPOILS, DEVICE_SPOILS
-from strategies.mix import OWN_FAULT
-from strategies.scene import Scene, generated, idle
-from strategies.wrong_additions import NEW_OPTIONS
-from strategies.wrong_jobs import JOB_SPOILS
-from strategies.wrong_options import OWN_OPTIONS, OptionsSpoil
-from strategies.wrong_reopens import REOPENED_OPTIONS
+from strategies.choices.weights import OWN_FAULT
+from strategies.near_valid.wrong_jobs import JOB_SPOILS
+from strategies.near_valid.wrong_nodes import NEW_OPTIONS
+from strategies.near_valid.wrong_options import OWN_OPTIONS, OptionsSpoil
+from strategies.near_valid.wrong_reopens import REOPENED_OPTIONS
 
 Options = dict[str, Any]
 Arguments = dict[str, Any]

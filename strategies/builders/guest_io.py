@@ -17,7 +17,7 @@ from model.graph import Transition
 from model.images import ImageError
 from model.rules import NotModelledError
 from model.state import Role
-from strategies.scene import Scene, generated
+from strategies.builders.scene import Scene, generated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

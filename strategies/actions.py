@@ -7,11 +7,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from model.speaking import spoken
-from strategies import adding, bumping, changing, devices, exports, guests, jobs, reopening
-from strategies.malforming import malformed
-from strategies.mix import NEAR_VALID
-from strategies.scene import Scene
-from strategies.spoiling import spoil
+from strategies.builders import (
+    add_node,
+    beside_jobs,
+    devices,
+    exports,
+    graph_commands,
+    guest_io,
+    jobs,
+    reopen,
+)
+from strategies.builders.scene import Scene
+from strategies.choices.weights import NEAR_VALID
+from strategies.near_valid.malformed import malformed
+from strategies.near_valid.table import spoil
 
 if TYPE_CHECKING:
     from model.trace import Command
@@ -40,32 +49,32 @@ def _reopen(build: Callable[[Scene], list[dict[str, Any]]]) -> Build:
 
 
 BUILDERS: Final[dict[str, tuple[str, Build]]] = {
-    "add_protocol": ("blockdev-add", _new(adding.protocol)),
-    "add_chain": ("blockdev-add", _new(adding.chain)),
-    "add_format": ("blockdev-add", _new(adding.format_by_reference)),
-    "add_filter": ("blockdev-add", _new(adding.filter_by_reference)),
-    "add_quorum": ("blockdev-add", _new(adding.quorum)),
-    "add_blkverify": ("blockdev-add", _new(adding.blkverify)),
-    "delete": ("blockdev-del", changing.deletion),
-    "reopen_options": ("blockdev-reopen", _reopen(reopening.one)),
-    "reopen_as_it_is": ("blockdev-reopen", _reopen(reopening.as_it_is)),
-    "reopen_less": ("blockdev-reopen", _reopen(reopening.less)),
-    "reopen_backing": ("blockdev-reopen", _reopen(reopening.backing)),
-    "reopen_file": ("blockdev-reopen", _reopen(reopening.file)),
-    "reopen_several": ("blockdev-reopen", _reopen(reopening.several)),
-    "reopen_swap": ("blockdev-reopen", _reopen(reopening.swap_backing)),
-    "reopen_children": ("blockdev-reopen", _reopen(reopening.children)),
-    "snapshot": ("blockdev-snapshot", changing.snapshot),
-    "change_quorum": ("x-blockdev-change", changing.quorum_child),
-    "add_throttle_group": ("object-add", changing.throttle_group),
-    "add_iothread": ("object-add", changing.iothread),
-    "delete_object": ("object-del", changing.object_deletion),
-    "resize": ("block_resize", changing.resize),
-    "query_nodes": ("query-named-block-nodes", changing.query_nodes),
+    "add_protocol": ("blockdev-add", _new(add_node.protocol)),
+    "add_chain": ("blockdev-add", _new(add_node.chain)),
+    "add_format": ("blockdev-add", _new(add_node.format_by_reference)),
+    "add_filter": ("blockdev-add", _new(add_node.filter_by_reference)),
+    "add_quorum": ("blockdev-add", _new(add_node.quorum)),
+    "add_blkverify": ("blockdev-add", _new(add_node.blkverify)),
+    "delete": ("blockdev-del", graph_commands.deletion),
+    "reopen_options": ("blockdev-reopen", _reopen(reopen.one)),
+    "reopen_as_it_is": ("blockdev-reopen", _reopen(reopen.as_it_is)),
+    "reopen_less": ("blockdev-reopen", _reopen(reopen.less)),
+    "reopen_backing": ("blockdev-reopen", _reopen(reopen.backing)),
+    "reopen_file": ("blockdev-reopen", _reopen(reopen.file)),
+    "reopen_several": ("blockdev-reopen", _reopen(reopen.several)),
+    "reopen_swap": ("blockdev-reopen", _reopen(reopen.swap_backing)),
+    "reopen_children": ("blockdev-reopen", _reopen(reopen.children)),
+    "snapshot": ("blockdev-snapshot", graph_commands.snapshot),
+    "change_quorum": ("x-blockdev-change", graph_commands.quorum_child),
+    "add_throttle_group": ("object-add", graph_commands.throttle_group),
+    "add_iothread": ("object-add", graph_commands.iothread),
+    "delete_object": ("object-del", graph_commands.object_deletion),
+    "resize": ("block_resize", graph_commands.resize),
+    "query_nodes": ("query-named-block-nodes", graph_commands.query_nodes),
     "query_graph": ("x-debug-query-block-graph", lambda _: {}),
-    "add_tower": ("blockdev-add", _new(adding.tower)),
-    "reopen_busy": ("blockdev-reopen", _reopen(bumping.reopen)),
-    "reopen_frozen": ("blockdev-reopen", _reopen(bumping.reopen_frozen)),
+    "add_tower": ("blockdev-add", _new(add_node.tower)),
+    "reopen_busy": ("blockdev-reopen", _reopen(beside_jobs.reopen)),
+    "reopen_frozen": ("blockdev-reopen", _reopen(beside_jobs.reopen_frozen)),
     "commit": ("block-commit", jobs.commit),
     "active_commit": ("block-commit", jobs.active_commit),
     "stream": ("block-stream", jobs.stream),
@@ -84,13 +93,13 @@ CHOOSERS: Final[dict[str, Callable[[Scene], Command]]] = {
     "job_verb": jobs.any_verb,
     **{f"job_{name}": jobs.verb(name) for name in jobs.VERBS},
     "job_ending": jobs.ending,
-    "bump": bumping.bump,
+    "bump": beside_jobs.bump,
     "add_export": exports.exporting,
     "nbd_server": exports.server,
     "query_jobs": jobs.query,
     "query_disks": devices.query,
-    "read": guests.read_one,
-    "write": guests.write_one,
+    "read": guest_io.read_one,
+    "write": guest_io.write_one,
 }
 """What the other rules send: the builder chooses the command, too."""
 

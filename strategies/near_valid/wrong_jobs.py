@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from strategies.catalogue import FILTERS, KIB, LEAST, MIB
-from strategies.jobs import ON_ERROR
-from strategies.scene import Scene, generated
-from strategies.wrong_additions import BAD_NAMES
+from strategies.builders.jobs import ON_ERROR
+from strategies.builders.scene import Scene, generated
+from strategies.choices.option_values import FILTERS, KIB, LEAST, MIB
+from strategies.near_valid.wrong_nodes import BAD_NAMES
 
 Arguments = dict[str, Any]
 Spoil = Callable[[Scene, Arguments], bool]

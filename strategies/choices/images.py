@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from model.trace import ImageSpec
-from strategies.catalogue import KIB, MIB
-from strategies.mix import FILLED
+from strategies.choices.option_values import KIB, MIB
+from strategies.choices.weights import FILLED
 
 if TYPE_CHECKING:
-    from strategies.choosing import Chooser
+    from strategies.choices.chooser import Chooser
 
 MOST_IMAGES: Final = 6
 LONGEST_CHAIN: Final = 3

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.adding import settle
-from strategies.catalogue import CHILD, FILTERS, LIVE, REOPENABLE
-from strategies.describing import described
-from strategies.scene import Scene, generated, idle
+from strategies.builders.add_node import settle
+from strategies.builders.current_options import described
+from strategies.builders.scene import Scene, generated, idle
+from strategies.choices.option_values import CHILD, FILTERS, LIVE, REOPENABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,16 +2,26 @@
 """Builders of blockdev-add: inline chains, references, filters, quorum and blkverify.
 
 A builder returns the options of one node (a ``BlockdevOptions`` dictionary). They are
-right as far as the state tells; :mod:`strategies.spoiling` makes one thing wrong.
+right as far as the state tells; :mod:`strategies.near_valid.table` makes one thing wrong.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.catalogue import CHILD, FAR, FILTERS, KIB, LIVE, MIB, PROTOCOLS, STICKY, options_of
-from strategies.mix import FIT, NAMED, OPTION_SET, READ_ONLY
-from strategies.scene import Scene, generated, idle
+from strategies.builders.scene import Scene, generated, idle
+from strategies.choices.option_values import (
+    CHILD,
+    FAR,
+    FILTERS,
+    KIB,
+    LIVE,
+    MIB,
+    PROTOCOLS,
+    STICKY,
+    options_of,
+)
+from strategies.choices.weights import FIT, NAMED, OPTION_SET, READ_ONLY
 
 if TYPE_CHECKING:
     from model.state import Image, Node

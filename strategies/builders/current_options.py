@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model.qdict import crumple
-from strategies.mix import INLINE
-from strategies.scene import Scene, generated
+from strategies.builders.scene import Scene, generated
+from strategies.choices.weights import INLINE
 
 if TYPE_CHECKING:
     from model.state import Link, Node

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from model.trace import Command
-    from strategies.scene import Scene
+    from strategies.builders.scene import Scene
 
 Arguments = dict[str, Any]
 

@@ -2,16 +2,16 @@
 """Builders of jobs and of what is done to them.
 
 A builder returns the arguments of a command; those of verbs return the whole command. They are
-right as far as the state tells; :mod:`strategies.wrong_jobs` makes one thing wrong.
+right as far as the state tells; :mod:`strategies.near_valid.wrong_jobs` makes one thing wrong.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from strategies.catalogue import KIB, LEAST, LEAST_SIZES, MIB
-from strategies.mix import HELD_BACK, KEPT, NAMED_FILTER, THROTTLED
-from strategies.scene import Scene, idle, on_top
+from strategies.builders.scene import Scene, idle, on_top
+from strategies.choices.option_values import KIB, LEAST, LEAST_SIZES, MIB
+from strategies.choices.weights import HELD_BACK, KEPT, NAMED_FILTER, THROTTLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from strategies.mix import ENVELOPE
+from strategies.choices.weights import ENVELOPE
 
 if TYPE_CHECKING:
-    from strategies.choosing import Chooser
+    from strategies.choices.chooser import Chooser
 
 _OTHERS: Final[tuple[Any, ...]] = (None, True, "zz", {}, [], {"zz": 1}, ["zz"], 1.5, 2**64)
 _NUMBERS: Final[tuple[Any, ...]] = (None, True, "zz", {}, [], 1.5, 2**65, "1")

@@ -13,15 +13,15 @@ from model.commands.driving import WRITE
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import CLUSTER, Qcow2State, RawState
-from strategies.changing import is_overlay
-from strategies.scene import generated
+from strategies.builders.graph_commands import is_overlay
+from strategies.builders.scene import generated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.state import Image
     from model.trace import Command
-    from strategies.scene import Scene
+    from strategies.builders.scene import Scene
 
 GIB = 1 << 30
 _TOLD = 'json:{"driver": "qcow2", "backing": {"driver": "null-co"}}'

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.adding import file_over
-from strategies.catalogue import CHILD, OPTIONS
-from strategies.wrong_options import ANY_OPTIONS, OptionsSpoil, file_below
+from strategies.builders.add_node import file_over
+from strategies.choices.option_values import CHILD, OPTIONS
+from strategies.near_valid.wrong_options import ANY_OPTIONS, OptionsSpoil, file_below
 
 if TYPE_CHECKING:
-    from strategies.scene import Scene
+    from strategies.builders.scene import Scene
 
 Options = dict[str, Any]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Corners of jobs that a random walk seldom finds; see :mod:`strategies.corners`."""
+"""Corners of jobs that a random walk seldom finds; see :mod:`strategies.scenarios.graph`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from zlib import crc32
 
 from model.commands.driving import WRITE
 from model.drivers.formats import RawState
-from strategies.catalogue import LEAST, LEAST_SIZES
-from strategies.describing import described
-from strategies.exports import server_start
-from strategies.guests import MOST_BYTES
-from strategies.scene import Scene, describable, generated, idle
+from strategies.builders.current_options import described
+from strategies.builders.exports import server_start
+from strategies.builders.guest_io import MOST_BYTES
+from strategies.builders.scene import Scene, describable, generated, idle
+from strategies.choices.option_values import LEAST, LEAST_SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies import jobs
-from strategies.describing import described
-from strategies.reopening import change_options
-from strategies.scene import Scene, describable, generated, idle
+from strategies.builders import jobs
+from strategies.builders.current_options import described
+from strategies.builders.reopen import change_options
+from strategies.builders.scene import Scene, describable, generated, idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model.commands.plugging import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
-from strategies.scene import idle
+from strategies.builders.scene import idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.state import Device
     from model.trace import Command
-    from strategies.scene import Scene
+    from strategies.builders.scene import Scene
 
 Arguments = dict[str, Any]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from strategies.catalogue import CHILD, REFUSED
-from strategies.scene import Scene
+from strategies.builders.scene import Scene
+from strategies.choices.option_values import CHILD, REFUSED
 
 Options = dict[str, Any]
 OptionsSpoil = Callable[[Scene, Options], bool]
