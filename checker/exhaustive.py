@@ -21,7 +21,7 @@ from checker.signature import of_divergence
 from model import Monitor, step
 from model.speaking import spoken
 from model.trace import Observation, Trace
-from strategies.bounded.alphabet import images, letters, names_streams
+from strategies.alphabet import images, letters, names_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

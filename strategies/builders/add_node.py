@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.builders.scene import Scene, generated, idle
+from strategies.builders.situation import generated, idle
+from strategies.choices.drivers import CHILD, FILTERS, PROTOCOLS, WRAPPERS
 from strategies.choices.option_values import (
-    CHILD,
     FAR,
-    FILTERS,
     KIB,
     LIVE,
     MIB,
-    PROTOCOLS,
     STICKY,
     options_of,
 )
@@ -25,6 +23,7 @@ from strategies.choices.weights import FIT, NAMED, OPTION_SET, READ_ONLY
 
 if TYPE_CHECKING:
     from model.state import Image, Node
+    from strategies.builders.scene import Scene
 
 Options = dict[str, Any]
 Child = str | Options | None
@@ -238,7 +237,7 @@ def format_by_reference(scene: Scene) -> Options:
 def filter_by_reference(scene: Scene) -> Options:
     """A filter or blkdebug over an existing node."""
     choose = scene.choose
-    driver = choose.one_of(("throttle", "copy-on-read", "preallocate", "compress", "blkdebug"))
+    driver = choose.one_of(WRAPPERS)
     candidates = scene.nodes
     if driver == "compress" and choose.chance(FIT):
         candidates = tuple(node for node in scene.nodes if node.driver == "qcow2")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from strategies.builders import jobs
 from strategies.builders.current_options import described
 from strategies.builders.reopen import change_options
-from strategies.builders.scene import Scene, describable, generated, idle
+from strategies.builders.situation import describable, generated, idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from model.state import Link, Node
     from model.trace import Command
+    from strategies.builders.scene import Scene
 
 Options = dict[str, Any]
 
@@ -177,6 +178,6 @@ _WAYS: tuple[Callable[[Scene], Command], ...] = (
 )
 
 
-def bump(scene: Scene) -> Command:
+def beside(scene: Scene) -> Command:
     """A command on the nodes of a living job that has another purpose than the job's."""
     return scene.choose.one_of(_WAYS)(scene)

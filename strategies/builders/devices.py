@@ -6,11 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from model.commands.plugging import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DISK
-from strategies.builders.scene import idle
+from strategies.builders.situation import idle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from model.state import Device
     from model.trace import Command
     from strategies.builders.scene import Scene
@@ -25,13 +23,11 @@ _NOWHERE = 5
 _ALIASES: Final = {CONTROLLER: "virtio-scsi", VIRTIO_DISK: "virtio-blk"}
 _YES: Final = (True, True, "on", "yes")
 _NO: Final = (False, False, "off", "n")
-_NOTHING: Final[tuple[Any, ...]] = ({}, [], None)
-"""What QEMU takes for a member of device_add that is not given."""
 
 
 def device(scene: Scene) -> Arguments:
     """device_add: a controller or a disk."""
-    controllers = _of(scene, CONTROLLER)
+    controllers = devices_of(scene, CONTROLLER)
     wanted = _SECOND_CONTROLLER if controllers else _FIRST_CONTROLLER
     if len(controllers) < _CONTROLLERS and scene.choose.chance(wanted):
         return controller(scene)
@@ -47,7 +43,7 @@ def controller(scene: Scene) -> Arguments:
 def disk(scene: Scene) -> Arguments:
     """device_add: a disk on a controller or on the root bus."""
     choose = scene.choose
-    controllers = _of(scene, CONTROLLER)
+    controllers = devices_of(scene, CONTROLLER)
     if choose.chance(_SCSI if controllers else _NOWHERE):
         arguments = _disk(scene, SCSI_DISK)
         if controllers and choose.chance(70):
@@ -61,7 +57,7 @@ def disk(scene: Scene) -> Arguments:
 
 def deletion(scene: Scene) -> Arguments:
     """device_del: mostly of a disk that goes at once."""
-    disks, every = _of(scene, SCSI_DISK), list(scene.state.devices.values())
+    disks, every = devices_of(scene, SCSI_DISK), list(scene.state.devices.values())
     if not every:
         return {"id": "missing"}
     found = scene.choose.one_of(disks if disks and scene.choose.chance(75) else every)
@@ -78,7 +74,8 @@ def _called(scene: Scene, driver: str) -> str:
     return _ALIASES[driver] if driver in _ALIASES and scene.choose.chance(25) else driver
 
 
-def _of(scene: Scene, driver: str) -> list[Device]:
+def devices_of(scene: Scene, driver: str) -> list[Device]:
+    """The devices of one model, oldest first."""
     return [each for each in scene.state.devices.values() if each.driver == driver]
 
 
@@ -101,84 +98,3 @@ def _with_thread(scene: Scene, arguments: Arguments) -> Arguments:
     if threads and scene.choose.chance(55):
         arguments["iothread"] = scene.choose.one_of(threads)
     return arguments
-
-
-# One thing that is wrong
-
-
-def _changed(key: str, *values: Any) -> Callable[[Scene, Arguments], bool]:
-    def apply(scene: Scene, arguments: Arguments) -> bool:
-        if key not in arguments:
-            return False
-        arguments[key] = scene.choose.one_of(values)
-        return True
-
-    return apply
-
-
-def _left_out(key: str) -> Callable[[Scene, Arguments], bool]:
-    return lambda _scene, arguments: arguments.pop(key, None) is not None
-
-
-def _taken(scene: Scene, arguments: Arguments) -> bool:
-    """The name of another device."""
-    known = list(scene.state.devices)
-    if known:
-        arguments["id"] = scene.choose.one_of(known)
-    return bool(known)
-
-
-def _strange(_scene: Scene, arguments: Arguments) -> bool:
-    """A property that there is not."""
-    arguments["bootsector"] = 1
-    return True
-
-
-def _other_bus(scene: Scene, arguments: Arguments) -> bool:
-    """A bus of the other kind, or of no kind."""
-    others = [f"{each.id}.0" for each in _of(scene, CONTROLLER)]
-    machine = ["pci.0", "ide.0", "main-system-bus", "virtio-bus"]
-    arguments["bus"] = scene.choose.one_of([*machine, "missing.0", 1.5, *others])
-    return True
-
-
-def _wrong_thread(scene: Scene, arguments: Arguments) -> bool:
-    """What is no iothread."""
-    others = [*scene.groups(), *scene.state.devices]
-    arguments["iothread"] = scene.choose.one_of(["missing", *others])
-    return True
-
-
-def _shared(scene: Scene, arguments: Arguments) -> bool:
-    """A node that somebody else uses already."""
-    used = [node.name for node in scene.everything if not idle(node)]
-    if used and "drive" in arguments:
-        arguments["drive"] = scene.choose.one_of(used)
-        return True
-    return False
-
-
-def _nothing(scene: Scene, arguments: Arguments) -> bool:
-    """A member that counts as not given; not the id, for what has none is outside the spec."""
-    key = scene.choose.one_of(("driver", "bus", "drive", "iothread", "share-rw"))
-    arguments[key] = scene.choose.one_of(_NOTHING)
-    return True
-
-
-DEVICE_SPOILS: Final = (
-    _changed("driver", "no-such-device", "scsi-device", "apic", "", 7, True),
-    _left_out("driver"),
-    _changed("id", "0d", "d 0", "", "type"),
-    _taken,
-    _left_out("drive"),
-    _changed("drive", "missing", "", 7),
-    _changed("share-rw", 1, "maybe"),
-    _nothing,
-    _shared,
-    _shared,
-    _shared,
-    _strange,
-    _other_bus,
-    _wrong_thread,
-)
-DELETION_SPOILS: Final = (_changed("id", "missing", PERIPHERAL + "missing", "", "/machine"),)

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from strategies.builders.scene import Scene, generated, idle
-from strategies.choices.option_values import FILTERS, IOTHREAD, KIB, LIMITS, MIB
+from strategies.builders.situation import generated, idle, is_overlay
+from strategies.choices.drivers import WRAPPERS
+from strategies.choices.option_values import (
+    IOTHREAD,
+    KIB,
+    LIMITS,
+    MIB,
+)
 from strategies.choices.weights import FIT
 
 if TYPE_CHECKING:
     from model.state import Node
+    from strategies.builders.scene import Scene
 
 Arguments = dict[str, Any]
 
@@ -37,11 +44,6 @@ def snapshot(scene: Scene) -> Arguments:
     if held and scene.choose.chance(_HELD):
         return {"node": scene.choose.one_of(held), "overlay": name}
     return {"node": base.name if base else "missing", "overlay": name}
-
-
-def is_overlay(node: Node) -> bool:
-    """Whether a node may become the overlay of a snapshot."""
-    return node.driver == "qcow2" and idle(node) and node.link("backing") is None
 
 
 def quorum_child(scene: Scene) -> Arguments:
@@ -107,7 +109,7 @@ def resize(scene: Scene) -> Arguments:
 
 def _resizes(scene: Scene, node: Node) -> bool:
     seen: Node | None = node
-    while seen is not None and seen.driver in (*FILTERS, "blkdebug", "raw"):
+    while seen is not None and seen.driver in (*WRAPPERS, "raw"):
         if seen.read_only:
             return False
         link = seen.link("file") or seen.link("image")
@@ -118,3 +120,8 @@ def _resizes(scene: Scene, node: Node) -> bool:
 def query_nodes(scene: Scene) -> Arguments:
     """query-named-block-nodes, flat or nested."""
     return scene.choose.one_of(({"flat": True}, {"flat": False}, {}))
+
+
+def query_graph(_scene: Scene) -> Arguments:
+    """x-debug-query-block-graph."""
+    return {}

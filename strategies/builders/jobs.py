@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from strategies.builders.scene import Scene, idle, on_top
+from model.commands import COMMANDS
+from model.state import Role
+from strategies.builders.scene import Scene, on_top
+from strategies.builders.situation import TAKES, idle
 from strategies.choices.option_values import KIB, LEAST, LEAST_SIZES, MIB
 from strategies.choices.weights import HELD_BACK, KEPT, NAMED_FILTER, THROTTLED
 
@@ -23,6 +26,8 @@ Arguments = dict[str, Any]
 
 FAST: Final = 1 << 40
 """A speed that limits nothing here."""
+SLEEPERS: Final = ("commit", "stream")
+"""The types of jobs that sleep where one knows: the others are never limited to a rate."""
 ON_ERROR: Final = ("report", "ignore", "enospc", "stop", "auto")
 
 _TWO = 2
@@ -194,7 +199,7 @@ def _replaceable(scene: Scene, source: Node) -> list[str]:
     return [name for name in names if name in known]
 
 
-_SHOWN = 4 | 16
+_SHOWN = Role.FILTERED | Role.PRIMARY
 """The role of a filter's child."""
 
 
@@ -225,17 +230,8 @@ def backup(scene: Scene) -> Arguments:
 
 # Verbs
 
-TAKES: Final[dict[str, tuple[str, ...]]] = {
-    "running": ("cancel", "pause", "set-speed"),
-    "paused": ("cancel", "resume", "set-speed"),
-    "ready": ("cancel", "pause", "set-speed", "complete"),
-    "standby": ("cancel", "resume", "set-speed", "complete"),
-    "pending": ("cancel", "finalize"),
-    "concluded": ("dismiss",),
-}
-"""The verbs that a job takes, by the status in which it rests."""
-
-VERBS: Final = ("cancel", "pause", "resume", "set-speed", "complete", "finalize", "dismiss")
+VERBS: Final = tuple(dict.fromkeys(verb for verbs in TAKES.values() for verb in verbs))
+"""All verbs."""
 _ENDS: Final = {
     "running": "cancel",
     "paused": "resume",
@@ -244,6 +240,11 @@ _ENDS: Final = {
     "pending": "finalize",
     "concluded": "dismiss",
 }
+
+
+def commands_of(verb: str) -> tuple[str, ...]:
+    """The commands of the spec for a verb, of the two families that there are."""
+    return tuple(name for name in (f"job-{verb}", f"block-job-{verb}") if name in COMMANDS)
 
 
 def any_verb(scene: Scene) -> Command:
@@ -260,6 +261,7 @@ def verb(name: str) -> Callable[[Scene], Command]:
         jobs = [job for job in scene.jobs() if name in TAKES.get(job.status, ())]
         return spoken(scene, scene.choose.one_of(jobs or scene.jobs()), name)
 
+    build.__doc__ = f"{name}, told to a job that takes it, by one of the commands that there are."
     return build
 
 
@@ -285,7 +287,7 @@ def spoken(scene: Scene, job: Job, name: str) -> Command:
 
 
 def _speeds(job: Job) -> tuple[int, ...]:
-    return (0, 0, FAST, 1) if job.type in ("commit", "stream") else (0, FAST)
+    return (0, 0, FAST, 1) if job.type in SLEEPERS else (0, FAST)
 
 
 def _set_speed(job: Job, speed: int) -> Command:

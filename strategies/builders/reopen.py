@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from strategies.builders.add_node import settle
 from strategies.builders.current_options import described
-from strategies.builders.scene import Scene, generated, idle
-from strategies.choices.option_values import CHILD, FILTERS, LIVE, REOPENABLE
+from strategies.builders.situation import generated, idle
+from strategies.choices.drivers import CHILD, REOPENABLE, WRAPPERS
+from strategies.choices.option_values import (
+    LIVE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model.state import Node
+    from strategies.builders.scene import Scene
 
 Options = dict[str, Any]
 
@@ -123,7 +127,7 @@ def _same_bytes(scene: Scene, new: Node, old: Node) -> bool:
 
 def _floor(scene: Scene, node: Node) -> str:
     seen = node
-    while seen.driver in (*FILTERS, "blkdebug"):
+    while seen.driver in WRAPPERS:
         link = seen.link(CHILD[seen.driver])
         if link is None:
             break

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from model.graph import Transition
 from model.naming import Names
 from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+from strategies.builders.situation import Situation, describable, generated
 from strategies.choices.option_values import OPTIONS
 from strategies.choices.weights import FIT
 
@@ -24,46 +25,14 @@ _ADDS = "blockdev-add.arg"
 _DRIVERS = f"{_ADDS}.driver"
 
 
-def generated(name: str) -> bool:
-    """Whether QEMU made this name up; no command can refer to such a node twice."""
-    return name.startswith("#")
+class Scene(Situation):
+    """A situation, read for one command, with a source of choices."""
 
-
-def describable(node: Node) -> bool:
-    """Whether a client could have made a node, and can refer to it; jobs make others."""
-    return node.driver in OPTIONS and not generated(node.name)
-
-
-class Scene:
-    """A state, read for one command.
-
-    Nodes with generated names are left out of ``nodes``: what a real QEMU calls them
-    is not what the model calls them. So are the filters of jobs, which cannot be described;
-    those that have names are in ``everything``.
-    """
-
-    __slots__ = (
-        "_fresh",
-        "_taken",
-        "_transition",
-        "choose",
-        "dialect",
-        "everything",
-        "images",
-        "nodes",
-        "state",
-    )
+    __slots__ = ("_fresh", "_taken", "_transition", "choose", "images")
 
     def __init__(self, state: BlockState, choose: Chooser, dialect: Dialect) -> None:
-        self.state = state
-        self.dialect = dialect
+        super().__init__(state, dialect)
         self.choose = choose
-        self.everything: tuple[Node, ...] = tuple(
-            node for node in state.nodes.values() if not generated(node.name)
-        )
-        self.nodes: tuple[Node, ...] = tuple(
-            node for node in self.everything if node.driver in OPTIONS
-        )
         self.images: tuple[Image, ...] = tuple(state.images.values())
         self._fresh = 0
         self._taken: list[str] = []
@@ -230,11 +199,6 @@ class Scene:
     def mark_open(self, image: Image) -> None:
         """Remember that the command under way opens this image."""
         self._taken.append(image.name)
-
-
-def idle(node: Node) -> bool:
-    """Whether nothing uses the node but its owner."""
-    return not node.parents
 
 
 def on_top(node: Node) -> bool:

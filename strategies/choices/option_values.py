@@ -181,25 +181,6 @@ NAMING: Final = frozenset(
 )
 """Options whose values are made from what there is."""
 
-REOPENABLE: Final = ("blkdebug", "file", "null-aio", "null-co", "preallocate", "qcow2", "raw",
-                     "throttle")  # fmt: skip
-"""Drivers that a reopen may succeed on."""
-
-FILTERS: Final = ("compress", "copy-on-read", "preallocate", "throttle")
-FORMATS: Final = ("qcow2", "raw")
-PROTOCOLS: Final = ("file", "null-aio", "null-co")
-
-CHILD: Final = {
-    "blkdebug": "image",
-    "compress": "file",
-    "copy-on-read": "file",
-    "preallocate": "file",
-    "qcow2": "file",
-    "raw": "file",
-    "throttle": "file",
-}
-"""The one child that a driver must have."""
-
 LIMITS: Final[tuple[dict[str, int], ...]] = (
     {"iops-total": 10**9},
     {"bps-total": 10**12, "bps-total-max": 10**13, "bps-total-max-length": 2},

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One wrong thing in a blockdev-add.
 
-Each function changes ``options`` in place and says whether it could.
+See :mod:`strategies.near_valid.fault`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from strategies.builders.add_node import file_over
-from strategies.choices.option_values import CHILD, OPTIONS
-from strategies.near_valid.wrong_options import ANY_OPTIONS, OptionsSpoil, file_below
+from strategies.choices.drivers import CHILD
+from strategies.choices.option_values import (
+    OPTIONS,
+)
+from strategies.near_valid.wrong_options import ANY_OPTIONS, file_below
 
 if TYPE_CHECKING:
     from strategies.builders.scene import Scene
+    from strategies.near_valid.fault import Fault, Options
 
-Options = dict[str, Any]
 
 BAD_NAMES = ("", "1x", "a b", "#x", "x" * 32, "a/b", "n\u00e4me")
 
@@ -148,7 +151,7 @@ def too_large(_scene: Scene, options: Options) -> bool:
     return True
 
 
-NEW_OPTIONS: tuple[OptionsSpoil, ...] = (
+NEW_OPTIONS: tuple[Fault, ...] = (
     *ANY_OPTIONS,
     duplicate_name,
     bad_name,

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One wrong thing in the options of a node, whether it is new or reopened.
 
-Each function changes ``options`` in place and says whether it could.
+See :mod:`strategies.near_valid.fault`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from strategies.builders.scene import Scene
-from strategies.choices.option_values import CHILD, REFUSED
+from strategies.choices.drivers import CHILD
+from strategies.choices.option_values import (
+    REFUSED,
+)
 
-Options = dict[str, Any]
-OptionsSpoil = Callable[[Scene, Options], bool]
+if TYPE_CHECKING:
+    from strategies.builders.scene import Scene
+    from strategies.near_valid.fault import Fault, Options
 
 _REWRITES = 2
 
@@ -150,7 +152,7 @@ def wrong_bottom(scene: Scene, options: Options) -> bool:
     return True
 
 
-ANY_OPTIONS: tuple[OptionsSpoil, ...] = (
+ANY_OPTIONS: tuple[Fault, ...] = (
     refused_value,
     missing_reference,
     zeroes_without_discard,
@@ -161,7 +163,7 @@ ANY_OPTIONS: tuple[OptionsSpoil, ...] = (
 )
 """What can go wrong whatever the driver is."""
 
-OWN_OPTIONS: dict[str, tuple[OptionsSpoil, ...]] = {
+OWN_OPTIONS: dict[str, tuple[Fault, ...]] = {
     "blkdebug": (refused_value,),
     "copy-on-read": (wrong_bottom,),
     "file": (native_without_direct, refused_value),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One wrong thing in the options of a node that is reopened.
 
-Each function changes ``options`` in place and says whether it could.
+See :mod:`strategies.near_valid.fault`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from strategies.builders.add_node import file_over
-from strategies.choices.option_values import CHILD, FIXED, OPTIONS
+from strategies.choices.drivers import CHILD
+from strategies.choices.option_values import (
+    FIXED,
+    OPTIONS,
+)
 from strategies.near_valid.wrong_nodes import no_name
-from strategies.near_valid.wrong_options import ANY_OPTIONS, OptionsSpoil, file_below
+from strategies.near_valid.wrong_options import ANY_OPTIONS, file_below
 
 if TYPE_CHECKING:
     from strategies.builders.scene import Scene
+    from strategies.near_valid.fault import Fault, Options
 
-Options = dict[str, Any]
 _ONCE = ("active", "force-share")
 """Options after which a node is not reopened any more."""
 
@@ -178,7 +182,7 @@ def drivers_mixed_up(scene: Scene, options: Options) -> bool:
     return True
 
 
-REOPENED_OPTIONS: tuple[OptionsSpoil, ...] = (
+REOPENED_OPTIONS: tuple[Fault, ...] = (
     fixed_changed,
     fixed_omitted,
     cycle,

@@ -13,29 +13,23 @@ from model.commands.driving import WRITE
 from model.drivers.files import FileState
 from model.drivers.filters import Bottom, PreallocateState
 from model.drivers.formats import CLUSTER, Qcow2State, RawState
-from strategies.builders.graph_commands import is_overlay
-from strategies.builders.scene import generated
+from strategies.builders.situation import generated, is_overlay
+from strategies.scenarios.steps import add, do
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from model.state import Image
     from model.trace import Command
     from strategies.builders.scene import Scene
+    from strategies.scenarios.steps import Corner
 
 GIB = 1 << 30
 _TOLD = 'json:{"driver": "qcow2", "backing": {"driver": "null-co"}}'
 _ALMOST_ALL = (1 << 63) - GIB
 
 
-def _add(scene: Scene, **options: Any) -> Command:
-    arguments = {key.replace("_", "-"): value for key, value in options.items()}
-    return {"execute": "blockdev-add", "arguments": {"node-name": scene.fresh_name(), **arguments}}
-
-
 def _reopen(**options: Any) -> Command:
     arguments = {key.replace("_", "-"): value for key, value in options.items()}
-    return {"execute": "blockdev-reopen", "arguments": {"options": [arguments]}}
+    return do("blockdev-reopen", options=[arguments])
 
 
 def _file(image: Image) -> dict[str, Any]:
@@ -54,12 +48,12 @@ def mismatch(scene: Scene) -> Command | None:
         return None
     zeroes = {"driver": "null-co", "read-zeroes": True}
     file = {"driver": "blkverify", "raw": zeroes, "test": _file(image)}
-    return _add(scene, driver="qcow2", file=file, backing=None)
+    return add(scene, driver="qcow2", file=file, backing=None)
 
 
 def direct_directory(scene: Scene) -> Command | None:
     """Direct access to a directory."""
-    return _add(scene, driver="file", filename=".", cache={"direct": True}, read_only=True)
+    return add(scene, driver="file", filename=".", cache={"direct": True}, read_only=True)
 
 
 def huge_cache(scene: Scene) -> Command | None:
@@ -68,7 +62,7 @@ def huge_cache(scene: Scene) -> Command | None:
     if image is None:
         return None
     sizes = {"cache-size": 1 << 62, "refcount-cache-size": 65536}
-    return _add(scene, driver="qcow2", file=_file(image), backing=None, **sizes)
+    return add(scene, driver="qcow2", file=_file(image), backing=None, **sizes)
 
 
 def other_file(scene: Scene) -> Command | None:
@@ -93,7 +87,7 @@ def far_window(scene: Scene) -> Command | None:
             arguments = {"node-name": node.name, "size": _ALMOST_ALL}
             return {"execute": "block_resize", "arguments": arguments}
     below = {"driver": "null-co", "read-zeroes": True}
-    return _add(scene, driver="raw", offset=GIB, file=below)
+    return add(scene, driver="raw", offset=GIB, file=below)
 
 
 def frozen_twice(scene: Scene) -> Command | None:
@@ -101,12 +95,12 @@ def frozen_twice(scene: Scene) -> Command | None:
     for node in scene.nodes:
         known = node.private
         if isinstance(known, Bottom) and known.frozen and not generated(known.node):
-            return _add(scene, driver="copy-on-read", file=node.name, bottom=known.node)
+            return add(scene, driver="copy-on-read", file=node.name, bottom=known.node)
     formats = [node for node in scene.nodes if node.driver in ("qcow2", "raw")]
     if not formats:
         return None
     name = scene.choose.one_of(formats).name
-    return _add(scene, driver="copy-on-read", file=name, bottom=name)
+    return add(scene, driver="copy-on-read", file=name, bottom=name)
 
 
 def forgotten_access(scene: Scene) -> Command | None:
@@ -125,14 +119,14 @@ def forgotten_access(scene: Scene) -> Command | None:
             **{key: node.options[key] for key in ("locking", "aio") if key in node.options},
         }
         if not node.no_cache:
-            return _add(scene, driver="qcow2", file=node.name, read_only=True, backing=None)
+            return add(scene, driver="qcow2", file=node.name, read_only=True, backing=None)
         if state.forgotten:
             return _reopen(**options, read_only=True)
         return _reopen(**options, cache={"direct": True}, read_only=node.read_only)
     image = _qcow2_image(scene)
     if image is None:
         return None
-    return _add(scene, **_file(image), cache={"direct": True})
+    return add(scene, **_file(image), cache={"direct": True})
 
 
 def stuck_preallocation(scene: Scene) -> Command | None:
@@ -168,7 +162,7 @@ def stuck_preallocation(scene: Scene) -> Command | None:
                 # What is in a cache is written down first: it is not to be lost.
                 return _reopen(driver="qcow2", node_name=overlay.name, file=node.name, **backing)
             if not nulls:
-                return _add(scene, driver="null-co")
+                return add(scene, driver="null-co")
             return _reopen(**options, file=scene.choose.one_of(nulls).name)
         return _reopen(
             driver="qcow2", node_name=overlay.name, file=node.name, read_only=True, **backing
@@ -178,7 +172,7 @@ def stuck_preallocation(scene: Scene) -> Command | None:
         return None
     name = scene.fresh_name()
     below = {"driver": "preallocate", "node-name": name, "file": _file(image)}
-    return _add(scene, driver="qcow2", file=below, backing=None)
+    return add(scene, driver="qcow2", file=below, backing=None)
 
 
 def put_back(scene: Scene) -> Command | None:
@@ -191,7 +185,7 @@ def put_back(scene: Scene) -> Command | None:
         children = [{**zeroes, "node-name": scene.fresh_name()}, zeroes]
         quorum = {"driver": "quorum", "node-name": scene.fresh_name(), "children": children}
         below = {**quorum, "vote-threshold": 1}
-        return _add(scene, driver="blkdebug", image=below, take_child_perms=["write"])
+        return add(scene, driver="blkdebug", image=below, take_child_perms=["write"])
     for overlay in scene.nodes:
         if is_overlay(overlay) and overlay.read_only:
             nodes = {"node": named[0], "overlay": overlay.name}
@@ -199,7 +193,7 @@ def put_back(scene: Scene) -> Command | None:
     image = _qcow2_image(scene)
     if image is None:
         return None
-    return _add(scene, driver="qcow2", file=_file(image), backing=None, read_only=True)
+    return add(scene, driver="qcow2", file=_file(image), backing=None, read_only=True)
 
 
 def outvoted(scene: Scene) -> Command | None:
@@ -210,7 +204,7 @@ def outvoted(scene: Scene) -> Command | None:
     image = scene.choose.one_of(images)
     zeroes = {"driver": "null-co", "read-zeroes": True, "size": image.length}
     children = [zeroes, zeroes, {**_file(image), "read-only": True}]
-    return _add(scene, driver="quorum", vote_threshold=2, children=children, read_only=True)
+    return add(scene, driver="quorum", vote_threshold=2, children=children, read_only=True)
 
 
 def left_dirty(scene: Scene) -> Command | None:
@@ -230,7 +224,7 @@ def left_dirty(scene: Scene) -> Command | None:
         file = {**_file(image), "node-name": scene.fresh_name()}
         if node.private.dirty:
             given = {"read_only": True, "lazy_refcounts": lazy, "backing": None}
-            return _add(scene, driver="qcow2", file=file, **given)
+            return add(scene, driver="qcow2", file=file, **given)
         if node.private.lazy and not node.read_only and node.size:
             where = {"node": node.name, "offset": 0, "length": 512, "pattern": 1}
             return {"execute": WRITE, "arguments": where}
@@ -238,14 +232,14 @@ def left_dirty(scene: Scene) -> Command | None:
     if image is None or scene.is_open(image):
         return None
     file = {**_file(image), "node-name": scene.fresh_name()}
-    return _add(scene, driver="qcow2", file=file, backing=None, lazy_refcounts=True)
+    return add(scene, driver="qcow2", file=file, backing=None, lazy_refcounts=True)
 
 
 def told_backing(scene: Scene) -> Command | None:
     """An image that names a backing file with one of its own, opened on a node of another kind."""
     for told in scene.images:
         if told.format == "qcow2" and told.backing == _TOLD:
-            return _add(scene, driver="qcow2", file=_file(told), backing={"driver": "null-co"})
+            return add(scene, driver="qcow2", file=_file(told), backing={"driver": "null-co"})
     for node in scene.nodes:
         backing = node.link("backing")
         writable = node.driver == "qcow2" and not node.read_only
@@ -258,11 +252,11 @@ def told_backing(scene: Scene) -> Command | None:
         return None
     nulls = [node for node in scene.nodes if node.driver == "null-co" and node.monitor_owned]
     if not nulls:
-        return _add(scene, driver="null-co", read_zeroes=True, size=image.size)
-    return _add(scene, driver="qcow2", file=_file(image), backing=nulls[0].name)
+        return add(scene, driver="null-co", read_zeroes=True, size=image.size)
+    return add(scene, driver="qcow2", file=_file(image), backing=nulls[0].name)
 
 
-CORNERS: tuple[Callable[[Scene], Command | None], ...] = (
+CORNERS: tuple[Corner, ...] = (
     mismatch,
     direct_directory,
     huge_cache,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from strategies.builders.exports import server_start
-from strategies.builders.graph_commands import is_overlay
-from strategies.builders.scene import Scene, generated, idle, on_top
-from strategies.scenarios.jobs import add, do, null, null_node
+from strategies.builders.scene import Scene, on_top
+from strategies.builders.situation import generated, idle, is_overlay
+from strategies.scenarios.steps import add, do, null, null_node
 
 if TYPE_CHECKING:
     from model.trace import Command

@@ -165,10 +165,10 @@ def test_an_interrupt_that_somebody_swallows_is_not_lost() -> None:
 
 
 def test_strategies_may_stumble_over_a_mutant_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(scene: Scene, kind: str, **how: Any) -> Command:
-        if kind == "delete" and len(scene.state.nodes) == 9:
+    def breaks(scene: Scene, name: str, **how: Any) -> list[Command]:
+        if name == "delete" and len(scene.state.nodes) == 9:
             raise ValueError("an empty choice")
-        return build(scene, kind, **how)
+        return build(scene, name, **how)
 
     made: list[Example] = []
     monkeypatch.setattr("strategies.machine.build", breaks)

@@ -15,7 +15,8 @@ from checker.generate import examples
 from checker.parties import Model
 from checker.tally import Amount
 from model import Monitor, find_dialect
-from strategies.bounded import alphabet
+from strategies import alphabet
+from strategies.bounded import letters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +142,7 @@ def test_carrying_out_once_what_both_would_do_changes_nothing(
 def test_images_are_interchangeable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Taking only the first of the untouched images loses nothing but doubles."""
     some = explore("series-v1", "omission-keeps", 2, 2)
-    monkeypatch.setattr(alphabet, "_touched", lambda *_: True)
+    monkeypatch.setattr(letters, "_touched", lambda *_: True)
     every = explore("series-v1", "omission-keeps", 2, 2)
     assert signatures(some) == signatures(every)
     assert explored(some).states < explored(every).states < 2 * explored(some).states

@@ -15,10 +15,14 @@ from model.dialects import QEMU_7_2
 from strategies import machine_for, run
 from strategies.builders import jobs
 from strategies.builders.scene import Scene
+from strategies.builders.situation import TAKES
 from strategies.choices.chooser import RandomChooser
 from strategies.choices.images import LAYOUTS, choose_images
-from strategies.scenarios import iothreads
-from strategies.scenarios import jobs as job_scenarios
+from strategies.scenarios.chains import CHAIN_CORNERS
+from strategies.scenarios.graph import CORNERS
+from strategies.scenarios.iothreads import THREAD_CORNERS
+from strategies.scenarios.job_filters import FILTER_CORNERS
+from strategies.scenarios.mirrors import MIRROR_CORNERS
 
 if TYPE_CHECKING:
     from model.trace import Command
@@ -142,7 +146,7 @@ def test_a_verb_is_told_to_a_job_that_takes_it(name: str) -> None:
     told = right = 0
     for example in examples():
         for _, _, outcome in example.steps:
-            fit = [j.id for j in outcome.state.jobs.values() if name in jobs.TAKES[j.status]]
+            fit = [j.id for j in outcome.state.jobs.values() if name in TAKES[j.status]]
             if not fit:
                 continue
             told += 1
@@ -156,12 +160,7 @@ def test_a_verb_is_told_to_a_job_that_takes_it(name: str) -> None:
 def test_every_corner_leads_somewhere() -> None:
     """From some state each corner has a next command, and the spec answers it."""
     states = [outcome.state for example in examples() for _, _, outcome in example.steps[::7]]
-    corners = (
-        *job_scenarios.CHAIN_CORNERS,
-        *job_scenarios.MIRROR_CORNERS,
-        *job_scenarios.FILTER_CORNERS,
-        *iothreads.THREAD_CORNERS,
-    )
+    corners = (*CORNERS, *CHAIN_CORNERS, *MIRROR_CORNERS, *FILTER_CORNERS, *THREAD_CORNERS)
     for corner in dict.fromkeys(corners):
         found = 0
         for number, state in enumerate(states):

@@ -1,67 +1,67 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Near-valid commands: exactly one thing is made wrong that the schema cannot see.
+"""One wrong thing in a command that adds, reopens or rearranges nodes, or makes objects.
 
-Each spoil takes the arguments of a command that its builder holds to be right, changes
-one thing in place and says whether it could. A table per command lists them.
+See :mod:`strategies.near_valid.fault`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 from strategies.builders.current_options import described
-from strategies.builders.devices import DELETION_SPOILS, DEVICE_SPOILS
 from strategies.builders.graph_commands import spelled
-from strategies.builders.scene import Scene, generated, idle
+from strategies.builders.situation import generated, idle
+from strategies.choices.drivers import FILTERS, REOPENABLE
 from strategies.choices.option_values import (
     FAR,
-    FILTERS,
     IOTHREAD,
     LARGEST,
     LIMITS,
     OPTIONS,
-    REOPENABLE,
     WRONG_IOTHREAD,
     WRONG_LIMITS,
 )
 from strategies.choices.weights import OWN_FAULT
-from strategies.near_valid.wrong_jobs import JOB_SPOILS
+from strategies.near_valid.fault import said
 from strategies.near_valid.wrong_nodes import NEW_OPTIONS
-from strategies.near_valid.wrong_options import OWN_OPTIONS, OptionsSpoil
+from strategies.near_valid.wrong_options import OWN_OPTIONS
 from strategies.near_valid.wrong_reopens import REOPENED_OPTIONS
 
-Options = dict[str, Any]
-Arguments = dict[str, Any]
-Spoil = Callable[[Scene, Arguments], bool]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from strategies.builders.scene import Scene
+    from strategies.near_valid.fault import Arguments, Fault, Options
 
 _TRIES = 4
 
 
-def spoil(scene: Scene, command: str, arguments: Arguments) -> None:
-    """Make one thing wrong: spoils are tried from a drawn start until one applies."""
-    spoils = SPOILS.get(command, ())
-    if spoils:
-        start = scene.choose.integer(0, len(spoils) - 1)
-        any(each(scene, arguments) for each in (*spoils[start:], *spoils[:start]))
-
-
-def _add(scene: Scene, arguments: Arguments) -> bool:
-    return arguments["driver"] in OPTIONS and _first(scene, NEW_OPTIONS, arguments)
-
-
-def _reopen(scene: Scene, arguments: Arguments) -> bool:
-    return _first(scene, REOPENED_OPTIONS, scene.choose.one_of(arguments["options"]))
-
-
-def _first(scene: Scene, spoils: Sequence[OptionsSpoil], options: Options) -> bool:
+def _first(scene: Scene, faults: Sequence[Fault], options: Options) -> bool:
     own = OWN_OPTIONS.get(options["driver"])
     if own and scene.choose.chance(OWN_FAULT) and scene.choose.one_of(own)(scene, options):
         return True
     # Independent tries first: always taking the next one would favour those after many misfits.
-    return any(scene.choose.one_of(spoils)(scene, options) for _ in range(_TRIES)) or any(
-        each(scene, options) for each in spoils
+    return any(scene.choose.one_of(faults)(scene, options) for _ in range(_TRIES)) or any(
+        each(scene, options) for each in faults
     )
+
+
+def _options_of(arguments: Arguments) -> list[Options]:
+    """The options of each node that a command is about."""
+    listed: list[Options] | None = arguments.get("options")
+    return [arguments] if listed is None else listed
+
+
+def _of_a_node(faults: Sequence[Fault]) -> Fault:
+    """Something about the options of one node."""
+
+    def wrong_options(scene: Scene, arguments: Arguments) -> bool:
+        options = scene.choose.one_of(_options_of(arguments))
+        return options["driver"] in OPTIONS and _first(scene, faults, options)
+
+    own = (fault for each in OWN_OPTIONS.values() for fault in each)
+    wrong_options.__doc__ = "\n".join(dict.fromkeys(said(each) for each in (*faults, *own)))
+    return wrong_options
 
 
 def _same_entry_twice(scene: Scene, arguments: Arguments) -> bool:
@@ -109,17 +109,18 @@ def _nothing(_scene: Scene, arguments: Arguments) -> bool:
 # The other commands
 
 
-def _wrong(*keys: str) -> Spoil:
+def _wrong(*keys: str) -> Fault:
     """The value of one of ``keys`` becomes a name that nothing has."""
 
     def apply(scene: Scene, arguments: Arguments) -> bool:
         arguments[scene.choose.one_of(keys)] = "missing"
         return True
 
+    apply.__doc__ = f"A name that nothing has: {' or '.join(keys)}."
     return apply
 
 
-def _any_node(*keys: str) -> Spoil:
+def _any_node(*keys: str) -> Fault:
     """The value of one of ``keys`` becomes any node, used or not, of any driver."""
 
     def apply(scene: Scene, arguments: Arguments) -> bool:
@@ -129,6 +130,7 @@ def _any_node(*keys: str) -> Spoil:
         arguments[scene.choose.one_of(keys)] = scene.choose.one_of(names)
         return True
 
+    apply.__doc__ = f"Any node, used or not, of any driver: {' or '.join(keys)}."
     return apply
 
 
@@ -255,49 +257,51 @@ def _spare_property(scene: Scene, arguments: Arguments) -> bool:
     return True
 
 
-SPOILS: dict[str, tuple[Spoil, ...]] = {
-    "blockdev-add": (_add,),
-    "blockdev-reopen": (
-        *(_reopen,) * 12,
-        _same_entry_twice,
-        _same_entry_otherwise,
-        _frozen_child,
-        _nothing,
-    ),
-    "blockdev-del": (_wrong("node-name"), _any_node("node-name")),
-    "blockdev-snapshot": (
-        _wrong("node", "overlay"),
-        _any_node("overlay"),
-        _any_node("node", "overlay"),
-        _backed_overlay,
-        _under_a_frozen_link,
-        _under_a_frozen_link,
-    ),
-    "x-blockdev-change": (
-        _wrong("parent", "node"),
-        _any_node("parent"),
-        _any_node("node"),
-        _child_and_node,
-        _no_such_child,
-    ),
-    "block_resize": (
-        _wrong("node-name"),
-        _bad_size,
-        _bad_size,
-        _device,
-        _no_node,
-        _any_node("node-name"),
-    ),
-    "device_add": DEVICE_SPOILS,
-    "device_del": DELETION_SPOILS,
-    "object-add": (
-        _duplicate_id,
-        _bad_id,
-        _refused_properties,
-        _refused_properties,
-        _limits_twice,
-        _spare_property,
-    ),
-    "object-del": (_wrong("id"),),
-    **JOB_SPOILS,
-}
+ADDITION_FAULTS: Final[tuple[Fault, ...]] = (_of_a_node(NEW_OPTIONS),)
+
+REOPEN_FAULTS: Final[tuple[Fault, ...]] = (
+    *(_of_a_node(REOPENED_OPTIONS),) * 12,
+    _same_entry_twice,
+    _same_entry_otherwise,
+    _frozen_child,
+    _nothing,
+)
+
+DELETION_FAULTS: Final[tuple[Fault, ...]] = (_wrong("node-name"), _any_node("node-name"))
+
+SNAPSHOT_FAULTS: Final[tuple[Fault, ...]] = (
+    _wrong("node", "overlay"),
+    _any_node("overlay"),
+    _any_node("node", "overlay"),
+    _backed_overlay,
+    _under_a_frozen_link,
+    _under_a_frozen_link,
+)
+
+QUORUM_FAULTS: Final[tuple[Fault, ...]] = (
+    _wrong("parent", "node"),
+    _any_node("parent"),
+    _any_node("node"),
+    _child_and_node,
+    _no_such_child,
+)
+
+RESIZE_FAULTS: Final[tuple[Fault, ...]] = (
+    _wrong("node-name"),
+    _bad_size,
+    _bad_size,
+    _device,
+    _no_node,
+    _any_node("node-name"),
+)
+
+OBJECT_FAULTS: Final[tuple[Fault, ...]] = (
+    _duplicate_id,
+    _bad_id,
+    _refused_properties,
+    _refused_properties,
+    _limits_twice,
+    _spare_property,
+)
+
+OBJECT_DELETION_FAULTS: Final[tuple[Fault, ...]] = (_wrong("id"),)

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A finite alphabet of commands over a few equal images, for search that leaves nothing out.
+"""All the commands of a kind that there are in a small scope: a few equal images, a few names.
 
 Every image has one file node, one format node, and names that follow from its number, so that
-nothing is told apart by its name alone. ``docs/compare.md`` lists what is in the alphabet.
+nothing is told apart by its name alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from model.trace import ImageSpec
+import attrs
+
+from model.trace import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from model.schema import Schema
     from model.state import BlockState
-    from model.trace import Command
 
-_SIZE = 131072
-_DATA = 65536
 NULL = "z"
 FILTERS = ("c0", "c1")
 JOB = "j"
@@ -29,40 +26,30 @@ _ABSENT = "none"
 Options = dict[str, Any]
 
 
-def images(count: int) -> tuple[ImageSpec, ...]:
-    """The images of a scope: all of one kind, with some data each."""
-    return tuple(
-        ImageSpec(f"hd{i}.qcow2", "qcow2", _SIZE, data=((0, _DATA, i + 1),)) for i in range(count)
-    )
+@attrs.frozen
+class Position:
+    """A state in the search of a scope."""
+
+    state: BlockState
+    start: BlockState
+    """The state that the search began with: the images alone."""
+    count: int
+    """How many images there are."""
+    named: bool
+    """Whether the filter of a stream can be named."""
+
+    @property
+    def chosen(self) -> list[int]:
+        """The images to use: of those that nothing has touched yet, only the first.
+
+        What follows with another one is the same up to names.
+        """
+        used = [i for i in range(self.count) if _touched(self.state, self.start, i)]
+        return [*used, *[i for i in range(self.count) if i not in used][:1]]
 
 
-def names_streams(schema: Schema) -> bool:
-    """Whether a stream can be told how to name its filter; before 6.0 it has none."""
-    members = schema.members(schema.commands["block-stream"])
-    return any(member.name == "filter-node-name" for member in members)
-
-
-def letters(
-    state: BlockState, start: BlockState, count: int, *, named: bool = True
-) -> Iterator[Command]:
-    """The commands that are tried in a state of a scope that began with ``start``.
-
-    They name what is there, and the filters of streams if those can be ``named``. Of the images
-    that nothing has touched yet only the first is taken: what follows with another one is the
-    same up to names.
-    """
-    used = [i for i in range(count) if _touched(state, start, i)]
-    fresh = [i for i in range(count) if i not in used][:1]
-    yield from _additions(state, [*used, *fresh], count)
-    for name in state.nodes:
-        yield from _reopens(state, name)
-    for name in state.nodes:
-        yield _command("blockdev-del", **{"node-name": name})
-    yield from _jobs(state, named=named)
-    if state is start:
-        yield _command("blockdev-del", **{"node-name": _ABSENT})
-        yield _reopen({"driver": "null-co", "node-name": _ABSENT})
-        yield _command("blockdev-reopen", options=[])
+Letters = Callable[[Position], Iterator[Command]]
+"""All commands of a kind in a position. The docstring lists them."""
 
 
 def _touched(state: BlockState, start: BlockState, number: int) -> bool:
@@ -90,21 +77,36 @@ def _format(number: int, file: Any, backing: Any) -> Options:
 _ZEROES: Options = {"driver": "null-co", "node-name": NULL}
 
 
-def _additions(state: BlockState, chosen: list[int], count: int) -> Iterator[Command]:
+def leaves(position: Position) -> Iterator[Command]:
+    """`null-co` named `z`, plain or `detect-zeroes`; a `file` per image, plain or read-only."""
+    state = position.state
     if NULL not in state.nodes:
         yield _command("blockdev-add", **_ZEROES)
         yield _command("blockdev-add", **_ZEROES, **{"detect-zeroes": "on"})
-    for i in chosen:
+    for i in position.chosen:
         if f"f{i}" not in state.nodes:
             yield _command("blockdev-add", **_file(i))
             yield _command("blockdev-add", **_file(i), **{"read-only": True})
+
+
+def formats(position: Position) -> Iterator[Command]:
+    """A `qcow2` per image, `d0`…, over its `f…`, there or inline, plain or read-only.
+
+    `backing` is null, each `z` or `d…` that is there, an inline `z`, or an inline image.
+    """
+    state, chosen = position.state, position.chosen
     for i in chosen:
         if f"d{i}" in state.nodes:
             continue
         file = f"f{i}" if f"f{i}" in state.nodes else _file(i)
-        for backing in _backings(state, i, chosen, count):
+        for backing in _backings(state, i, chosen, position.count):
             yield _command("blockdev-add", **_format(i, file, backing))
             yield _command("blockdev-add", **_format(i, file, backing), **{"read-only": True})
+
+
+def filters(position: Position) -> Iterator[Command]:
+    """A `copy-on-read`, `c0` or `c1`, over each `d…`, with and without `bottom`."""
+    state = position.state
     name = next((each for each in FILTERS if each not in state.nodes), None)
     for below in state.nodes if name else ():
         if below.startswith("d"):
@@ -127,6 +129,30 @@ def _backings(state: BlockState, number: int, chosen: list[int], count: int) -> 
     below = [i for i in fresh if i != number and (i in chosen or number in chosen)][:1]
     for i in below:
         yield _format(i, _file(i), None)
+
+
+def reopens(position: Position) -> Iterator[Command]:
+    """`z`: plain, read-only, `detect-zeroes` on or null, another driver.
+
+    `f…`: with and without `filename`; `read-only` true or null.
+    `d…`: `backing` omitted, null, each other `z` or `d…`, an inline `z`, times `read-only` omitted,
+    true or null; without `file`; with each other `f…` as `file`.
+    `c…`: with and without `file`.
+    At the start: no such node, an empty list.
+    """
+    for name in position.state.nodes:
+        yield from _reopens(position.state, name)
+    if position.state is position.start:
+        yield _reopen({"driver": "null-co", "node-name": _ABSENT})
+        yield _command("blockdev-reopen", options=[])
+
+
+def deletions(position: Position) -> Iterator[Command]:
+    """Each node; at the start, one that is not there."""
+    for name in position.state.nodes:
+        yield _command("blockdev-del", **{"node-name": name})
+    if position.state is position.start:
+        yield _command("blockdev-del", **{"node-name": _ABSENT})
 
 
 def _reopens(state: BlockState, name: str) -> Iterator[Command]:
@@ -165,14 +191,37 @@ def _format_reopens(state: BlockState, name: str, known: Options) -> Iterator[Co
             yield _reopen({**known, "file": each, "backing": None})
 
 
-def _jobs(state: BlockState, *, named: bool) -> Iterator[Command]:
-    if state.jobs:
-        yield _command("job-finalize", id=JOB)
-        yield _command("job-cancel", id=JOB)
-        return
-    kept = {"job-id": JOB, "auto-finalize": False}
-    name_of_filter = {"filter-node-name": _JOB_FILTER}
-    for name, node in state.nodes.items():
+def commits(position: Position) -> Iterator[Command]:
+    """Each `d…` with a backing file, where there is no job: as job `j`, to be finalized."""
+    for name in _tops(position):
+        yield _command("block-commit", device=name, **_KEPT, **_NAMED)
+
+
+def streams(position: Position) -> Iterator[Command]:
+    """Each `d…` with a backing file, where there is no job: as job `j`, to be finalized."""
+    for name in _tops(position):
+        yield _command("block-stream", device=name, **_KEPT, **(_NAMED if position.named else {}))
+
+
+_KEPT: Options = {"job-id": JOB, "auto-finalize": False}
+_NAMED: Options = {"filter-node-name": _JOB_FILTER}
+
+
+def _tops(position: Position) -> Iterator[str]:
+    """What a job may work on, where there is none yet."""
+    nodes = {} if position.state.jobs else position.state.nodes
+    for name, node in nodes.items():
         if node.driver == "qcow2" and node.link("backing") is not None:
-            yield _command("block-stream", device=name, **kept, **(name_of_filter if named else {}))
-            yield _command("block-commit", device=name, **kept, **name_of_filter)
+            yield name
+
+
+def finalizations(position: Position) -> Iterator[Command]:
+    """The job `j`."""
+    if position.state.jobs:
+        yield _command("job-finalize", id=JOB)
+
+
+def cancellations(position: Position) -> Iterator[Command]:
+    """The job `j`."""
+    if position.state.jobs:
+        yield _command("job-cancel", id=JOB)
