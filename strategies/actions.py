@@ -8,14 +8,11 @@ commands that are tried (docs/commands.md) are made from these rows. Nothing els
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import attrs
-
-from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
+from model.commands.driving import OBJECT, READ, WAIT, WRITE
 from model.speaking import spoken
-from model.trace import Command
+from strategies.action import Action, sends
 from strategies.bounded import letters
 from strategies.builders import (
     add_node,
@@ -28,8 +25,7 @@ from strategies.builders import (
     reopen,
 )
 from strategies.builders import situation as condition
-from strategies.builders.scene import Scene
-from strategies.builders.situation import Condition, always
+from strategies.builders.situation import always
 from strategies.choices.weights import NEAR_VALID
 from strategies.near_valid import (
     wrong_commands,
@@ -38,7 +34,7 @@ from strategies.near_valid import (
     wrong_exports,
     wrong_jobs,
 )
-from strategies.near_valid.fault import Fault, make_wrong
+from strategies.near_valid.fault import make_wrong
 from strategies.near_valid.malformed import malformed
 from strategies.scenarios import graph
 from strategies.scenarios.chains import CHAIN_CORNERS
@@ -48,66 +44,18 @@ from strategies.scenarios.mirrors import MIRROR_CORNERS
 from strategies.scenarios.steps import any_of
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
-    from strategies.bounded.letters import Letters
+    from collections.abc import Callable, Iterator
+
+    from model.trace import Command
+    from strategies.action import Arguments, Build
+    from strategies.builders.scene import Scene
+    from strategies.builders.situation import Condition
+    from strategies.near_valid.fault import Fault
 
 T = TypeVar("T")
-Arguments = dict[str, Any]
-Build = Callable[[Scene], Command | list[Command]]
 
 _CHOSEN: Final = NEAR_VALID // 2
 """The share of faults where the builder chooses the command, too."""
-
-
-@attrs.frozen
-class Action:
-    """One thing that a trace may do."""
-
-    name: str
-    """What it is called: the name of the machine's rule."""
-    commands: tuple[str, ...]
-    """The commands that it is there for; none if it sends only what other rows are there for.
-    A release that has none of them does not have the action."""
-    build: Build
-    """Makes the command, or several that are sent one after the other, right as far as the state
-    tells. The first line of its docstring is what is said of the action."""
-    when: Condition = always
-    """When it is possible."""
-    faults: tuple[Fault, ...] = ()
-    """What can be wrong with its commands. Rows that are there for the same command name the same
-    faults; they hold for that command wherever else it is built."""
-    fault_rate: int = NEAR_VALID
-    """Of 100 commands: one thing is wrong with so many, where there are faults."""
-    malformable: int = 0
-    """How often it is taken, beside the others, when a malformed command is to be made; 0: never.
-    """
-    copies: bool = False
-    """Whether it reads or writes all of a node, which must not be long then."""
-    letters: Letters | None = None
-    """All of its commands in a small scope, for a search that leaves nothing out."""
-
-    @property
-    def about(self) -> str:
-        """What it does, in a line."""
-        return (self.build.__doc__ or "").partition("\n")[0]
-
-    def is_known(self, dialect: Dialect) -> bool:
-        """Whether the release has it."""
-        knows = dialect.schema.knows
-        return not self.commands or any(each in DRIVING or knows(each) for each in self.commands)
-
-
-def _one(
-    name: str, command: str, arguments: Callable[[Scene], Arguments], when: Condition, **more: Any
-) -> Action:
-    """An action that sends one command with the arguments that a builder makes."""
-
-    @functools.wraps(arguments)
-    def build(scene: Scene) -> Command:
-        made = arguments(scene)
-        return {"execute": command, "arguments": made} if made else {"execute": command}
-
-    return Action(name, (command,), build, when, **more)
 
 
 def _add(
@@ -124,7 +72,7 @@ def _add(
         return {**options(scene), "node-name": new}
 
     faults = wrong_commands.ADDITION_FAULTS
-    return _one(name, "blockdev-add", arguments, when, faults=faults, **more)
+    return sends(name, "blockdev-add", arguments, when, faults=faults, **more)
 
 
 def _reopen(
@@ -195,7 +143,7 @@ def _nodes() -> Iterator[Action]:
     yield _add("add_quorum", add_node.quorum, malformable=1)
     yield _add("add_blkverify", add_node.blkverify)
     yield _add("add_tower", add_node.tower, condition.has_room_for_a_tower)
-    yield _one(
+    yield sends(
         "delete",
         "blockdev-del",
         graph_commands.deletion,
@@ -204,7 +152,7 @@ def _nodes() -> Iterator[Action]:
         malformable=1,
         letters=letters.deletions,
     )
-    yield _one(
+    yield sends(
         "snapshot",
         "blockdev-snapshot",
         graph_commands.snapshot,
@@ -212,7 +160,7 @@ def _nodes() -> Iterator[Action]:
         faults=wrong_commands.SNAPSHOT_FAULTS,
         malformable=1,
     )
-    yield _one(
+    yield sends(
         "change_quorum",
         "x-blockdev-change",
         graph_commands.quorum_child,
@@ -220,7 +168,7 @@ def _nodes() -> Iterator[Action]:
         faults=wrong_commands.QUORUM_FAULTS,
         malformable=1,
     )
-    yield _one(
+    yield sends(
         "resize",
         "block_resize",
         graph_commands.resize,
@@ -248,7 +196,7 @@ def _objects_and_devices() -> Iterator[Action]:
         ("add_throttle_group", graph_commands.throttle_group),
         ("add_iothread", graph_commands.iothread),
     ):
-        yield _one(
+        yield sends(
             name,
             "object-add",
             arguments,
@@ -256,7 +204,7 @@ def _objects_and_devices() -> Iterator[Action]:
             faults=wrong_commands.OBJECT_FAULTS,
             malformable=1,
         )
-    yield _one(
+    yield sends(
         "delete_object",
         "object-del",
         graph_commands.object_deletion,
@@ -269,10 +217,10 @@ def _objects_and_devices() -> Iterator[Action]:
         ("add_controller", devices.controller, condition.only_at_first),
         ("add_disk", devices.disk, condition.has_devices_and_room),
     ):
-        yield _one(
+        yield sends(
             name, "device_add", arguments, when, faults=wrong_devices.DEVICE_FAULTS, copies=True
         )
-    yield _one(
+    yield sends(
         "delete_device",
         "device_del",
         devices.deletion,
@@ -294,7 +242,7 @@ def _jobs() -> Iterator[Action]:
         ("backup", "blockdev-backup", jobs.backup, condition.has_pair,
          wrong_copies.BACKUP_FAULTS, None),
     ):  # fmt: skip
-        yield _one(
+        yield sends(
             name,
             command,
             arguments,
@@ -331,7 +279,7 @@ def _exports() -> Iterator[Action]:
         fault_rate=_CHOSEN,
         malformable=1,
     )
-    yield _one(
+    yield sends(
         "delete_export",
         "block-export-del",
         exports.export_deletion,
@@ -339,7 +287,7 @@ def _exports() -> Iterator[Action]:
         faults=wrong_exports.EXPORT_DELETION_FAULTS,
         malformable=1,
     )
-    yield _one(
+    yield sends(
         "set_iothread",
         "x-blockdev-set-iothread",
         exports.move,
@@ -354,9 +302,9 @@ def _exports() -> Iterator[Action]:
 def _looks() -> Iterator[Action]:
     queries = ("query-jobs", "query-block-jobs", "query-block-exports")
     yield Action("query_jobs", queries, jobs.query, condition.has_jobs)
-    yield _one("query_nodes", "query-named-block-nodes", graph_commands.query_nodes, always,
+    yield sends("query_nodes", "query-named-block-nodes", graph_commands.query_nodes, always,
                malformable=1)  # fmt: skip
-    yield _one("query_graph", "x-debug-query-block-graph", graph_commands.query_graph, always)
+    yield sends("query_graph", "x-debug-query-block-graph", graph_commands.query_graph, always)
     yield Action("query_disks", ("query-block",), devices.query, condition.has_devices)
     yield Action("read", (READ,), guest_io.read_one, condition.has_node, copies=True)
     yield Action("write", (WRITE,), guest_io.write_one, condition.has_node, copies=True)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The page of the actions that traces are made of, in Markdown: docs/commands.md."""
+"""The page of the actions that traces are made of, in Markdown: docs/commands.md.
+
+``python -m strategies.listing`` prints it.
+"""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import TYPE_CHECKING
 
 from strategies.actions import ACTIONS, FAULTS, NOT_BUILT
@@ -12,13 +16,13 @@ from strategies.near_valid.fault import said
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from strategies.actions import Action
+    from strategies.action import Action
     from strategies.near_valid.fault import Fault
 
 _HEAD = """\
 # What traces are made of
 
-Made by `.venv/bin/python -m strategies > docs/commands.md` from the table in
+Made by `.venv/bin/python -m strategies.listing > docs/commands.md` from the table in
 `strategies/actions.py`; a test compares the two.
 
 An **action** is a rule of the machine: Hypothesis chooses one for each step, from those that are
@@ -93,3 +97,7 @@ def _said(of: Callable[..., object]) -> str:
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

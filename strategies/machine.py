@@ -32,7 +32,7 @@ from strategies.choices.images import choose_images
 from strategies.choices.weights import DARING, READ_AT_END
 
 if TYPE_CHECKING:
-    from strategies.actions import Action
+    from strategies.action import Action
 
 Details = Literal["draws", "seed"]
 """What Hypothesis sees of a command: every choice in it, or one number they all follow from."""

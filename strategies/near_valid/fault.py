@@ -32,3 +32,28 @@ def make_wrong(scene: Scene, faults: Sequence[Fault], arguments: Arguments) -> N
 def said(fault: Fault) -> str:
     """What is wrong, in a line for each way there is."""
     return inspect.cleandoc(fault.__doc__ or "")
+
+
+def unknown_name(*keys: str) -> Fault:
+    """The value of one of ``keys`` becomes a name that nothing has."""
+
+    def apply(scene: Scene, arguments: Arguments) -> bool:
+        arguments[scene.choose.one_of(keys)] = "missing"
+        return True
+
+    apply.__doc__ = f"A name that nothing has: {' or '.join(keys)}."
+    return apply
+
+
+def any_node(*keys: str) -> Fault:
+    """The value of one of ``keys`` becomes any node, used or not, of any driver."""
+
+    def apply(scene: Scene, arguments: Arguments) -> bool:
+        names = scene.names()
+        if not names:
+            return False
+        arguments[scene.choose.one_of(keys)] = scene.choose.one_of(names)
+        return True
+
+    apply.__doc__ = f"Any node, used or not, of any driver: {' or '.join(keys)}."
+    return apply

@@ -22,7 +22,7 @@ from strategies.choices.option_values import (
     WRONG_LIMITS,
 )
 from strategies.choices.weights import OWN_FAULT
-from strategies.near_valid.fault import said
+from strategies.near_valid.fault import any_node, said, unknown_name
 from strategies.near_valid.wrong_nodes import NEW_OPTIONS
 from strategies.near_valid.wrong_options import OWN_OPTIONS
 from strategies.near_valid.wrong_reopens import REOPENED_OPTIONS
@@ -107,31 +107,6 @@ def _nothing(_scene: Scene, arguments: Arguments) -> bool:
 
 
 # The other commands
-
-
-def _wrong(*keys: str) -> Fault:
-    """The value of one of ``keys`` becomes a name that nothing has."""
-
-    def apply(scene: Scene, arguments: Arguments) -> bool:
-        arguments[scene.choose.one_of(keys)] = "missing"
-        return True
-
-    apply.__doc__ = f"A name that nothing has: {' or '.join(keys)}."
-    return apply
-
-
-def _any_node(*keys: str) -> Fault:
-    """The value of one of ``keys`` becomes any node, used or not, of any driver."""
-
-    def apply(scene: Scene, arguments: Arguments) -> bool:
-        names = scene.names()
-        if not names:
-            return False
-        arguments[scene.choose.one_of(keys)] = scene.choose.one_of(names)
-        return True
-
-    apply.__doc__ = f"Any node, used or not, of any driver: {' or '.join(keys)}."
-    return apply
 
 
 def _backed_overlay(scene: Scene, arguments: Arguments) -> bool:
@@ -267,32 +242,32 @@ REOPEN_FAULTS: Final[tuple[Fault, ...]] = (
     _nothing,
 )
 
-DELETION_FAULTS: Final[tuple[Fault, ...]] = (_wrong("node-name"), _any_node("node-name"))
+DELETION_FAULTS: Final[tuple[Fault, ...]] = (unknown_name("node-name"), any_node("node-name"))
 
 SNAPSHOT_FAULTS: Final[tuple[Fault, ...]] = (
-    _wrong("node", "overlay"),
-    _any_node("overlay"),
-    _any_node("node", "overlay"),
+    unknown_name("node", "overlay"),
+    any_node("overlay"),
+    any_node("node", "overlay"),
     _backed_overlay,
     _under_a_frozen_link,
     _under_a_frozen_link,
 )
 
 QUORUM_FAULTS: Final[tuple[Fault, ...]] = (
-    _wrong("parent", "node"),
-    _any_node("parent"),
-    _any_node("node"),
+    unknown_name("parent", "node"),
+    any_node("parent"),
+    any_node("node"),
     _child_and_node,
     _no_such_child,
 )
 
 RESIZE_FAULTS: Final[tuple[Fault, ...]] = (
-    _wrong("node-name"),
+    unknown_name("node-name"),
     _bad_size,
     _bad_size,
     _device,
     _no_node,
-    _any_node("node-name"),
+    any_node("node-name"),
 )
 
 OBJECT_FAULTS: Final[tuple[Fault, ...]] = (
@@ -304,4 +279,4 @@ OBJECT_FAULTS: Final[tuple[Fault, ...]] = (
     _spare_property,
 )
 
-OBJECT_DELETION_FAULTS: Final[tuple[Fault, ...]] = (_wrong("id"),)
+OBJECT_DELETION_FAULTS: Final[tuple[Fault, ...]] = (unknown_name("id"),)

@@ -17,7 +17,8 @@ from model.commands import COMMANDS
 from model.commands.driving import DRIVING
 from model.dialects import DIALECTS, PROPOSALS
 from strategies import actions, alphabet, machine_for, run
-from strategies.actions import ACTIONS, COPYING, FAULTS, NOT_BUILT, Action, build, build_malformed
+from strategies.action import Action
+from strategies.actions import ACTIONS, COPYING, FAULTS, NOT_BUILT, build, build_malformed
 from strategies.builders.jobs import VERBS
 from strategies.builders.scene import Scene
 from strategies.builders.situation import always, only_at_first
@@ -210,7 +211,7 @@ def test_a_new_command_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_of_the_commands_is_up_to_date() -> None:
-    told = "the page is old: .venv/bin/python -m strategies > docs/commands.md"
+    told = "the page is old: .venv/bin/python -m strategies.listing > docs/commands.md"
     assert PAGE.read_text(encoding="utf-8") == page(), told
 
 
