@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The mix: how many commands are meant to be right, and in which way the others are wrong.
+"""Weights: how many commands are meant to be right, and in which way the others are wrong.
 
 The share of accepted commands (35 to 75 per cent, about 55 meant) follows from these
 numbers and from what the graph itself refuses; the tests hold it in that band.

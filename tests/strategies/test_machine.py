@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The machine keeps its word: deterministic, in the mix, and everything comes up."""
+"""The machine keeps its word: a seed gives the same, right and wrong in their shares."""
 
 from __future__ import annotations
 
