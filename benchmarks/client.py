@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import Command, ImageSpec, Trace
 from qemu.qmp import ExecuteError, QMPClient
 
-from model.trace import Command, ImageSpec, Trace
 from targets.binaries import Build, find_daemon
 from targets.daemon import Daemon
 from targets.errors import TargetError

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import READ, WRITE
 
 from checker.diff import DiffOptions, run_diff
 from checker.generate import examples
@@ -24,14 +25,13 @@ from checker.settling import settled
 from checker.sides import open_sides
 from checker.tally import Amount, Tally
 from model import nearest_dialect
-from model.commands.driving import READ, WRITE
 from targets.binaries import DAEMON, Build, find_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
-    from model.trace import Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Trace
 
 BAR = 0.5
 _GUEST = (READ, WRITE)

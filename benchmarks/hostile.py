@@ -30,7 +30,7 @@ from benchmarks.killing import DAEMONS, Place, descendants
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.trace import Trace
+    from model.values.trace import Trace
 
 LONGEST: Final = 20.0
 """Seconds that a case may take."""

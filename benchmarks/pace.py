@@ -24,8 +24,9 @@ from targets.binaries import DAEMON, Build, find_daemon
 from targets.pool import Pool
 
 if TYPE_CHECKING:
+    from model.values.trace import Trace
+
     from checker.judge import Example
-    from model.trace import Trace
 
 BAR = 0.5
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from model import Monitor, step
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 BAR = 150.0
 NODES = 8

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import msgspec
+from model.values.trace import ImageSpec, Observation, Trace
 from msgspec import Meta
 
 from checker.errors import CaseError
 from checker.limits import MOST_BYTES, MOST_DIGITS, check_document
-from model.trace import ImageSpec, Observation, Trace
 from reports.values import Difference, Finding, FindingKind, Step
 from targets.containment import Amount, Length, Pattern, check_trace
 from targets.errors import ContainmentError

@@ -13,8 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 import attrs
-
-from model.trace import RATE_LIMITED, Json, Observation, Reply
+from model.values.trace import RATE_LIMITED, Json, Observation, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

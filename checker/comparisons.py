@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import click
+from model.release.translation import translated
 
 from checker import doctor as doctoring
 from checker.case import from_finding, write
@@ -33,11 +34,14 @@ from checker.options import (
 )
 from checker.output import check_directory
 from checker.tally import Amount
-from model.speaking import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from model.release.dialect import Dialect
+    from model.release.schema import Schema
+    from model.values.trace import Json, Observation, Trace
 
     from checker.confirming import Confirmation
     from checker.diff import Generator
@@ -46,9 +50,6 @@ if TYPE_CHECKING:
     from checker.exhaustive import Explored
     from checker.giving import Trial, Untried
     from checker.parties import Party
-    from model.dialect import Dialect
-    from model.schema import Schema
-    from model.trace import Json, Observation, Trace
     from reports.values import Finding
     from targets.walls import Walls
 

@@ -23,9 +23,10 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.values.trace import Json
+
     from checker.differing import Distinction
     from checker.parties import Party
-    from model.trace import Json
     from targets.walls import Walls
 
 

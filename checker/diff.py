@@ -35,8 +35,9 @@ from targets.errors import ContainmentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from model.values.trace import Trace
+
     from checker.tally import Tally
-    from model.trace import Trace
     from reports.values import Finding, Summary
     from targets.pool import Finished
     from targets.replay import Replay

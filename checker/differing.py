@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 import attrs
+from model.release.rules import all_rules
 
 from checker.compare import (
     ABSENT,
@@ -25,13 +26,13 @@ from checker.compare import (
 )
 from checker.judge import answer
 from checker.signature import of_divergence, told_command
-from model.rules import all_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from model.values.trace import Json, Observation, Trace
+
     from checker.parties import Answer
-    from model.trace import Json, Observation, Trace
 
 _INDEX = re.compile(r"\[[^\]]*\]")
 _SHOWN = frozenset({"nodes", "jobs", "exports"})

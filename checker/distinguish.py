@@ -31,10 +31,11 @@ from targets.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from model.values.trace import Observation, Trace
+
     from checker.diff import Generator
     from checker.judge import Example
     from checker.parties import Party
-    from model.trace import Observation, Trace
 
 MOST_TRIALS = 400
 """Candidates that the reduction of one sequence may ask both sides about."""

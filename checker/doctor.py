@@ -9,9 +9,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import attrs
+from model.release.dialects import DIALECTS, nearest_dialect
 
 from checker.compare import MASKS, NORMALISATIONS
-from model.dialects import DIALECTS, nearest_dialect
 from targets.binaries import (
     DAEMON,
     QEMU_IMG,
@@ -27,8 +27,8 @@ from targets.walls import WALLS, Walls, probe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from model.dialect import Dialect
-    from model.trace import Json
+    from model.release.dialect import Dialect
+    from model.values.trace import Json
 
 PACKAGES = ("attrs", "networkx", "hypothesis", "click", "rich", "msgspec", "jinja2", "junitparser")
 """What the checker imports at run time."""

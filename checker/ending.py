@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import attrs
+from model.release.dialect import NoSuchDialectError
+from model.values.image_layout import ImageError
 
 from checker.errors import CheckerError
 from checker.interrupts import hold
@@ -34,16 +36,15 @@ from checker.options import (
     tell,
 )
 from checker.output import write_report
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
 from reports.shown import shown
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from model.values.trace import Json
+
     from checker.journal import Journal
-    from model.trace import Json
     from reports.values import Finding, Summary
 
 TRACEBACK = "REOPENCHECK_TRACEBACK"

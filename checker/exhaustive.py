@@ -13,22 +13,23 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from model.release.translation import spoken
+from model.values.trace import Observation, Trace
 
 from checker.compare import StepMismatch
 from checker.differing import Beside
 from checker.interrupts import listening
 from checker.signature import of_divergence
 from model import Monitor, step
-from model.speaking import spoken
-from model.trace import Observation, Trace
 from strategies.alphabet import images, letters, names_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from model.release.dialect import Dialect
+    from model.values.trace import Command, Json
+
     from model import BlockState, Outcome
-    from model.dialect import Dialect
-    from model.trace import Command, Json
 
     Differs = Callable[[Trace], None]
 

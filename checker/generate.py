@@ -6,21 +6,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+from model.values.trace import Command, Observation, Trace
 
 from checker.judge import Example
 from checker.laws import Law, Violation
 from checker.oracle import expectation, observe
-from model.trace import Command, Observation, Trace
 from strategies import Enough, OnStep, OnTrace, machine_for, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from model.release.dialect import Dialect
+
     from checker.diff import Generator
     from checker.judge import Expectation
     from checker.tally import Amount
     from model import BlockState, Outcome
-    from model.dialect import Dialect
 
 _MOST_FAILURES = 50
 """Exceptions of the model after which a run is not begun once more."""

@@ -13,9 +13,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from model.values.trace import Trace
 
 from checker.compare import is_objects
-from model.trace import Trace
 from strategies.bounded.option_trials import (
     CHILD,
     IMAGES,
@@ -31,7 +31,7 @@ from targets.errors import ContainmentError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from model.trace import Command, Json, Observation
+    from model.values.trace import Command, Json, Observation
 
     Show = Callable[[Trace], Sequence[Observation]]
 

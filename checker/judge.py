@@ -6,15 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
+from model.release.rules import NOT_MODELLED
 
 from checker.compare import ABSENT, StepMismatch, compare_trace, is_graph, is_objects
 from checker.settling import cause, through
 from checker.signature import of_death, of_divergence, told_command
-from model.rules import NOT_MODELLED
 from reports.values import Difference, Finding, FindingKind, Step
 
 if TYPE_CHECKING:
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
+
     from targets.deaths import Death
     from targets.replay import Replay
 

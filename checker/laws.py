@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
+from model.values.trace import Command, Trace
 
 from checker.oracle import expect
 from checker.reduce import reduce_trace
 from checker.settling import settled
 from checker.signature import names_in, normalised, told_command
 from model import BlockState, Monitor, Outcome
-from model.trace import Command, Trace
 from reports.values import Difference, Finding, Step
 
 if TYPE_CHECKING:
+    from model.release.dialect import Dialect
+
     from checker.tally import Tally
-    from model.dialect import Dialect
 
 ANSWERS = "spec.answers-everything"
 """The law that an escaping exception breaks."""

@@ -14,7 +14,7 @@ from checker.errors import CaseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.trace import Json
+    from model.values.trace import Json
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of a case's file."""

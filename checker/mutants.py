@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from model.release.dialect import Dialect
+    from model.release.rules import Rule
+    from model.values.trace import Json
+
     from checker.judge import Oracle, Verdict
-    from model.dialect import Dialect
-    from model.rules import Rule
-    from model.trace import Json
     from reports.values import Summary
 
 _MOST_SECONDS = 300

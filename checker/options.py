@@ -30,7 +30,7 @@ from targets.errors import TargetError
 from targets.walls import EVERYTHING, NAMES, Walls, trusting
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
 
 HELD, FAILED, WRONG, UNCONFIRMED, OUTSIDE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 4, 130, 141
 """Exit statuses; the last two are what a shell reports for SIGINT and SIGPIPE."""

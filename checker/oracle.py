@@ -6,18 +6,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import Observation, Trace, asks_for_users
 
 from checker.judge import Expectation, Oracle
 from checker.settling import is_wait
 from model import Monitor, Outcome, step
-from model.trace import Observation, Trace, asks_for_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from model.release.dialect import Dialect
+    from model.values.trace import Command, Json
+
     from model import BlockState
-    from model.dialect import Dialect
-    from model.trace import Command, Json
 
 
 def oracle(dialect: Dialect) -> Oracle:

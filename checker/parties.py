@@ -12,6 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
+from model.release.dialect import WITHOUT, NoSuchDialectError
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.translation import spoken, translated
+from model.values.trace import Observation, Trace
 
 from checker import doctor as doctoring
 from checker.compare import Renaming, compare_step
@@ -20,10 +24,6 @@ from checker.judge import is_outside
 from checker.oracle import expect
 from checker.settling import is_wait, settled, through
 from checker.verdicts import undisturbed
-from model.dialect import WITHOUT, NoSuchDialectError
-from model.dialects import DIALECTS, find_dialect
-from model.speaking import spoken, translated
-from model.trace import Observation, Trace
 from targets.binaries import ALL, find_qemu_img, find_qemu_io
 from targets.closing import Closing
 from targets.debian import find_build
@@ -33,8 +33,9 @@ from targets.pool import Target
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from model.release.dialect import Dialect
+
     from checker.judge import Expectation
-    from model.dialect import Dialect
     from targets.binaries import Build
     from targets.replay import Replay
     from targets.walls import Walls

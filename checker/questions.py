@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import click
+from model.commands.coverage import table
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.rules import all_rules
 
 from checker import doctor as doctoring
 from checker.case import load, load_known
@@ -29,9 +32,6 @@ from checker.options import (
     tell,
     trust_option,
 )
-from model.coverage import table
-from model.dialects import DIALECTS, find_dialect
-from model.rules import all_rules
 from reports.limits import MOST_VALUE
 from reports.markdown import reply as reply_line
 from reports.outside import render as render_outside
@@ -42,8 +42,9 @@ from targets.debian import find_build
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
+    from model.values.trace import Json
+
     from checker.replay import Replayed
-    from model.trace import Json
     from targets.walls import Walls
 
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import attrs
+from model.commands.harness import DRIVING
+from model.values.image_layout import ImageError
+from model.values.trace import WRITE, ImageSpec, Json, Trace, name_of
 
 from checker.interrupts import check as check_interrupts
 from checker.settling import is_wait
-from model.commands.driving import DRIVING, WRITE
-from model.images import ImageError
-from model.trace import ImageSpec, Json, Trace, name_of
 from targets.errors import TargetError
 
 T = TypeVar("T")

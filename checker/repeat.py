@@ -26,9 +26,10 @@ from checker.verdicts import DisturbedError, undisturbed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from model.values.trace import Trace
+
     from checker.diff import Generator, Sides
     from checker.tally import Tally
-    from model.trace import Trace
     from reports.values import Finding, Summary
     from targets.deaths import Death
     from targets.pool import Finished

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
+from model.release.dialects import find_dialect
 
 from checker.compare import StepMismatch, compare_trace
 from checker.errors import CaseError
@@ -18,16 +19,16 @@ from checker.judge import as_json, is_outside
 from checker.laws import first_violation
 from checker.oracle import expect
 from checker.settling import cause
-from model.dialects import find_dialect
 from reports.values import Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model.release.dialect import Dialect
+    from model.values.trace import Json, Observation, Trace
+
     from checker.case import Case
     from checker.laws import Law, Violation
-    from model.dialect import Dialect
-    from model.trace import Json, Observation, Trace
     from targets.deaths import Death
 
 

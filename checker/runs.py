@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 import click
+from model.release.dialects import find_dialect
 from rich.console import Console
 
 from checker import doctor as doctoring
@@ -32,15 +33,15 @@ from checker.options import (
     trust_option,
 )
 from checker.tally import Amount, Tally
-from model.dialects import find_dialect
 from targets.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.release.dialect import Dialect
+
     from checker.diff import Generator, Sides
     from checker.mutants import Mutant
-    from model.dialect import Dialect
     from reports.values import RunKind
     from targets.binaries import Build
     from targets.walls import Walls

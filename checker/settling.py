@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
+from model.release.translation import translated
+from model.values.trace import WAIT, name_of, waits
 
 from model import Monitor
-from model.commands.driving import WAIT, waits
-from model.speaking import translated
-from model.trace import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.dialect import Dialect
-    from model.trace import Command, Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Command, Trace
 
 
 def is_wait(command: Command) -> bool:

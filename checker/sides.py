@@ -17,7 +17,7 @@ from targets.pool import Pool, Target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from checker.settling import cause
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.trace import Json, Observation, Trace
+    from model.values.trace import Json, Observation, Trace
 
 _QUOTED_GENERATED = re.compile(r"#block\d+")
 _NUMBER = re.compile(r"(?<!\w)-?(?:0x[0-9a-fA-F]+|\d+)(?!\w)")

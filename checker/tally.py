@@ -8,20 +8,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 import attrs
+from model.jobs.lifecycle import Status
+from model.values.trace import READ, REOPENS, name_of
 
 from checker.case import from_finding, keep
 from checker.interrupts import deferred
-from model.commands.driving import READ
-from model.jobs import Status
-from model.trace import REOPENS, name_of
 from reports.values import Finding, RuleUse, RunKind, Summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from model.release.dialect import Dialect
+
     from checker.journal import Journal
     from checker.judge import Example, Expectation
-    from model.dialect import Dialect
 
 
 @attrs.frozen

@@ -16,8 +16,9 @@ from checker.errors import CheckerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from model.values.trace import Observation, Trace
+
     from checker.judge import Replayer
-    from model.trace import Observation, Trace
     from targets.replay import Replay
 
 T = TypeVar("T")

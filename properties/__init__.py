@@ -16,8 +16,9 @@ from properties.witnesses import WITNESSES, Witness, Witnesses
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from model.values.trace import Command
+
     from model import BlockState, Dialect, Outcome
-    from model.trace import Command
 
     AnyLaw: TypeAlias = Callable[[BlockState, Command, Outcome], Iterator[tuple[str, str]]]
 

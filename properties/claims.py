@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.blockjobs import commit, mirror, stream
-from model.drivers import driver_of
-from model.graph import NOT_FROZEN
-from model.jobs import OWN_BACKEND
-from model.permissions import reaches
-from model.state import Role
+from model.graph.driver import driver_of
+from model.graph.freezing import NOT_FROZEN
+from model.graph.traversal import reaches
+from model.jobs.lifecycle import OWN_BACKEND
+from model.values.state import Role
+
+from model.jobs import commit, mirror, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.dialect import Dialect
-    from model.state import BlockState, Job, LinkKey, Node
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState, Job, LinkKey, Node
 
 OVER: Final = frozenset({"concluded"})
 

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model import guest
-from model.blockjobs import commit, mirror, stream
-from model.commands.driving import WRITE
-from model.graph import Transition
-from model.images import ImageError
-from model.lengths import content
-from model.permissions import reaches
-from model.rules import NotModelledError
-from model.state import Use
-from model.trace import REOPENS
+from model.data import requests
+from model.data.image_access import content
+from model.graph.transition import Transition
+from model.graph.traversal import reaches
+from model.release.rules import NotModelledError
+from model.values.image_layout import ImageError
+from model.values.state import Use
+from model.values.trace import REOPENS, WRITE
+
+from model.jobs import commit, mirror, stream
 from properties.claims import living
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted
 
 if TYPE_CHECKING:
+    from model.values.state import Image, Job, Node
+    from model.values.trace import Command
+
     from model import BlockState, Dialect, Outcome
-    from model.state import Image, Job, Node
-    from model.trace import Command
 
     Runs = list[tuple[int, int, int]]
 
@@ -65,7 +66,7 @@ class Reader:
         # Reading may copy, and what another node has copied is nothing that was there before.
         t = Transition(self.state, self._dialect.evaluation())
         try:
-            return guest.runs(t, name, 0, length)
+            return requests.runs(t, name, 0, length)
         except (ImageError, NotModelledError):
             return None
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from model.drivers.files import DEVICES, TAKES_DEVICES
-from model.permissions import Grant, permission_names, permissions
-from model.state import LinkKey, Perm, ThrottleGroup, Use
+from model.drivers.file import TAKES_DEVICES
+from model.permissions.grants import permission_names, permissions
+from model.values.state import Grant, LinkKey, Perm, ThrottleGroup, Use
+
+from model.drivers.files import DEVICES
 from properties.claims import bottom, chain, filters, in_chain, standing
 from properties.users import (
     connected_nodes_share_a_context,
@@ -26,9 +28,9 @@ from properties.users import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
-    from model.schema import Schema
-    from model.state import BlockState
+    from model.release.dialect import Dialect
+    from model.release.schema import Schema
+    from model.values.state import BlockState
 
     Invariant = Callable[[BlockState], str | None]
     InvariantOfDialect = Callable[[BlockState, Dialect], str | None]

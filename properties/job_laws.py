@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from model.jobs.lifecycle import COMPLETES_IN_STANDBY
+
 from model.commands.exports import STAYS_AND_TELLS
-from model.jobs import COMPLETES_IN_STANDBY
 from properties.claims import chain, standing
 from properties.laws import STARTS
 
 if TYPE_CHECKING:
+    from model.values.trace import Command
+
     from model import BlockState, Dialect, Outcome
-    from model.trace import Command
 
 VERBS: Final = {
     "cancel": frozenset({"created", "running", "paused", "ready", "standby", "waiting", "pending"}),

@@ -12,31 +12,32 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from model.data.length import flush
+from model.data.requests import COPIED_ON_READ
+from model.drivers.preallocate import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
+from model.graph.driver import driver_of
+from model.graph.request_limits import take_limits
+from model.graph.transition import Transition
+from model.graph.traversal import reaches, topological
+from model.operations.reopen import LENGTH_AGAIN, OMISSION_KEEPS
+from model.operations.reopen_options import ACTIVE_TAKEN, RESET
+from model.permissions.grants import Permissions
+from model.release.rules import NotModelledError, Refusal
+from model.values.private import PreallocateState, Qcow2State
+from model.values.qdict import flatten
+from model.values.state import FrozenDict, Perm, Role
+from model.values.trace import OBJECT, REOPENS, name_of, reopened
 
 from model import Outcome, step
-from model.commands.driving import OBJECT
 from model.commands.exports import STAYS_AND_TELLS
-from model.drivers import driver_of
-from model.drivers.filters import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK, PreallocateState
-from model.drivers.formats import Qcow2State
-from model.graph import Transition
-from model.guest import COPIED_ON_READ
-from model.lengths import flush
-from model.limits import take_limits
-from model.options import ACTIVE_TAKEN, RESET
-from model.permissions import Permissions, reaches, topological
-from model.qdict import flatten
-from model.reopening import LENGTH_AGAIN, OMISSION_KEEPS
-from model.rules import NotModelledError, Refusal
-from model.state import FrozenDict, Perm, Role
-from model.trace import REOPENS, name_of, reopened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from model.values.state import Image, Node
+    from model.values.trace import Command
+
     from model import BlockState, Dialect
-    from model.state import Image, Node
-    from model.trace import Command
 
     Law = Callable[[BlockState, Command, Outcome], str | None]
     LawOfDialect = Callable[[BlockState, Command, Outcome, Dialect], str | None]

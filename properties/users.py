@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.jobs import PAUSE_WAKES
-from model.state import Use
+from model.jobs.lifecycle import PAUSE_WAKES
+from model.values.state import Use
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
-    from model.state import BlockState
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState
 
 _RESTING: Final = frozenset({"running", "paused", "ready", "standby", "pending", "concluded"})
 """Where a job comes to rest. The other states are passed within a command."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
+from model.graph.traversal import reaches
+from model.jobs.mirror_copy import Mirror
+from model.operations.reopen import FILE_TOO, OMISSION_KEEPS
+from model.values.trace import OBJECT, REOPENS, WRITE, reopened
 
-from model.blockjobs.mirror import Mirror
 from model.commands.devices import LOOKS
-from model.commands.driving import OBJECT, WRITE
-from model.permissions import reaches
-from model.reopening import FILE_TOO, OMISSION_KEEPS
-from model.trace import REOPENS, reopened
 from properties.claims import claims, living
 from properties.data_laws import backing, pivots
 from properties.job_laws import verb_of
@@ -25,8 +24,9 @@ from properties.laws import STARTS, accepted, entries, lost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from model.values.trace import Command
+
     from model import BlockState, Dialect, Outcome
-    from model.trace import Command
 
     Sight = Callable[[BlockState, Command, Outcome], bool]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from model.values.trace import Json, Observation
 
-from model.trace import Json, Observation
 from reports import mermaid
 from reports.limits import MOST_FINDINGS, MOST_STEPS, MOST_VALUE
 from reports.shown import shown

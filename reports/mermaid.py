@@ -14,8 +14,8 @@ from reports.shown import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.state import BlockState
-    from model.trace import Json, Observation
+    from model.values.state import BlockState
+    from model.values.trace import Json, Observation
 
 _LETTER = {"consistent-read": "r", "write": "w", "write-unchanged": "u", "resize": "s"}
 _SPECIAL = re.compile('[#"<>`%]')

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.rules import NOT_MODELLED
-from model.sizes import MOST, MOST_MEMORY, MOST_WORK
-from model.wire import DEEPEST
+from model.graph.sizes import MOST, MOST_MEMORY, MOST_WORK
+from model.release.rules import NOT_MODELLED
+from model.release.wire import DEEPEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from model.rules import Rule
-    from model.scope import Entry
+    from model.release.rules import Rule
+    from model.release.scope import Entry
 
 _HEAD = f"""# What is outside the spec
 

@@ -17,18 +17,20 @@ import shlex
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from model.commands.driving import DRIVING, OBJECT, READ, WAIT
-from model.dialect import NoSuchDialectError
-from model.dialects import find_dialect
-from model.programs import STORAGE_DAEMON, Program
-from model.trace import name_of
+from model.commands.harness import DRIVING
+from model.release.dialect import NoSuchDialectError
+from model.release.dialects import find_dialect
+from model.values.programs import STORAGE_DAEMON, Program
+from model.values.trace import OBJECT, READ, WAIT, name_of
+
 from reports.limits import MOST_TITLE, MOST_VALUE
 from reports.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.trace import ImageSpec, Json, Observation
+    from model.values.trace import ImageSpec, Json, Observation
+
     from reports.values import Finding, Step
 
 _DRIVEN = DRIVING.keys() - {OBJECT}

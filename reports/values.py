@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
-    from model.trace import Command, ImageSpec, Json, Observation
+    from model.values.trace import Command, ImageSpec, Json, Observation
 
 FindingKind: TypeAlias = Literal["divergence", "crash", "hang", "exit", "protocol", "property"]
 """What went wrong: two answers differ, the daemon died in one of three ways, an invariant broke."""

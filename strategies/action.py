@@ -8,15 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from model.commands.harness import DRIVING
+from model.values.trace import Command
 
-from model.commands.driving import DRIVING
-from model.trace import Command
 from strategies.builders.scene import Scene
 from strategies.builders.situation import Condition, always
 from strategies.choices.weights import NEAR_VALID
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
+
     from strategies.bounded.letters import Letters
     from strategies.near_valid.fault import Fault
 

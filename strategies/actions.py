@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from model.commands.driving import OBJECT, READ, WAIT, WRITE
-from model.speaking import spoken
+from model.release.translation import spoken
+from model.values.trace import OBJECT, READ, WAIT, WRITE
+
 from strategies.action import Action, sends
 from strategies.bounded import letters
 from strategies.builders import (
@@ -46,7 +47,8 @@ from strategies.scenarios.steps import any_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies.action import Arguments, Build
     from strategies.builders.scene import Scene
     from strategies.builders.situation import Condition

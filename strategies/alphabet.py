@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.trace import ImageSpec
+from model.values.trace import ImageSpec
+
 from strategies.actions import ACTIONS
 from strategies.bounded.letters import Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.schema import Schema
-    from model.state import BlockState
-    from model.trace import Command
+    from model.release.schema import Schema
+    from model.values.state import BlockState
+    from model.values.trace import Command
 
 _SIZE = 131072
 _DATA = 65536

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from model.commands.driving import OBJECT
+from model.values.trace import OBJECT
+
 from strategies.actions import ACTIONS, build
 from strategies.builders.exports import server_start
 from strategies.builders.situation import Situation, has_room_on_the_way
@@ -29,7 +30,8 @@ from strategies.scenarios.job_filters import FILTER_CORNERS
 from strategies.scenarios.mirrors import MIRROR_CORNERS
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
     from strategies.choices.chooser import Chooser
 

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from model.release.translation import spoken
+from model.values.trace import READ, WRITE, Command, ImageSpec, Trace, waits
 
 from model import BlockState, Dialect, Monitor, Outcome, step
 from model.commands import COMMANDS
-from model.commands.driving import READ, WRITE, waits
-from model.speaking import spoken
-from model.trace import Command, ImageSpec, Trace
 from strategies.actions import ACTIONS, COPYING, build
 from strategies.beginning import OBJECTS, begin
 from strategies.builders import certainty, guest_io

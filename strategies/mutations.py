@@ -10,14 +10,16 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from model.commands.driving import DRIVING, OBJECT, READ, WAIT, WRITE
+from model.commands.harness import DRIVING
+from model.values.trace import OBJECT, READ, WAIT, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.release.schema import Schema
+    from model.values.trace import Json
+
     from model import Dialect
-    from model.schema import Schema
-    from model.trace import Json
 
 NAMES: Final = ("n0", "n1", "f0", "io0", "tg0", "j0", "e0", "hd0.qcow2", "hd1.raw", "missing")
 """Names that commands give to things and call them by, so that some of them meet."""

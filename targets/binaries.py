@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 
 import attrs
+from model.values.programs import EMULATOR as SYSTEM_EMULATOR
+from model.values.programs import PROGRAMS, STORAGE_DAEMON, Program
 
-from model.programs import EMULATOR as SYSTEM_EMULATOR
-from model.programs import PROGRAMS, STORAGE_DAEMON, Program
 from targets.errors import TargetError
 from targets.process import run
 from targets.walls import Walls

@@ -30,7 +30,7 @@ from targets.holding import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from model.trace import Json
+    from model.values.trace import Json
 
 _MIB = 1024 * 1024
 

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.commands.driving import WRITE
-from model.trace import name_of
+from model.values.trace import WRITE, name_of
+
 from targets.holding import Refused, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from model.trace import Command, Json, Trace
+    from model.values.trace import Command, Json, Trace
 
 SECTOR = 512
 """Bytes of what is called a sector here; QEMU's own."""

@@ -17,10 +17,10 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from model.jobs.lifecycle import Status
+from model.values.trace import OBJECT, READ, WAIT, WRITE
 from msgspec import UNSET, Meta, UnsetType
 
-from model.commands.driving import OBJECT, READ, WAIT, WRITE
-from model.jobs import Status
 from targets.allowed import COMMANDS
 from targets.allowed import OBJECT as OBJECT_TABLE
 from targets.block_options import SEE
@@ -32,7 +32,7 @@ from targets.weighing import check_work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.trace import Command, ImageSpec, Json, Trace
+    from model.values.trace import Command, ImageSpec, Json, Trace
 
 OURS = "reopencheck-"
 """What the names of driving commands begin with; no command of QEMU's does."""

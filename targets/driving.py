@@ -15,16 +15,17 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
+from model.commands.harness import NOT_REACHED
+from model.release.rules import NOT_MODELLED
+from model.values.trace import OBJECT, READ, WAIT, WRITE, name_of
 
-from model.commands.devices import PERIPHERAL
-from model.commands.driving import NOT_REACHED, OBJECT, READ, WAIT, WRITE
-from model.rules import NOT_MODELLED
-from model.trace import name_of
+from model.commands.plugging import PERIPHERAL
 from targets.errors import TargetError
 from targets.nbd import MOST_BYTES, Disk, NBDError, OutOfPatienceError, connected
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply
+    from model.values.trace import Command, Reply
+
     from targets.daemon import OwnServer
 
 Message: TypeAlias = dict[str, Any]

@@ -16,10 +16,9 @@ import time
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import WAIT, Command, Json, Observation, Reply, asks_for_users, name_of
 
 from model.commands.devices import UNPLUGGED
-from model.commands.driving import WAIT
-from model.trace import Command, Json, Observation, Reply, asks_for_users, name_of
 from targets.connection import ConnectionLostError, SilenceError
 from targets.daemon import TIMEOUT, Daemon
 from targets.deaths import Death, unasked

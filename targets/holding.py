@@ -20,7 +20,7 @@ import attrs
 from targets.json_names import PREFIX, parse
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
 
 Check: TypeAlias = Callable[["Json", bool], None]
 """Looks at a value, strictly or not; raises :class:`Refused`."""

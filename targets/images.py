@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from model.trace import ImageSpec
+    from model.values.trace import ImageSpec
+
     from targets.walls import Walls
 
 FORMATS = ("qcow2", "raw")

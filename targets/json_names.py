@@ -17,7 +17,7 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
 
 PREFIX = "json:"
 """What such a name begins with, in small letters."""

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from model.trace import Command, Trace
+    from model.values.trace import Command, Trace
+
     from targets.binaries import Build
 
 Token = TypeVar("Token")

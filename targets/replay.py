@@ -12,7 +12,8 @@ from targets.exchange import PATIENCE, Exchange
 from targets.requests import EXPORTS, GRAPH, JOBS, NODES
 
 if TYPE_CHECKING:
-    from model.trace import Observation, Trace
+    from model.values.trace import Observation, Trace
+
     from targets.deaths import Death
 
 __all__ = ["EXPORTS", "GRAPH", "JOBS", "NODES", "PATIENCE", "Exchange", "Replay", "replay"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from targets.errors import TargetError
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 NODES: Command = {"execute": "query-named-block-nodes", "arguments": {"flat": True}}
 GRAPH: Command = {"execute": "x-debug-query-block-graph"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.commands.harness import DRIVING
+from model.values.trace import RATE_LIMITED, WAIT, name_of
+
 from model.commands.devices import UNPLUGGED
-from model.commands.driving import DRIVING, WAIT
-from model.trace import RATE_LIMITED, name_of
 from targets.daemon import TIMEOUT, Daemon
 from targets.driving import STOP_SERVER, moves_nodes, objects_of
 from targets.replay import EXPORTS, NODES, Exchange
@@ -15,7 +16,8 @@ from targets.replay import EXPORTS, NODES, Exchange
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from model.trace import Command, Reply, Trace
+    from model.values.trace import Command, Reply, Trace
+
     from targets.deaths import Death
 
 MAKES_USERS = frozenset(

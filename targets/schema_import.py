@@ -26,10 +26,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
+from model.values.programs import STORAGE_DAEMON, Program
+from model.values.trace import Json
 
 from model.commands import COMMANDS as MODELLED
-from model.programs import STORAGE_DAEMON, Program
-from model.trace import Json
 from targets.binaries import ALL, DAEMON, find_driven
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.errors import TargetError

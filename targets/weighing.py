@@ -21,14 +21,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import attrs
+from model.values.trace import name_of
 
-from model.trace import name_of
 from targets.holding import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from model.trace import Command, ImageSpec, Json, Trace
+    from model.values.trace import Command, ImageSpec, Json, Trace
 
 MOST_WORK = 1_500_000
 """The work of all steps of a trace together: a few seconds, or up to twenty on a busy machine."""

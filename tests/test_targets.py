@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.values.programs import EMULATOR
+from model.values.trace import OBJECT, Command, ImageSpec, Trace
 
-from model.commands.driving import OBJECT
-from model.programs import EMULATOR
-from model.trace import Command, ImageSpec, Trace
 from targets.binaries import find_daemon, find_driven, find_qemu_img
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.daemon import Daemon, OwnServer

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
-
-from model.trace import Command
+from model.values.trace import Command
 
 if TYPE_CHECKING:
-    from model.state import BlockState
+    from model.values.state import BlockState
 
 NULL = "z"
 FILTERS = ("c0", "c1")

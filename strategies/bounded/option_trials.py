@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
-
-from model.commands.driving import WAIT
-from model.trace import ImageSpec
+from model.values.trace import WAIT, ImageSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from model.trace import Command, Json
+    from model.values.trace import Command, Json
 
 NODE, CHILD = "n", "f"
 IMAGES = (

@@ -22,7 +22,8 @@ from strategies.choices.option_values import (
 from strategies.choices.weights import FIT, NAMED, OPTION_SET, READ_ONLY
 
 if TYPE_CHECKING:
-    from model.state import Image, Node
+    from model.values.state import Image, Node
+
     from strategies.builders.scene import Scene
 
 Options = dict[str, Any]

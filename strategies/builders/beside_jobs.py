@@ -13,8 +13,9 @@ from strategies.builders.situation import describable, generated, idle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Link, Node
-    from model.trace import Command
+    from model.values.state import Link, Node
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 Options = dict[str, Any]

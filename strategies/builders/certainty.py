@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model import guest
-from model.drivers.base import as_bool
-from model.drivers.formats import RawState
-from model.graph import Transition
-from model.images import ImageError
-from model.rules import NotModelledError
-from model.state import Role
+from model.data import requests
+from model.graph.driver import as_bool
+from model.graph.transition import Transition
+from model.release.rules import NotModelledError
+from model.values.image_layout import ImageError
+from model.values.private import RawState
+from model.values.state import Role
+
 from strategies.builders.guest_io import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from model.dialect import Dialect
-    from model.state import BlockState, Node
-    from model.trace import Command
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState, Node
+    from model.values.trace import Command
 
 _CAREFUL: Final = ("blkdebug", "blkverify", "copy-on-read", "quorum")
 """The drivers that do something else than hand on what is read."""
@@ -70,7 +71,7 @@ def _agree(state: BlockState, nodes: list[Node], dialect: Dialect) -> bool:
     try:
         for node in nodes:
             seen = [node.name, *(link.child for link in node.children)]
-            guest.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
+            requests.runs(t, node.name, 0, min(MOST_BYTES, *(t.length(name) for name in seen)))
     except (ImageError, NotModelledError):
         return False
     return True

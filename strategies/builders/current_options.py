@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model.qdict import crumple
+from model.values.qdict import crumple
+
 from strategies.builders.situation import generated
 from strategies.choices.weights import INLINE
 
 if TYPE_CHECKING:
-    from model.state import Link, Node
+    from model.values.state import Link, Node
+
     from strategies.builders.scene import Scene
 
 Options = dict[str, Any]

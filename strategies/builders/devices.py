@@ -9,8 +9,9 @@ from model.commands.plugging import CONTROLLER, PERIPHERAL, SCSI_DISK, VIRTIO_DI
 from strategies.builders.situation import idle
 
 if TYPE_CHECKING:
-    from model.state import Device
-    from model.trace import Command
+    from model.values.state import Device
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 Arguments = dict[str, Any]

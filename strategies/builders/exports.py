@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 Arguments = dict[str, Any]

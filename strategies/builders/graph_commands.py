@@ -19,7 +19,8 @@ from strategies.choices.option_values import (
 from strategies.choices.weights import FIT
 
 if TYPE_CHECKING:
-    from model.state import Node
+    from model.values.state import Node
+
     from strategies.builders.scene import Scene
 
 Arguments = dict[str, Any]

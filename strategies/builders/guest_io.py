@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from model.commands.driving import READ, WRITE
+from model.values.trace import READ, WRITE
+
 from strategies.builders.situation import generated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.state import BlockState, Node
-    from model.trace import Command
+    from model.values.state import BlockState, Node
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 MOST_BYTES: Final = 8 << 20

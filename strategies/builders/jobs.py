@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from model.values.state import Role
+
 from model.commands import COMMANDS
-from model.state import Role
 from strategies.builders.scene import Scene, on_top
 from strategies.builders.situation import TAKES, idle
 from strategies.choices.option_values import KIB, LEAST, LEAST_SIZES, MIB
@@ -19,8 +20,8 @@ from strategies.choices.weights import HELD_BACK, KEPT, NAMED_FILTER, THROTTLED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.state import Job, Node
-    from model.trace import Command
+    from model.values.state import Job, Node
+    from model.values.trace import Command
 
 Arguments = dict[str, Any]
 

@@ -19,7 +19,8 @@ from strategies.choices.option_values import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.state import Node
+    from model.values.state import Node
+
     from strategies.builders.scene import Scene
 
 Options = dict[str, Any]

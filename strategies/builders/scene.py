@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from model.graph import Transition
-from model.naming import Names
-from model.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+from model.graph.filenames import Names
+from model.graph.transition import Transition
+from model.values.state import BlockState, Image, IOThread, Job, Node, Role, ThrottleGroup, Use
+
 from strategies.builders.situation import Situation, describable, generated
 from strategies.choices.option_values import OPTIONS
 from strategies.choices.weights import FIT
@@ -15,7 +16,8 @@ from strategies.choices.weights import FIT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
+
     from strategies.choices.chooser import Chooser
     from strategies.choices.option_values import Option
 

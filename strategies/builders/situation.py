@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from model.state import IOThread
+from model.values.state import IOThread
+
 from strategies.choices.drivers import CHILD
 from strategies.choices.option_values import OPTIONS
 from strategies.choices.weights import (
@@ -22,8 +23,8 @@ from strategies.choices.weights import (
 )
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
-    from model.state import BlockState, Node
+    from model.release.dialect import Dialect
+    from model.values.state import BlockState, Node
 
 _ON_THE_WAY = 3
 """So many nodes more may be added on the way into a corner."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.dialects import DIALECTS
-from model.drivers import DRIVERS
+from model.graph.driver import DRIVERS
+from model.release.dialects import DIALECTS
+
 from strategies.choices.option_values import OPTIONS
 
 if TYPE_CHECKING:

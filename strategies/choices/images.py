@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.trace import ImageSpec
+from model.values.trace import ImageSpec
+
 from strategies.choices.option_values import KIB, MIB
 from strategies.choices.weights import FILLED
 

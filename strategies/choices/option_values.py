@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from model.trace import Json
+    from model.values.trace import Json
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

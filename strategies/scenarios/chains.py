@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.drivers.formats import RawState
+from model.values.private import RawState
+
 from strategies.builders.current_options import described
 from strategies.builders.exports import server_start
 from strategies.builders.situation import describable, generated, idle
 from strategies.scenarios.steps import do, null, tower
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 _THREE = 3

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.commands.driving import WRITE
-from model.drivers.files import FileState
-from model.drivers.filters import Bottom, PreallocateState
-from model.drivers.formats import CLUSTER, Qcow2State, RawState
+from model.values.image_layout import CLUSTER
+from model.values.private import Bottom, FileState, PreallocateState, Qcow2State, RawState
+from model.values.trace import WRITE
+
 from strategies.builders.situation import generated, is_overlay
 from strategies.scenarios.steps import add, do
 
 if TYPE_CHECKING:
-    from model.state import Image
-    from model.trace import Command
+    from model.values.state import Image
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
     from strategies.scenarios.steps import Corner
 

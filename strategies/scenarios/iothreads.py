@@ -15,7 +15,7 @@ from strategies.builders.situation import generated, idle, is_overlay
 from strategies.scenarios.steps import add, do, null, null_node
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 
 def _missing(scene: Scene) -> Command | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from model.commands.driving import WRITE
+from model.values.trace import WRITE
+
 from strategies.builders.situation import describable, idle
 from strategies.choices.option_values import LEAST, LEAST_SIZES
 from strategies.scenarios.steps import add, do, null, null_node, tower
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 _THREE = 3

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.commands.driving import WRITE
-from model.drivers.formats import RawState
+from model.values.private import RawState
+from model.values.trace import WRITE
+
 from strategies.builders.current_options import described
 from strategies.builders.guest_io import MOST_BYTES
 from strategies.builders.situation import describable, generated, idle
 from strategies.scenarios.steps import add, do, null, null_node, tower
 
 if TYPE_CHECKING:
-    from model.state import Job, Node
-    from model.trace import Command
+    from model.values.state import Job, Node
+    from model.values.trace import Command
+
     from strategies.builders.scene import Scene
 
 _SIZE = 1 << 20

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
-from model.trace import Command
+from model.values.trace import Command
+
 from strategies.builders.scene import Scene
 from strategies.builders.situation import idle
 

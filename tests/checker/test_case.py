@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from model.values.trace import ImageSpec, Observation
 
 from checker.case import (
     Case,
@@ -24,7 +25,6 @@ from checker.case import (
     write,
 )
 from checker.errors import CaseError
-from model.trace import ImageSpec, Observation
 from reports.values import Difference, Finding, Step
 
 ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}

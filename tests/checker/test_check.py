@@ -8,6 +8,8 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import ImageSpec, Observation, Trace
 
 from checker.case import load
 from checker.check import run_check
@@ -16,18 +18,17 @@ from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no
 from checker.settling import is_wait
 from checker.tally import Amount, Tally
 from model import Monitor, Outcome, step
-from model.dialects import QEMU_7_2
-from model.trace import ImageSpec, Observation, Trace
 from strategies.actions import build
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from model.values.trace import Command
+
     from checker.generate import Checked
     from checker.judge import Example
     from checker.laws import Law
     from model import BlockState, Dialect
-    from model.trace import Command
     from reports.values import Summary
     from strategies.builders.scene import Scene
 

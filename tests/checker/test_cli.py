@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.values.trace import ImageSpec, Observation
 
 from checker import cli, questions, runs
 from checker.case import encode, from_finding
 from checker.confirming import Confirmation
-from model.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import pytest
+from model.values.trace import Observation
 
 from checker.compare import (
     ABSENT,
@@ -17,7 +18,6 @@ from checker.compare import (
     compare_step,
     compare_trace,
 )
-from model.trace import Observation
 
 NODE: dict[str, Any] = {
     "node-name": "n0",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 from checker import cli, interrupts
 from checker.ending import Ended, finish, noting, status
@@ -21,7 +22,6 @@ from checker.exhaustive import Scope
 from checker.interrupts import listening
 from checker.output import write_report
 from checker.tally import Notes, Tally
-from model.dialects import QEMU_7_2
 from reports import script
 from targets.errors import TargetError
 from tests.reports.samples import FINDING, SUMMARY
@@ -240,9 +240,10 @@ def test_notes_are_not_without_end() -> None:
 
 
 def test_compare_keeps_what_it_found_before_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model.release.dialects import find_dialect  # noqa: PLC0415
+
     from checker.distinguish import run_compare  # noqa: PLC0415
     from checker.parties import Model  # noqa: PLC0415
-    from model.dialects import find_dialect  # noqa: PLC0415
 
     kept: list[str] = []
 

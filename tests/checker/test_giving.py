@@ -6,11 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.schema import Schema
 
 from checker.giving import Outcome, Trial, Untried, changes, grouped, trials
 from checker.parties import Model
 from model import find_dialect
-from model.schema import Schema
 from strategies.bounded.option_trials import OPENINGS, again, choices, with_option
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from model.values.image_layout import ImageError
+from model.values.trace import ImageSpec, Trace
 
 from checker.reduce import ddmin, reduce_trace
 from checker.settling import is_wait
-from model.images import ImageError
-from model.trace import ImageSpec, Trace
 from targets.errors import TargetError
 
 

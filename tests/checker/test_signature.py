@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model.values.trace import ImageSpec, Observation, Trace
 
 from checker.compare import ABSENT, StepMismatch
 from checker.signature import names_in, normalised, of_death, of_divergence
-from model.trace import ImageSpec, Observation, Trace
 
 
 def traced(node: str, image: str) -> Trace:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import junitparser
 from click.testing import CliRunner
+from model.release.dialect import NoSuchDialectError
+from model.values.image_layout import ImageError
 
 from checker.case import decode, encode
 from checker.cli import cli
 from checker.errors import CaseError, CheckerError
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
 from reports import junit, markdown, script
 from reports.values import Summary
 from tests.fuzz.material import case_files

@@ -21,10 +21,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.trace import READ, WAIT, WRITE
+
 from checker.compare import compare_trace
-from model.commands.devices import PERIPHERAL
-from model.commands.driving import READ, WAIT, WRITE
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
+from model.commands.plugging import PERIPHERAL
 from targets.closing import Closing
 from targets.connection import Connection
 from targets.daemon import Daemon, OwnServer
@@ -39,8 +42,9 @@ from tests.fuzz.watching import Faults, main
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from model.values.trace import Command
+
     from checker.judge import Example, Expectation
-    from model.trace import Command
 
 GUESTS: Final = (READ, WRITE)
 """Commands that need an NBD server, which these daemons have not."""

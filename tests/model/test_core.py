@@ -9,6 +9,8 @@ from typing import Any
 
 import attrs
 import pytest
+from model.values.programs import EMULATOR
+from model.values.state import FrozenDict
 
 from model import (
     BlockState,
@@ -19,8 +21,6 @@ from model import (
     reopen_keeping,
     step,
 )
-from model.programs import EMULATOR
-from model.state import FrozenDict
 
 DIALECT = find_dialect("qemu-7.2")
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.release.rules import NOT_MODELLED
 
 from model import Monitor
 from model.commands.plugging import DRIVERS, outside_devices
-from model.dialects import QEMU_7_2, QEMU_SYSTEM_7_2
-from model.rules import NOT_MODELLED
 
 NULL = {"driver": "null-co", "read-zeroes": True, "size": 1 << 20}
 FIXED = "Cannot change iothread of active block backend"

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model.release.dialects import DIALECTS
 
 from model import Monitor, find_dialect
-from model.dialects import DIALECTS
 
 CLUSTER = 65536
 SPLIT = "hazard.copy-on-read-split"

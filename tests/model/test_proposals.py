@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model.graph.transition import Transition
+from model.release.dialects import PROPOSALS
+from model.release.dialects.series_v1 import SERIES_V1
+from model.release.rules import Refusal
 
 from model import Monitor
-from model.dialects import PROPOSALS, SERIES_V1
-from model.graph import Transition
-from model.rules import Refusal
 
 OTHERS = [name for name in PROPOSALS if name != SERIES_V1.name]
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 from model import Monitor
-from model.dialects import QEMU_5_2, QEMU_7_2
 
 if TYPE_CHECKING:
-    from model.trace import Reply
+    from model.values.trace import Reply
 
 
 def monitor() -> Monitor:

@@ -7,8 +7,7 @@ import copy
 from typing import Any
 
 import pytest
-
-from model.schema import (
+from model.release.schema import (
     NO_ID,
     Member,
     Schema,

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.commands.coverage import table
+from model.release.dialects import DIALECTS
+from model.values.state import EMPTY, FrozenDict
 
 from model import Monitor, step
-from model.coverage import table
-from model.dialects import DIALECTS
-from model.state import EMPTY, FrozenDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from model.values.trace import Command, Json
+
     from model import BlockState, Dialect
-    from model.trace import Command, Json
 
 EVERY = list(DIALECTS.values())
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from model.release.rules import NOT_MODELLED
+from model.values.image_layout import ImageError
 
 from model import Monitor
-from model.images import ImageError
-from model.rules import NOT_MODELLED
 
 MIB = 1 << 20
 

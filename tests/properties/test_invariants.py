@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+from model.values.state import EMPTY, FrozenDict, Link, Node
 
 from model import BlockState, Monitor, find_dialect
-from model.state import EMPTY, FrozenDict, Link, Node
 from properties import INVARIANTS, INVARIANTS_OF_DIALECT, WITNESSES, law, told, users
 from properties import invariants as inv
 from properties.data_laws import DATA_LAWS

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from model.values.trace import READ, WRITE, Trace
 
-from model.commands.driving import READ, WRITE
-from model.trace import Trace
 from tests.real.scenarios import KIB, MIB, add, file, image, node, qmp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.trace import Command, ImageSpec
+    from model.values.trace import Command, ImageSpec
 
 CLUSTER = 64 * KIB
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from model.data.requests import NO_GUEST
+
 from checker.judge import Verdict, judge
-from model.guest import NO_GUEST
 from targets.closing import Closing
 from targets.pool import Target
 
 if TYPE_CHECKING:
+    from model.values.trace import Trace
+
     from checker.judge import Example
-    from model.trace import Trace
     from targets.binaries import Build
     from targets.images import ImageStore
     from targets.replay import Replay

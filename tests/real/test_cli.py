@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model.values.trace import ImageSpec, Observation
 
 from checker.case import decode, encode, from_finding
 from checker.case import load as load_case
-from model.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 
 DAEMON = "qemu-storage-daemon"

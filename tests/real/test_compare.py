@@ -6,6 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.values.trace import Command, ImageSpec, Trace
 
 from checker.confirming import builds_of, confirm
 from checker.differing import Way, differences
@@ -15,14 +18,13 @@ from checker.judge import Example
 from checker.parties import NOT_IN_SPEC, Daemon, Model, find_party, written_for
 from checker.tally import Amount
 from model import find_dialect
-from model.dialects import QEMU_7_2, QEMU_10_0
-from model.trace import Command, ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from model.release.dialect import Dialect
+
     from checker.differing import Distinction
-    from model.dialect import Dialect
     from targets.binaries import Build
 
     BuildOf = Callable[[Dialect], Build]

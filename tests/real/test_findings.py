@@ -8,22 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from model.graph.driver import DRIVERS
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.translation import translated
 
 from checker.case import load
 from checker.giving import Trial, Untried, changes, trials
 from checker.parties import Model
-from model.dialects import DIALECTS, QEMU_7_2, find_dialect
-from model.drivers import DRIVERS
-from model.speaking import translated
 from strategies.bounded.option_trials import OPENINGS
 from targets.debian import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from model.release.dialect import Dialect
+    from model.values.trace import Observation, Trace
+
     from checker.case import Case
-    from model.dialect import Dialect
-    from model.trace import Observation, Trace
     from targets.binaries import Build
     from targets.pool import Target
     from tests.real.replays import Replays

@@ -8,10 +8,10 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.release.dialects import DIALECTS
+from model.values.programs import STORAGE_DAEMON
+from model.values.trace import ImageSpec
 
-from model.dialects import DIALECTS
-from model.programs import STORAGE_DAEMON
-from model.trace import ImageSpec
 from targets.daemon import Daemon
 from targets.json_names import parse
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
+
     from targets.binaries import Build
     from targets.images import ImageStore
 

@@ -9,9 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.values.trace import OBJECT, WAIT, Command, ImageSpec, Trace
 
-from model.commands.driving import OBJECT, WAIT
-from model.trace import Command, ImageSpec, Trace
 from targets.errors import TargetError
 from targets.pool import Finished, Pool, Target
 from targets.replay import replay

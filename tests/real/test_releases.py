@@ -6,16 +6,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import model.release.schemas
 import pytest
+from model.release.dialects import DIALECTS
 
-import model.schemas
-from model.dialects import DIALECTS
 from targets.schema_import import import_schema, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
+
     from targets.binaries import Build
 
     BuildOf: TypeAlias = Callable[[Dialect], Build]

@@ -8,9 +8,8 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from model.values.trace import READ, WAIT, WRITE, Command, ImageSpec, Observation, Trace
 
-from model.commands.driving import READ, WAIT, WRITE
-from model.trace import Command, ImageSpec, Observation, Trace
 from targets.replay import Exchange, replay
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from model.values.trace import ImageSpec, Observation
 
-from model.trace import ImageSpec, Observation
 from reports import script
 from reports.values import Finding, Step
 

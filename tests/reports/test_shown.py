@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 
 import attrs
 import pytest
+from model.values.trace import ImageSpec, Observation
 
 from checker.console import summary_lines
-from model.trace import ImageSpec, Observation
 from reports import junit, markdown, mermaid, script
 from reports.limits import MOST_DRAWN, MOST_STEPS, MOST_TITLE, MOST_VALUE
 from reports.shown import shown

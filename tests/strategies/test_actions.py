@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 from hypothesis import settings
+from model.commands.harness import DRIVING
+from model.release.dialects import DIALECTS, PROPOSALS
 
 from model import BlockState, Dialect, Monitor, find_dialect
 from model.commands import COMMANDS
-from model.commands.driving import DRIVING
-from model.dialects import DIALECTS, PROPOSALS
 from strategies import actions, alphabet, machine_for, run
 from strategies.action import Action
 from strategies.actions import ACTIONS, COPYING, FAULTS, NOT_BUILT, build, build_malformed
@@ -27,7 +27,8 @@ from strategies.listing import page
 from strategies.near_valid.fault import said
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies import ReopenMachine
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.dialects import QEMU_7_2
 from strategies import machine_for, run
 from strategies.actions import ACTIONS, FAULTS, build_malformed
 from strategies.builders.current_options import described
@@ -35,7 +35,8 @@ from strategies.near_valid.wrong_reopens import REOPENED_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from model.trace import Command
+    from model.values.trace import Command
+
     from strategies.near_valid.fault import Fault
 
 DIALECT = find_dialect("qemu-7.2")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import READ, WAIT, waits
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
-from model.commands.driving import READ, WAIT, waits
-from model.dialects import QEMU_7_2
 from strategies import machine_for, run
 from strategies.builders import jobs
 from strategies.builders.scene import Scene
@@ -24,7 +24,7 @@ from strategies.scenarios.job_filters import FILTER_CORNERS
 from strategies.scenarios.mirrors import MIRROR_CORNERS
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 pytestmark = pytest.mark.slow
 

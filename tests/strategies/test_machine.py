@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 from hypothesis import settings
+from model.values.trace import WAIT
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect, step
-from model.commands.driving import WAIT
 from strategies import Enough, machine_for, run
 from strategies.actions import ACTIONS
 from strategies.choices.images import MOST_IMAGES
 from strategies.choices.option_values import OPTIONS
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 pytestmark = pytest.mark.slow
 

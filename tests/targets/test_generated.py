@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from model.release.dialects import DIALECTS
+from model.release.dialects.series_v1 import SERIES_V1
+from model.release.schema import SchemaError
 
 from checker.case import load
-from model.dialects import DIALECTS, SERIES_V1
-from model.schema import SchemaError
 from strategies import Enough, machine_for, run
 from strategies.choices.chooser import RandomChooser
 from strategies.near_valid.malformed import malformed
@@ -21,9 +22,10 @@ from tests.real.job_scenarios_mirror import MIRROR_SCENARIOS
 from tests.real.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
+    from model.release.dialect import Dialect
+    from model.values.trace import Command, Trace
+
     from model import Outcome
-    from model.dialect import Dialect
-    from model.trace import Command, Trace
 
 EXAMPLES = 60
 MALFORMED = 8
