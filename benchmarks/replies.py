@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.runs.generate import Checked
-
     from model import Dialect
 
 CASES = Path(__file__).resolve().parent.parent / "cases"

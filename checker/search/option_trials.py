@@ -16,7 +16,7 @@ import attrs
 
 from checker.compare.observations import is_objects
 from model.values.trace import Trace
-from strategies.openable import (
+from strategies.bounded.option_trials import (
     CHILD,
     IMAGES,
     NODE,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
+from model.commands import COMMANDS as MODELLED
 from model.values.trace import Json
 from targets.schemas.monitor import PROBE, SchemaImportError
 
@@ -18,50 +19,7 @@ if TYPE_CHECKING:
 Build: TypeAlias = Callable[[Json], tuple[str, dict[str, Json]]]
 """Puts a value of some type where a command takes it: (command, arguments)."""
 
-COMMANDS = (
-    "block-commit",
-    "block-export-add",
-    "block-export-del",
-    "block-job-cancel",
-    "block-job-complete",
-    "block-job-dismiss",
-    "block-job-finalize",
-    "block-job-pause",
-    "block-job-resume",
-    "block-job-set-speed",
-    "block-stream",
-    "block_resize",
-    "blockdev-add",
-    "blockdev-backup",
-    "blockdev-del",
-    "blockdev-mirror",
-    "blockdev-reopen",
-    "blockdev-snapshot",
-    "device_add",
-    "device_del",
-    "job-cancel",
-    "job-complete",
-    "job-dismiss",
-    "job-finalize",
-    "job-pause",
-    "job-resume",
-    "nbd-server-start",
-    "nbd-server-stop",
-    "object-add",
-    "object-del",
-    "qmp_capabilities",
-    "query-block",
-    "query-block-exports",
-    "query-block-jobs",
-    "query-commands",
-    "query-jobs",
-    "query-named-block-nodes",
-    "query-version",
-    "x-blockdev-change",
-    "x-blockdev-reopen",
-    "x-blockdev-set-iothread",
-    "x-debug-query-block-graph",
-)
+COMMANDS = tuple(sorted((*MODELLED, "qmp_capabilities", "query-commands", "query-version")))
 """The commands whose arguments are imported with all their types."""
 
 

@@ -16,7 +16,7 @@ from model.graph.driver import DRIVERS
 from model.release.dialects import DIALECTS, find_dialect
 from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.release.translation import translated
-from strategies.openable import OPENINGS
+from strategies.bounded.option_trials import OPENINGS
 from targets.builds.debian import find_build
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The tables are whole, and each way to spoil a command is possible."""
+"""The tables are whole, and each way to make a command wrong is possible."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ import pytest
 from hypothesis import strategies as st
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.release.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from strategies import machine_for, run
-from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
-from strategies.choosing import DrawChooser, RandomChooser
-from strategies.commands import BUILDERS, CHOOSERS, build_malformed
-from strategies.describing import described
-from strategies.malforming import malformed
-from strategies.scene import Scene
-from strategies.spoiling import SPOILS
-from strategies.wrong_additions import NEW_OPTIONS
-from strategies.wrong_options import ANY_OPTIONS, OWN_OPTIONS
-from strategies.wrong_reopens import REOPENED_OPTIONS
+from strategies.actions import ACTIONS, FAULTS, build_malformed
+from strategies.builders.current_options import described
+from strategies.builders.scene import Scene
+from strategies.choices.chooser import DrawChooser, RandomChooser
+from strategies.choices.option_values import FIXED, LIVE, NAMING, OPTIONS, options_of
+from strategies.near_valid.fault import said
+from strategies.near_valid.malformed import malformed
+from strategies.near_valid.wrong_nodes import NEW_OPTIONS
+from strategies.near_valid.wrong_options import (
+    ANY_OPTIONS,
+    OWN_OPTIONS,
+    native_without_direct,
+    unclean_quorum,
+    unknown_group,
+)
+from strategies.near_valid.wrong_reopens import REOPENED_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from model.values.trace import Command
+    from strategies.near_valid.fault import Fault
 
 DIALECT = find_dialect("qemu-7.2")
 EMULATOR = find_dialect("qemu-system-7.2")
@@ -87,37 +94,36 @@ def test_options_are_live_or_fixed() -> None:
 
 def _right(scene: Scene, command: str) -> Iterator[dict[str, Any]]:
     """Arguments for a command from all builders that make it."""
-    for name, build in BUILDERS.values():
-        if name == command:
-            # The machine's preconditions keep builders from states that they cannot do with.
-            with contextlib.suppress(LookupError):
-                yield build(scene)
-    for choose in CHOOSERS.values():
+    for action in ACTIONS.values():
+        if not action.fault_rate:
+            continue
+        # The machine's preconditions keep builders from states that they cannot do with.
         with contextlib.suppress(LookupError):
-            chosen = choose(scene)
-            if chosen["execute"] == command and chosen.get("arguments"):
-                yield chosen["arguments"]
+            built = action.build(scene)
+            for each in built if isinstance(built, list) else [built]:
+                if each["execute"] == command and each.get("arguments"):
+                    yield each["arguments"]
 
 
-def _applies(spoils: tuple[object, ...], command: str) -> set[str]:
-    """Which of the spoils could be applied to some right command in some state."""
+def _applies(faults: Iterable[Fault], command: str) -> set[str]:
+    """What the faults say of themselves that applied to some right command in some state."""
     done: set[str] = set()
     dialect = DIALECT if DIALECT.schema.knows(command) else EMULATOR
     for number, state in enumerate(states(dialect)):
         scene = Scene(state, RandomChooser(number), dialect)
         for arguments in _right(scene, command):
-            for spoil in spoils:
+            for fault in dict.fromkeys(faults):
                 each = copy.deepcopy(arguments)
                 target = each["options"][0] if command == "blockdev-reopen" else each
-                if spoil(scene, target):  # type: ignore[operator]
-                    done.add(spoil.__name__)  # type: ignore[attr-defined]
+                if fault(scene, target):
+                    done.add(said(fault))
                     json.dumps(each)
     return done
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("spoils", "command"),
+    ("faults", "command"),
     [
         (NEW_OPTIONS, "blockdev-add"),
         (REOPENED_OPTIONS, "blockdev-reopen"),
@@ -125,19 +131,26 @@ def _applies(spoils: tuple[object, ...], command: str) -> set[str]:
         (tuple(x for own in OWN_OPTIONS.values() for x in own), "blockdev-add"),
     ],
 )
-def test_every_spoil_applies_somewhere(spoils: tuple[object, ...], command: str) -> None:
-    names = {spoil.__name__ for spoil in spoils}  # type: ignore[attr-defined]
+def test_every_fault_of_options_applies_somewhere(faults: tuple[Fault, ...], command: str) -> None:
     # A function of its own driver is asked with every driver's options here.
-    kept = {"unclean_quorum", "unknown_group", "native_without_direct"} & names
-    found = _applies(tuple(s for s in spoils if s.__name__ not in kept), command)  # type: ignore[attr-defined]
-    assert names - kept <= found
+    asked = [x for x in faults if x not in (unclean_quorum, unknown_group, native_without_direct)]
+    assert {said(fault) for fault in asked} == _applies(asked, command)
+
+
+OTHERS = set(FAULTS) - {"blockdev-add", "blockdev-reopen", "x-blockdev-reopen"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", sorted(set(SPOILS) - {"blockdev-add", "blockdev-reopen"}))
-def test_every_spoil_of_the_other_commands_applies(command: str) -> None:
-    names = {spoil.__name__ for spoil in SPOILS[command]}
-    assert names == _applies(SPOILS[command], command)
+@pytest.mark.parametrize("command", sorted(OTHERS - {"nbd-server-stop"}))
+def test_every_fault_of_the_other_commands_applies(command: str) -> None:
+    assert {said(fault) for fault in FAULTS[command]} == _applies(FAULTS[command], command)
+
+
+def test_what_has_no_address_has_no_wrong_one() -> None:
+    scene = Scene(BlockState(), RandomChooser(0), DIALECT)
+    arguments: dict[str, Any] = {}
+    assert not any(fault(scene, arguments) for fault in FAULTS["nbd-server-stop"])
+    assert arguments == {}
 
 
 def test_described_options_are_those_that_were_given() -> None:

@@ -10,12 +10,18 @@ import attrs
 import pytest
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
-from model.release.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.values.trace import READ, WAIT, waits
-from strategies import job_corners, jobs, machine_for, run, thread_corners
-from strategies.choosing import RandomChooser
-from strategies.images import LAYOUTS, choose_images
-from strategies.scene import Scene
+from strategies import machine_for, run
+from strategies.builders import jobs
+from strategies.builders.scene import Scene
+from strategies.builders.situation import TAKES
+from strategies.choices.chooser import RandomChooser
+from strategies.choices.images import LAYOUTS, choose_images
+from strategies.scenarios.chains import CHAIN_CORNERS
+from strategies.scenarios.iothreads import THREAD_CORNERS
+from strategies.scenarios.job_filters import FILTER_CORNERS
+from strategies.scenarios.mirrors import MIRROR_CORNERS
 
 if TYPE_CHECKING:
     from model.values.trace import Command
@@ -139,7 +145,7 @@ def test_a_verb_is_told_to_a_job_that_takes_it(name: str) -> None:
     told = right = 0
     for example in examples():
         for _, _, outcome in example.steps:
-            fit = [j.id for j in outcome.state.jobs.values() if name in jobs.TAKES[j.status]]
+            fit = [j.id for j in outcome.state.jobs.values() if name in TAKES[j.status]]
             if not fit:
                 continue
             told += 1
@@ -153,12 +159,7 @@ def test_a_verb_is_told_to_a_job_that_takes_it(name: str) -> None:
 def test_every_corner_leads_somewhere() -> None:
     """From some state each corner has a next command, and the spec answers it."""
     states = [outcome.state for example in examples() for _, _, outcome in example.steps[::7]]
-    corners = (
-        *job_corners.CHAIN_CORNERS,
-        *job_corners.MIRROR_CORNERS,
-        *job_corners.FILTER_CORNERS,
-        *thread_corners.THREAD_CORNERS,
-    )
+    corners = (*CHAIN_CORNERS, *MIRROR_CORNERS, *FILTER_CORNERS, *THREAD_CORNERS)
     for corner in dict.fromkeys(corners):
         found = 0
         for number, state in enumerate(states):

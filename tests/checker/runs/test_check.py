@@ -19,7 +19,7 @@ from checker.runs.tally import Amount, Tally
 from model import Monitor, Outcome, step
 from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.values.trace import ImageSpec, Observation, Trace
-from strategies.commands import build
+from strategies.actions import build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from model import BlockState, Dialect
     from model.values.trace import Command
     from reports.values import Summary
-    from strategies.scene import Scene
+    from strategies.builders.scene import Scene
 
 AMOUNT = Amount(12, 10, 3)
 
@@ -166,10 +166,10 @@ def test_an_interrupt_that_somebody_swallows_is_not_lost() -> None:
 
 
 def test_strategies_may_stumble_over_a_mutant_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(scene: Scene, kind: str, **how: Any) -> Command:
-        if kind == "delete" and len(scene.state.nodes) == 9:
+    def breaks(scene: Scene, name: str, **how: Any) -> list[Command]:
+        if name == "delete" and len(scene.state.nodes) == 9:
             raise ValueError("an empty choice")
-        return build(scene, kind, **how)
+        return build(scene, name, **how)
 
     made: list[Example] = []
     monkeypatch.setattr("strategies.machine.build", breaks)

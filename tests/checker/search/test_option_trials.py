@@ -11,7 +11,7 @@ from checker.search.option_trials import Outcome, Trial, Untried, changes, group
 from checker.search.subjects import Model
 from model import find_dialect
 from model.release.schema import Schema
-from strategies.openable import OPENINGS, again, choices, with_option
+from strategies.bounded.option_trials import OPENINGS, again, choices, with_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from model.release.dialects import DIALECTS
 from model.release.dialects.series_v1 import SERIES_V1
 from model.release.schema import SchemaError
 from strategies import Enough, machine_for, run
-from strategies.choosing import RandomChooser
-from strategies.malforming import malformed
+from strategies.choices.chooser import RandomChooser
+from strategies.near_valid.malformed import malformed
 from targets.gate.validation import check_command, check_trace
 from tests.real.job_scenarios_commit import COMMIT_SCENARIOS
 from tests.real.job_scenarios_mirror import MIRROR_SCENARIOS
