@@ -240,7 +240,8 @@ class _Graph:
             paths = own + sum(each.paths for each in below)
             # The nodes of a chain have all that is below them in it.
             text = paths + own * (own - 1) // 2 + sum(each.text for each in below)
-            other = self._nodes.get(self._instead.get(name, ""))
+            instead = self._instead.get(name)
+            other = None if instead is None else self._nodes.get(instead)
             if other is not None:
                 paths, text = max(paths, other.paths), max(text, other.text)
             node.paths, node.text = min(paths, _ENOUGH), min(text, _ENOUGH)

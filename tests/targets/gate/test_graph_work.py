@@ -192,6 +192,17 @@ def test_images_below_each_other_in_a_circle_end() -> None:
     assert at_the_end(opened, images=images) < 1000
 
 
+def test_a_node_without_a_name_weighs_nothing_elsewhere() -> None:
+    """QEMU refuses the empty name; counted as any other, it is no node that a job works on."""
+    heavy: dict[str, Any] = {"driver": "null-co"}
+    for _ in range(6):
+        heavy = {"driver": "quorum", "children": [heavy, heavy]}
+    more = add("n", "null-co"), add("m", "raw", file="n")
+    assert at_the_end(add("", "raw", file=heavy), *more) == at_the_end(
+        add("x", "raw", file=heavy), *more
+    )
+
+
 def test_the_sum_is_bounded_as_well_as_a_step() -> None:
     commands = (*floors(10, 2), *({"execute": "query-jobs", "arguments": {}},) * 100)
     steps = list(work(Trace((), commands)))
