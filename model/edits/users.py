@@ -46,27 +46,43 @@ def replace_node(t: Transition, old: str, new: str, undo: Undo, *, skip: bool = 
     Users that stay at their node stay. Unless it is all right to ``skip`` one, either refuses.
     """
     below = set(topological(t.nodes, [new]))
+    # Since 6.1 each goes over as it is found, so that those before one that is refused have moved.
+    at_once = t.ev.holds(USERS_REVERSED)
     moving: list[LinkKey | Use] = []
     for key in t.nodes[old].parents:
-        if isinstance(key, Use):
-            if key.stays:
-                t.ev.check(STAYS, skip, name=key.label, node=old)
-            else:
-                moving.append(key)
+        if not _goes_over(t, key, old, below, skip=skip):
             continue
-        link = t.nodes[key[0]].link(key[1])
-        if link is None:
-            continue
-        if link.parent in below:
-            t.ev.check(STAYS, skip, name=link.name, node=old)
-            continue
-        t.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=old)
-        moving.append(key)
-    for key in moving if t.ev.holds(USERS_REVERSED) else moving[::-1]:
-        if isinstance(key, Use):
-            _move_use(t, key, new, undo)
+        if at_once:
+            _move(t, key, new, undo)
         else:
-            replace_child(t, key, new, undo)
+            moving.append(key)
+    for key in reversed(moving):
+        _move(t, key, new, undo)
+
+
+def _goes_over(
+    t: Transition, key: LinkKey | Use, node: str, below: set[str], *, skip: bool
+) -> bool:
+    """Whether a parent leads elsewhere when its node is replaced; refuses where it may not."""
+    if isinstance(key, Use):
+        if key.stays:
+            t.ev.check(STAYS, skip, name=key.label, node=node)
+        return not key.stays
+    link = t.nodes[key[0]].link(key[1])
+    if link is None:
+        return False
+    if link.parent in below:
+        t.ev.check(STAYS, skip, name=link.name, node=node)
+        return False
+    t.ev.check(FROZEN_REPLACE, not link.frozen, name=link.name, node=node)
+    return True
+
+
+def _move(t: Transition, key: LinkKey | Use, new: str, undo: Undo) -> None:
+    if isinstance(key, Use):
+        _move_use(t, key, new, undo)
+    else:
+        replace_child(t, key, new, undo)
 
 
 def add_use(
