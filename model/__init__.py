@@ -7,25 +7,37 @@ Pure values and functions; importable with nothing but attrs and networkx.
 from __future__ import annotations
 
 from model.dialect import Dialect, NoSuchDialectError
-from model.dialects import find_dialect, nearest_dialect
+from model.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
+from model.image_commands import Comparison
+from model.image_files import Images
 from model.images import ImageError
-from model.monitor import Monitor, Outcome, reopen_keeping, step
-from model.rules import Refusal, Rule
-from model.state import BlockState
-from model.trace import ImageSpec, Observation, Trace
+from model.monitor import ClosedError, Monitor, Outcome, reopen_keeping, step
+from model.rules import NOT_MODELLED, Refusal, Rule, all_rules
+from model.state import BlockState, Image
+from model.trace import Command, ImageSpec, Observation, Reply, Trace
 
 __all__ = [
+    "DIALECTS",
+    "NOT_MODELLED",
+    "PROPOSALS",
     "BlockState",
+    "ClosedError",
+    "Command",
+    "Comparison",
     "Dialect",
+    "Image",
     "ImageError",
     "ImageSpec",
+    "Images",
     "Monitor",
     "NoSuchDialectError",
     "Observation",
     "Outcome",
     "Refusal",
+    "Reply",
     "Rule",
     "Trace",
+    "all_rules",
     "find_dialect",
     "nearest_dialect",
     "reopen_keeping",

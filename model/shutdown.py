@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The end of a process: jobs are cancelled, users let go, nodes closed and files written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model import backends, jobs
+from model.commands.exports import block_export_del
+from model.rules import Refusal
+
+if TYPE_CHECKING:
+    from model.graph import Transition
+
+_MOST_ROUNDS = 3
+"""A cancelled job that is kept is dismissed; one that waited for another ends after it."""
+
+
+def shut_down(t: Transition) -> None:
+    """End what is at work on the graph and close every node, as a program does when it ends.
+
+    Image files are what they are then. Raises ``NotModelledError``.
+    """
+    for export in list(t.exports):
+        block_export_del(t, {"id": export})
+    t.nbd_server = None
+    for _ in range(_MOST_ROUNDS):
+        for job_id in list(t.jobs):
+            _end(t, job_id)
+    t.devices.clear()
+    for user in list(t.users):
+        backends.let_go(t, user)
+    for name in list(t.nodes):
+        if name in t.nodes:
+            t.change(name, monitor_owned=False)
+            t.release(name)
+
+
+def _end(t: Transition, job_id: str) -> None:
+    """Cancel a job for good, or forget it if it has ended."""
+    job = t.jobs.get(job_id)
+    if job is None:
+        return
+    try:
+        if job.status == "concluded":
+            jobs.dismiss(t, job)
+        else:
+            jobs.cancel(t, job, force=True)
+    except Refusal as refusal:
+        # It is about to end on its own.
+        t.ev.refused.discard(refusal.rule.id)
