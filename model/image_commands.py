@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from model import guest
-from model.block_status import ALLOCATED, Question, status, status_above
-from model.chains import change_backing_file
+from model.block_status import ALLOCATED, END, Question, status, status_above
+from model.chains import can_name_backing, change_backing_file
 from model.commands import COMMANDS
 from model.image_map import Run, runs
 from model.image_session import Request, in_context, known_drivers
@@ -84,9 +84,9 @@ def _shown(image: dict[str, Any], name: str) -> dict[str, Any]:
 
 def resize(session: Session, request: Request, size: int, *, shrink: bool) -> None:
     """Give an image another size in bytes. Raises :class:`model.images.ImageError`."""
+    name = session.open_image(attrs.evolve(request, writable=True))
     if size <= 0:
         raise ImageError("New image size must be positive")
-    name = session.open_image(attrs.evolve(request, writable=True))
     if size < session.t.length(name) and not shrink:
         raise ImageError("Use the --shrink option to perform a shrink operation.")
     session.run(lambda: truncate(session.t, name, size))
@@ -115,7 +115,8 @@ def _compare(t: Transition, one: str, two: str, *, strict: bool) -> Comparison:
     said = "Images are identical."
     if place is not None:
         said = f"Content mismatch at offset {place // _SECTOR * _SECTOR}!"
-    warning = "" if common == end else "Warning: Image size mismatch!\n"
+    noticed = common != end and (place is None or place >= common)
+    warning = "Warning: Image size mismatch!\n" if noticed else ""
     return Comparison(int(place is not None), warning + said)
 
 
@@ -123,7 +124,7 @@ def _bytes(t: Transition, name: str, start: int, end: int) -> Pieces:
     """What a guest reads: runs of bytes but zero. Raises :class:`model.images.ImageError`."""
     found = guest.pieces(t, name, start, end)
     if any(value == UNKNOWN for _, _, value in found):
-        raise ImageError("reopencheck: bytes that nobody knows are not modelled")
+        raise ImageError("bytes that nobody knows")
     return sorted(run for run in found if run[2])
 
 
@@ -157,15 +158,21 @@ def _status_differs(t: Transition, one: str, two: str, end: int) -> int | None:
     at = 0
     while at < end:
         spend(t)
-        answers = [status_above(t, name, None, at, t.length(name)) for name in (one, two)]
-        flags = [
-            answer[1] | (_OFFSET if _run_at(known, at).offset is not None else 0)
-            for answer, known in zip(answers, places, strict=True)
+        answers = [
+            _status(t, name, at, _run_at(known, at))
+            for name, known in zip((one, two), places, strict=True)
         ]
-        if flags[0] != flags[1]:
+        if answers[0][1] != answers[1][1]:
             return at
-        at = min(answer[0] for answer in answers)
+        at = min(reached for reached, _ in answers)
     return None
+
+
+def _status(t: Transition, name: str, at: int, run: Run) -> tuple[int, int]:
+    """Up to where an image says the same of its bytes, and what; whether it ends there, too."""
+    reached, flags = status_above(t, name, None, at, t.length(name))
+    said = run.flags | (_OFFSET if run.offset is not None else 0)
+    return (run.end, said) if run.end < reached else (reached, said | flags & END)
 
 
 def _run_at(known: list[Run], place: int) -> Run:
@@ -188,27 +195,30 @@ def rebase(
     Unless that is ``unsafe``, the image gets what a guest would read otherwise. Raises
     :class:`model.images.ImageError`.
     """
+    name = session.open_image(attrs.evolve(request, writable=True, chain=not unsafe))
     if backing_format is not None and backing_format not in known_drivers(session.dialect):
         raise ImageError(f"Invalid format name: '{backing_format}'")
-    name = session.open_image(attrs.evolve(request, writable=True, chain=not unsafe))
     if not unsafe:
         new = _new_backing(session, name, backing, backing_format)
         session.run(lambda: _copy_up(session, name, new))
     try:
-        session.run(lambda: _name_backing(session, name, backing, backing_format))
+        _check_name(session, name, backing, backing_format)
     except ImageError as error:
         prefix = f"Could not change the backing file to '{backing or ''}': "
         raise in_context(prefix, error) from None
+    session.run(lambda: change_backing_file(session.t, name, backing, backing_format))
 
 
-def _name_backing(
+def _check_name(
     session: Session, name: str, backing: str | None, backing_format: str | None
 ) -> None:
-    """Write the name of a backing file into an image. Raises ``Refusal`` or ``ImageError``."""
-    needed = session.dialect.release >= FORMAT_REQUIRED
-    if backing and not backing_format and needed and session.t.driver(name).supports_backing:
+    """Raise :class:`model.images.ImageError` unless an image can name its backing file so."""
+    if backing and not backing_format and session.dialect.release >= FORMAT_REQUIRED:
         raise ImageError("backing format must be specified")
-    change_backing_file(session.t, name, backing, backing_format)
+    if not session.t.driver(name).supports_backing:
+        raise ImageError("Operation not supported")
+    if not can_name_backing(session.t, name, backing):
+        raise ImageError("Invalid argument")
 
 
 def _new_backing(

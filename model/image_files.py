@@ -13,7 +13,7 @@ import attrs
 
 from model import guest, image_commands, images
 from model.image_map import printed, runs
-from model.image_options import check_options
+from model.image_options import check_names, check_values
 from model.image_session import Request, Session, in_context, known_drivers
 from model.images import ImageError, shown
 from model.sizes import MOST
@@ -105,7 +105,7 @@ class Images:
         """Make an image file; an existing one is overwritten, if no node uses it.
 
         Without a ``size`` it is that of the backing file, which is not looked at where that is
-        ``unsafe`` (``-u``) or the size is given. Other ``options`` are those of ``-o``
+        ``unsafe`` (``-u``). Other ``options`` are those of ``-o``
         (``cluster_size=65536``, ``preallocation="full"`` for a raw one). A backing file without a
         format, which ``qemu-img`` takes up to 6.0, is taken for every release: traces have such
         images.
@@ -116,9 +116,15 @@ class Images:
             if given is not None:
                 images.check_text(what, given)
         self._check_unused(name)
-        full, outside = self._check_create(name, format, backing, options)
+        self._check_create(name, format, backing, options)
+        if backing is not None and not unsafe:
+            found = self._look_at(name, backing, backing_format)
+            size = found if size is None else size
         if size is None:
-            size = self._size_of_backing(name, backing, backing_format, unsafe=unsafe)
+            raise ImageError(
+                f"{name}: Image creation needs a size parameter: the size of {name!r} is not "
+                "given, nor has it a backing file to take it from"
+            )
         image = images.make(
             name,
             format=format,
@@ -126,6 +132,7 @@ class Images:
             backing=backing,
             backing_format=backing_format,
         )
+        full, outside = check_values(self._dialect, name, format, options)
         if outside:
             raise self._session().leave(outside)
         if full:
@@ -134,12 +141,13 @@ class Images:
 
     def _check_create(
         self, name: str, format_: str, backing: str | None, options: dict[str, object]
-    ) -> tuple[bool, str]:
-        """What the release refuses, and what it does not say of a format that is not modelled."""
+    ) -> None:
+        """Refuse what the release refuses before it looks at any file."""
         if format_ not in images.FORMATS and format_ not in known_drivers(self._dialect):
             raise ImageError(f"{name}: Unknown file format '{format_}'")
         if format_ not in images.FORMATS:
-            return False, ""
+            return
+        check_names(name, format_, options)
         if format_ == "raw" and backing is not None:
             raise ImageError(f"{name}: Backing file not supported for file format 'raw'")
         if backing == name:
@@ -147,17 +155,10 @@ class Images:
                 f"{name}: Error: Trying to create an image with the same filename as the backing "
                 "file"
             )
-        return check_options(self._dialect, name, format_, options)
 
-    def _size_of_backing(
-        self, name: str, backing: str | None, backing_format: str | None, *, unsafe: bool
-    ) -> int:
-        if backing is None or unsafe:
-            raise ImageError(
-                f"{name}: Image creation needs a size parameter: the size of {name!r} is not "
-                "given, nor has it a backing file to take it from"
-            )
-        session = self._session()
+    def _look_at(self, name: str, backing: str, backing_format: str | None) -> int:
+        """Open the backing file of a new image, which others may have open; returns its size."""
+        session = Session(self._dialect, self.disk.files)
         try:
             node = session.open(Request(backing, backing_format, forced=True))
         except ImageError as error:
@@ -172,9 +173,10 @@ class Images:
             size=spec.size,
             backing=spec.backing,
             backing_format=spec.backing_format,
+            unsafe=True,
         )
         for offset, length, pattern in spec.data:
-            self.write(spec.name, offset, length, pattern)
+            self._write(spec.name, offset, length, pattern, beside=False)
 
     def info(
         self,
@@ -330,17 +332,21 @@ class Images:
 
         No node may use the image.
         """
+        self._write(name, offset, length, pattern, beside=True)
+
+    def _write(self, name: str, offset: int, length: int, pattern: int, *, beside: bool) -> None:
+        """Write to an image ``beside`` the monitors, or as if that was before their start."""
         images.check_text("name", name)
         image = self.disk.files.get(name)
         if image is None:
             raise ImageError(f"no image file is called {shown(name)}")
         images.check_write(image, offset, length, pattern)
         self._check_unused(name)
-        session = self._session()
+        session = self._session() if beside else Session(self._dialect, self.disk.files)
         try:
             node = session.open(Request(name, image.format, writable=True))
         except ImageError as error:
-            raise ImageError(f"{name!r}: {error}") from None
+            raise in_context(f"{name!r}: ", error) from None
         session.run(lambda: guest.write(session.t, node, offset, length, pattern))
         self._take(session)
 

@@ -132,10 +132,14 @@ def _own(t: Transition, node: Node) -> list[Run]:
 
 
 def _of_blocks(image: Image, length: int) -> Iterator[Run]:
-    """Data where anything was written to a block of the host's file system, else holes."""
+    """Data where anything was written to a block of the host's file system, else holes.
+
+    A disk is whole sectors long, and what its file has not of the last one is a hole.
+    """
     at = 0
     for s, e, _ in image.extents:
         first, last = aligned(s, e, BLOCK)
+        last = min(last, image.length)
         if first > at:
             yield Run(at, first, ZERO, offset=at)
         if last > at:

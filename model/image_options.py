@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from model.images import CLUSTER, ImageError, parse_size, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from model.dialect import Dialect
 
-ONE_ENUM_TEXT = (6, 0)
-"""The release since which the value of a preallocation is refused with the name of the option."""
+NAMES_OPTION = (6, 0)
+"""The release since which a text about a wrong value names the option."""
 
-_FILE = {"nocow": False, "extent_size_hint": None}
+_FILE: dict[str, object] = {"nocow": False, "extent_size_hint": None}
 _OPTIONS: dict[str, dict[str, object]] = {
     "raw": {"preallocation": "off", **_FILE},
     "qcow2": {
@@ -36,38 +36,86 @@ _OPTIONS: dict[str, dict[str, object]] = {
     },
 }
 """What an image has where nobody says otherwise; None for what it has not then."""
-_PREALLOCATIONS = {"raw": ("off", "falloc", "full"), "qcow2": ("off", "metadata", "falloc", "full")}
+
+_ENUMS = {
+    "compat": ("version", {"0.10": "0.10", "v2": "0.10", "1.1": "1.1", "v3": "1.1"}),
+    "compression_type": ("compression-type", {"zlib": "zlib", "zstd": "zstd"}),
+    "preallocation": (
+        "preallocation",
+        {mode: mode for mode in ("off", "metadata", "falloc", "full")},
+    ),
+}
+"""What options of a few values are called in texts, and what each value means."""
+_SWITCHES: dict[object, bool] = {True: True, False: False, "on": True, "off": False}
 _CLUSTERS = (512, 2 << 20)
+_MOST_REFCOUNT_BITS = 64
 
 
-def check_options(
+def check_names(name: str, format_: str, options: Iterable[str]) -> None:
+    """Raise :class:`model.images.ImageError` for an option that the format does not have."""
+    for key in options:
+        if key not in _OPTIONS[format_]:
+            raise ImageError(f"{name}: Invalid parameter '{key}'")
+
+
+def check_values(
     dialect: Dialect, name: str, format_: str, options: Mapping[str, object]
 ) -> tuple[bool, str]:
-    """Look at the options of an image ``name``.
+    """Look at the values of an image's options.
 
     Returns whether its file is to be written in full, and what of the options is not modelled, ""
     where all is. Raises :class:`model.images.ImageError` for what the release refuses.
     """
     known = _OPTIONS[format_]
+    full, outside = False, ""
     for key, value in options.items():
-        if key not in known:
-            raise ImageError(f"{name}: Invalid parameter '{key}'")
-        if key == "preallocation" and value not in _PREALLOCATIONS[format_]:
-            known_text = f"Parameter 'preallocation' does not accept value {shown(value)}"
-            newer = dialect.release >= ONE_ENUM_TEXT
-            raise ImageError(f"{name}: {known_text if newer else f'Invalid parameter {value!r}'}")
-        if key == "cluster_size":
-            _check_cluster(name, value)
-    full = format_ == "raw" and options.get("preallocation") == "full"
-    for key, value in options.items():
-        given = parse_size(value) if key == "cluster_size" else value  # type: ignore[arg-type]
-        if given != known[key] and not (full and key == "preallocation"):
-            return full, f"{key}={value!r} of a {format_} image"
-    return full, ""
+        try:
+            meant = _meant(dialect, format_, key, value)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
+        if format_ == "raw" and key == "preallocation" and meant == "full":
+            full = True
+        elif meant != known[key]:
+            outside = outside or f"{key}={shown(value)} of a {format_} image"
+    return full, outside
 
 
-def _check_cluster(name: str, value: object) -> None:
-    size = parse_size(value)  # type: ignore[arg-type]  # which says what it takes
+def _meant(dialect: Dialect, format_: str, key: str, value: object) -> object:
+    """What the value of an option means. Raises :class:`model.images.ImageError`."""
+    if isinstance(_OPTIONS[format_][key], bool):
+        if value not in _SWITCHES:
+            raise ImageError(f"Parameter '{key}' expects 'on' or 'off'")
+        return _SWITCHES[value]
+    if key == "cluster_size":
+        return _cluster(parse_size(value))  # type: ignore[arg-type]  # it says what it takes
+    if key == "refcount_bits":
+        bits = parse_size(value)  # type: ignore[arg-type]
+        if not 0 < bits <= _MOST_REFCOUNT_BITS or bits & (bits - 1):
+            raise ImageError("Refcount width must be a power of two and may not exceed 64 bits")
+        return bits
+    if key not in _ENUMS:
+        return value
+    called, values = _ENUMS[key]
+    meant = values.get(value) if isinstance(value, str) else None
+    if meant is None:
+        raise ImageError(_wrong(dialect, format_, called, value))
+    if format_ == "raw" and meant == "metadata":
+        raise ImageError(f"Unsupported preallocation mode: {meant}")
+    return meant
+
+
+def _wrong(dialect: Dialect, format_: str, called: str, value: object) -> str:
+    """What is said of a value that an option does not have."""
+    given = value if isinstance(value, str) and shown(value) == repr(value) else shown(value)
+    if format_ == "raw":
+        return f"invalid parameter value: {given}"
+    if dialect.release < NAMES_OPTION:
+        return f"Invalid parameter '{given}'"
+    return f"Parameter '{called}' does not accept value '{given}'"
+
+
+def _cluster(size: int) -> int:
     least, most = _CLUSTERS
     if not least <= size <= most or size & (size - 1):
-        raise ImageError(f"{name}: Cluster size must be a power of two between 512 and 2048k")
+        raise ImageError("Cluster size must be a power of two between 512 and 2048k")
+    return size

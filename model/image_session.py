@@ -36,6 +36,7 @@ UNMODELLED = outside(
     text="{what} is not modelled",
 )
 
+OWN_LOCK = 'Failed to get shared "write" lock'
 _LEVELS = 8
 """An image takes so many levels of calls above those of its backing files."""
 
@@ -90,6 +91,8 @@ class Session:
                 raise ImageError(end.text) from None
             except Refusal as refusal:
                 raise ImageError(refusal.text) from None
+            except ImageError as error:
+                raise self.leave(f"what is done with an image here ({error})") from None
         for hazard in sorted(self.t.ev.hazards):
             raise self.leave(f"an image file where a release has the defect {hazard!r}")
         return found
@@ -111,9 +114,27 @@ class Session:
             if ":" in name:
                 raise self.leave(f"an image that is no plain file, {images.shown(name)}")
             raise ImageError(f"Could not open '{name}': No such file or directory")
+        if request.chain:
+            self._check_end(request, image)
         for state in self._states:
             self._meet(state, request)
         return self.run(lambda: _open(self.t, request, image))
+
+    def _check_end(self, request: Request, image: Image) -> None:
+        """Raise :class:`model.images.ImageError` where an image comes again among those below it.
+
+        Who writes to it is in his own way then; others open files for ever.
+        """
+        seen: list[str] = []
+        above: Image | None = image
+        while above is not None and above.name not in seen:
+            seen.append(above.name)
+            above = self.t.images.get(above.backing or "")
+        if above is None:
+            return
+        if request.writable and above is image:
+            raise ImageError(len(seen) * "Could not open backing file: " + OWN_LOCK)
+        raise self.leave(f"a chain of images without an end, that of {image.name!r},")
 
     def open_image(self, request: Request) -> str:
         """Open an image as what a command is about, which is what the error says then.
