@@ -29,6 +29,8 @@ SHOWS_CHILDREN = (8, 0)
 """The release since which the nodes below an image are shown with it."""
 CLUSTERED = (9, 0)
 """The release since which a rebase writes whole clusters, also behind the old backing file."""
+ENDS = (6, 0)
+"""The release since which a rebase ends where an image that stays in the chain is too short."""
 FORMAT_REQUIRED = (6, 1)
 """The release since which an image names the format of its backing file."""
 
@@ -258,10 +260,13 @@ def _copy_up(session: Session, name: str, new: str | None) -> None:
         end, flags = status(t, name, at, asked, asked=Question.ALLOCATION)
         if not flags & ALLOCATED and shared is not None and old is not None:
             reached, above = status_above(t, old, shared, at, end, asked=Question.ALLOCATION)
-            if reached > at and not above & ALLOCATED:
+            if not above & ALLOCATED and reached > at:
                 at = reached
                 continue
-            end = reached if reached > at else end
+            if reached > at:
+                end = reached
+            elif session.dialect.release < ENDS:
+                raise ImageError("the release never ends, since a backing file is shorter")
         if not flags & ALLOCATED:
             behind = at >= old_size
             if not behind and not whole:

@@ -13,7 +13,7 @@ import attrs
 
 from model import guest, image_commands, images
 from model.image_map import printed, runs
-from model.image_options import check_names, check_values
+from model.image_options import LateError, check_backing_format, check_names, check_values
 from model.image_session import Request, Session, in_context, known_drivers
 from model.images import ImageError, shown
 from model.sizes import MOST
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         @property
         def state(self) -> BlockState:
             """What it holds now."""
+
+
+GONE_IF_REFUSED = (6, 0)
+"""The release since which no qcow2 file is left behind that could not be made."""
 
 
 class Disk:
@@ -67,10 +71,12 @@ class Images:
     """The image files beside each other in one directory, as the ``qemu-img`` of a release sees it.
 
     Every method raises :class:`model.images.ImageError`, with one line, for what the release
-    refuses and, in the spec's own voice ("reopencheck: ..."), for what is not modelled; the files
-    are as they were then. Sizes, offsets and lengths are in bytes; a size may also be a text such
-    as "64K". A ``format`` of None is found out from the file. With ``force_share`` (``-U``) others
-    may have the image open for writing.
+    refuses and, in the spec's own voice ("reopencheck: ..."), for what is not modelled. The files
+    are as they were then, but for what a refused :meth:`create` has overwritten already.
+
+    Sizes, offsets and lengths are in bytes; a size may also be a text such as "64K". A ``format``
+    of None is found out from the file. With ``force_share`` (``-U``) others may have the image open
+    for writing.
     """
 
     def __init__(self, dialect: Dialect, disk: Disk) -> None:
@@ -125,19 +131,35 @@ class Images:
                 f"{name}: Image creation needs a size parameter: the size of {name!r} is not "
                 "given, nor has it a backing file to take it from"
             )
-        image = images.make(
-            name,
-            format=format,
-            size=images.parse_size(size),
-            backing=backing,
-            backing_format=backing_format,
-        )
-        full, outside = check_values(self._dialect, name, format, options)
+        wanted = images.parse_size(size)
+        try:
+            image = images.make(
+                name, format=format, size=wanted, backing=backing, backing_format=backing_format
+            )
+        except ImageError:
+            if format == "qcow2" and self._dialect.release >= GONE_IF_REFUSED:
+                self._spoil(name, format)
+            raise
+        try:
+            full, outside = check_values(self._dialect, name, format, options)
+            if backing_format is not None:
+                check_backing_format(self._dialect, name, backing_format)
+        except LateError:
+            self._spoil(name, format)
+            raise
         if outside:
             raise self._session().leave(outside)
         if full:
             image = attrs.evolve(image, extents=images.overlay((), 0, image.size, 0))
         self._put(image)
+
+    def _spoil(self, name: str, format_: str) -> None:
+        """Leave what a program leaves behind that gives up late: an empty file, or none at all."""
+        if format_ != "qcow2" or self._dialect.release < GONE_IF_REFUSED:
+            self._put(Image(name, "raw", 0, 0))
+        elif name in self.disk.files:
+            kept = {each: image for each, image in self.disk.files.items() if each != name}
+            self.disk.files = FrozenDict(kept)
 
     def _check_create(
         self, name: str, format_: str, backing: str | None, options: dict[str, object]

@@ -198,8 +198,10 @@ def printed(
     part = [
         _cut(run, max(run.start, start), min(run.end, end))
         for run in found
-        if run.start < end and run.end > start
+        if max(run.start, start) < min(run.end, end)
     ]
+    if dialect.release < PRESENT:
+        part = _merged([run._replace(flags=run.flags & ~ALLOCATED) for run in part])
     return [_as_json(dialect, run) for run in part or [Run(start, start, 0)]]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model.image_session import known_drivers
 from model.images import CLUSTER, ImageError, parse_size, shown
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ _CLUSTERS = (512, 2 << 20)
 _MOST_REFCOUNT_BITS = 64
 
 
+class LateError(ImageError):
+    """A value that is refused when the file has been made anew already, or is gone."""
+
+
 def check_names(name: str, format_: str, options: Iterable[str]) -> None:
     """Raise :class:`model.images.ImageError` for an option that the format does not have."""
     for key in options:
@@ -71,6 +76,8 @@ def check_values(
     for key, value in options.items():
         try:
             meant = _meant(dialect, format_, key, value)
+        except LateError as error:
+            raise LateError(f"{name}: {error}") from None
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
         if format_ == "raw" and key == "preallocation" and meant == "full":
@@ -91,17 +98,27 @@ def _meant(dialect: Dialect, format_: str, key: str, value: object) -> object:
     if key == "refcount_bits":
         bits = parse_size(value)  # type: ignore[arg-type]
         if not 0 < bits <= _MOST_REFCOUNT_BITS or bits & (bits - 1):
-            raise ImageError("Refcount width must be a power of two and may not exceed 64 bits")
+            raise LateError("Refcount width must be a power of two and may not exceed 64 bits")
         return bits
     if key not in _ENUMS:
         return value
     called, values = _ENUMS[key]
     meant = values.get(value) if isinstance(value, str) else None
     if meant is None:
-        raise ImageError(_wrong(dialect, format_, called, value))
+        said = _wrong(dialect, format_, called, value)
+        raise ImageError(said) if format_ == "raw" else LateError(said)
     if format_ == "raw" and meant == "metadata":
-        raise ImageError(f"Unsupported preallocation mode: {meant}")
+        raise LateError(f"Unsupported preallocation mode: {meant}")
     return meant
+
+
+def check_backing_format(dialect: Dialect, name: str, backing_format: str) -> None:
+    """Refuse the name of a format that the release does not know.
+
+    Raises :class:`model.images.ImageError`.
+    """
+    if backing_format not in known_drivers(dialect):
+        raise LateError(f"{name}: {_wrong(dialect, 'qcow2', 'backing-fmt', backing_format)}")
 
 
 def _wrong(dialect: Dialect, format_: str, called: str, value: object) -> str:
@@ -117,5 +134,5 @@ def _wrong(dialect: Dialect, format_: str, called: str, value: object) -> str:
 def _cluster(size: int) -> int:
     least, most = _CLUSTERS
     if not least <= size <= most or size & (size - 1):
-        raise ImageError("Cluster size must be a power of two between 512 and 2048k")
+        raise LateError("Cluster size must be a power of two between 512 and 2048k")
     return size

@@ -126,15 +126,21 @@ class Session:
         Who writes to it is in his own way then; others open files for ever.
         """
         seen: list[str] = []
-        above: Image | None = image
-        while above is not None and above.name not in seen:
-            seen.append(above.name)
-            above = self.t.images.get(above.backing or "")
-        if above is None:
+        format_ = request.format or image.format
+        below: Image | None = image
+        while below is not None and below.name not in seen:
+            seen.append(below.name)
+            if format_ != "qcow2":
+                return
+            format_ = below.backing_format
+            below = self.t.images.get(below.backing or "")
+            format_ = format_ or (below.format if below is not None else None)
+        if below is None:
             return
-        if request.writable and above is image:
+        if request.writable and below is image:
             raise ImageError(len(seen) * "Could not open backing file: " + OWN_LOCK)
-        raise self.leave(f"a chain of images without an end, that of {image.name!r},")
+        if format_ == "qcow2":
+            raise self.leave(f"a chain of images without an end, that of {image.name!r},")
 
     def open_image(self, request: Request) -> str:
         """Open an image as what a command is about, which is what the error says then.

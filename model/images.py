@@ -31,6 +31,7 @@ MAX_LENGTH = (1 << 63) - (1 << 30)
 """The longest node in bytes; a little less than what 63 bits hold."""
 _MOST = {"qcow2": _MOST_L1_ENTRIES * L2_COVERS, "raw": MAX_LENGTH}
 """How many bytes the virtual disk of an image may have."""
+_TOO_LARGE = "The image size is too large for file format 'qcow2' (try using a larger cluster size)"
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _SUFFIX = {letter: 1 << 10 * power for power, letter in enumerate("BKMGTPE")} | {"": 1}
 _SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30}(?=[KMGTPE]))?)([BKMGTPE]?)\Z", re.IGNORECASE)
@@ -138,7 +139,10 @@ def make(
     if format not in FORMATS:
         raise ImageError(f"no format is called {shown(format)}; there are: {', '.join(FORMATS)}")
     if size > _MOST[format]:
-        raise ImageError(f"a {format} image has at most {_MOST[format]} bytes: {shown(size)}")
+        said = f"a {format} image has at most {_MOST[format]} bytes: {shown(size)}"
+        if format == "qcow2":
+            said = f"{name}: {_TOO_LARGE}: {said}"
+        raise ImageError(said)
     size = -(-size // 512) * 512
     if format == "raw":
         if backing is not None:

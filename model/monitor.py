@@ -7,7 +7,7 @@ those who want to talk to it as they would to QEMU.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 
@@ -37,10 +37,12 @@ from model.state import EMPTY, BlockState, FrozenDict
 from model.trace import Command, Json, Observation, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from model.dialect import Dialect
     from model.rules import Evaluation
+
+T = TypeVar("T")
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -378,7 +380,10 @@ class Monitor:
         )
 
     def read(self, node: str, offset: int, length: int) -> bytes:
-        """What a guest reads through a node. Raises :class:`model.images.ImageError`."""
+        """``length`` bytes from ``offset`` as a guest reads them through a node.
+
+        Raises :class:`model.images.ImageError`.
+        """
         self._check_open()
         images.check_text("name of a node", node)
         images.check_whole(offset=offset, length=length)
@@ -386,26 +391,31 @@ class Monitor:
             raise images.ImageError(
                 f"{images.shown(length)} bytes are more than {images.MOST_READ} at once"
             )
-        t = self._transition()
-        try:
-            data = guest.read(t, node, offset, length)
-        except NotModelledError as end:
-            raise images.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
-        self.state = t.result()
-        return data
+        return self._as_guest(lambda t: guest.read(t, node, offset, length))
 
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
-        """Write as a guest would through a node. Raises :class:`model.images.ImageError`."""
+        """Write ``length`` bytes of the value ``pattern`` as a guest would through a node.
+
+        Raises :class:`model.images.ImageError`.
+        """
         self._check_open()
         images.check_text("name of a node", node)
         images.check_whole(offset=offset, length=length, pattern=pattern)
+        self._as_guest(lambda t: guest.write(t, node, offset, length, pattern))
+
+    def _as_guest(self, work: Callable[[Transition], T]) -> T:
+        """Let a guest do something, as a command of its own as far as :attr:`outcome` goes."""
         t = self._transition()
         try:
-            guest.write(t, node, offset, length, pattern)
+            found = work(t)
         except NotModelledError as end:
+            self.outcome = _left(self.state, t.ev, None, end.text)
             raise images.ImageError(end.text) from None
-        self.state = t.result()
+        self.outcome = _outcome(t, {"return": {}})
+        self.state = self.outcome.state
+        self._events.extend(self.outcome.events)
+        return found
 
     def _check_open(self) -> None:
         if self.closed:

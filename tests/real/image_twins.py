@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ Operation = tuple[str, dict[str, Any]]
 """What is done, and its arguments as a method of ``Monitor.images`` takes them."""
 
 VOICE = "reopencheck: "
-_WITHIN = 60.0
+_WITHIN = 20.0
 
 
 class Programs(NamedTuple):
@@ -83,7 +84,9 @@ class Real:
             return ImageError(said.replace(f"qemu-io: can't open device {name}: ", f"{name!r}: "))
         return None
 
-    def _run(self, program: Sequence[str], words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, program: Sequence[str], words: Sequence[str]
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*program, *words],
             cwd=self._directory,
@@ -167,7 +170,7 @@ class Twins:
 def plain(value: Any) -> Any:
     """What is compared: not what the host allocated, nor what only one side adds to a text."""
     if isinstance(value, ImageError):
-        return str(value).partition(": the size of ")[0]
+        return re.sub(": (the size of|a qcow2 image has at most) .*", "", str(value))
     if hasattr(value, "status"):
         return value.status, value.text
     if isinstance(value, list):
