@@ -131,15 +131,7 @@ class Images:
                 f"{name}: Image creation needs a size parameter: the size of {name!r} is not "
                 "given, nor has it a backing file to take it from"
             )
-        wanted = images.parse_size(size)
-        try:
-            image = images.make(
-                name, format=format, size=wanted, backing=backing, backing_format=backing_format
-            )
-        except ImageError:
-            if format == "qcow2" and self._dialect.release >= GONE_IF_REFUSED:
-                self._spoil(name, format)
-            raise
+        image = self._make(name, format, images.parse_size(size), backing, backing_format)
         try:
             full, outside = check_values(self._dialect, name, format, options)
             if backing_format is not None:
@@ -152,6 +144,19 @@ class Images:
         if full:
             image = attrs.evolve(image, extents=images.overlay((), 0, image.size, 0))
         self._put(image)
+
+    def _make(
+        self, name: str, format_: str, size: int, backing: str | None, backing_format: str | None
+    ) -> Image:
+        """A new image file; where it cannot be, what was there may be gone."""
+        try:
+            return images.make(
+                name, format=format_, size=size, backing=backing, backing_format=backing_format
+            )
+        except ImageError:
+            if format_ == "qcow2" and self._dialect.release >= GONE_IF_REFUSED:
+                self._spoil(name, format_)
+            raise
 
     def _spoil(self, name: str, format_: str) -> None:
         """Leave what a program leaves behind that gives up late: an empty file, or none at all."""

@@ -118,12 +118,14 @@ def _own(t: Transition, node: Node) -> list[Run]:
         image = image_of(t, node)
         if image is None:
             t.ev.leave(INSIDE, "images.map", name=node.name, why="it has lost its image")
+        why = "its clusters were written side by side, in any order" if image.scattered else ""
+        t.ev.check(INSIDE, not why, name=image.name, why=why)
         found = list(_of_clusters(image))
     elif node.driver == "raw":
         return _own(t, t.nodes[t.primary_child(node.name)])
     else:
         image = t.images[node.filename]
-        why = f"it shows the inside of a {image.format} file" if image.format != "raw" else ""
+        why = "" if image.format == "raw" else f"it shows the inside of a {image.format} file"
         if image.room:
             why = "the host takes room for a hole until it is read"
         t.ev.check(INSIDE, not why, name=node.filename, why=why)

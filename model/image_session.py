@@ -126,7 +126,7 @@ class Session:
         Who writes to it is in his own way then; others open files for ever.
         """
         seen: list[str] = []
-        format_ = request.format or image.format
+        format_: str | None = request.format or image.format
         below: Image | None = image
         while below is not None and below.name not in seen:
             seen.append(below.name)

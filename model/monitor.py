@@ -31,7 +31,7 @@ from model.schema import (
     answer,
     check_envelope,
 )
-from model.shutdown import shut_down
+from model.shutdown import CLOSES_NODES, UNFLUSHED, shut_down
 from model.sizes import check_size
 from model.state import EMPTY, BlockState, FrozenDict
 from model.trace import Command, Json, Observation, Reply
@@ -325,18 +325,20 @@ class Monitor:
         """End as the process does: jobs are cancelled, exports and devices gone, files written.
 
         The image files stay, for other monitors, too; this one answers no more. What was met on the
-        way is told by :attr:`outcome`. May be called again.
+        way is told by :attr:`outcome`: the storage daemon of 5.2 ends without writing what is in a
+        cache, which is not modelled, and the files are as if it had. May be called again.
         """
         if self.closed:
             return
         t = self._transition()
-        unmodelled: Reply | None = None
+        text = UNFLUSHED.text
         try:
             with room_for(len(t.nodes) + ORDINARY):
-                shut_down(t)
+                shut_down(t, closes=self.dialect.release >= CLOSES_NODES)
         except NotModelledError as end:
-            unmodelled = {"error": {"class": NOT_MODELLED, "desc": end.text}}
-        outcome = _outcome(t, unmodelled or {"return": {}})
+            text = end.text
+        error = {"error": {"class": NOT_MODELLED, "desc": text}}
+        outcome = _outcome(t, error if t.ev.unmodelled else {"return": {}})
         self.outcome = attrs.evolve(outcome, state=BlockState(images=outcome.state.images))
         self.state = self.outcome.state
         self._events.extend(outcome.events)

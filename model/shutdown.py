@@ -7,19 +7,32 @@ from typing import TYPE_CHECKING
 
 from model import backends, jobs
 from model.commands.exports import block_export_del
-from model.rules import Refusal
+from model.drivers.formats import Qcow2State
+from model.rules import Refusal, outside
 
 if TYPE_CHECKING:
     from model.graph import Transition
+    from model.state import Node
+
+UNFLUSHED = outside(
+    "process.unflushed",
+    "A program that ends writes down what its nodes keep in caches; the storage daemon of 5.2 does "
+    "not.",
+    source="5.2; later releases close every node",
+    text="what is left of an image file whose tables were in a cache is not modelled",
+)
+CLOSES_NODES = (6, 0)
+"""The release since which the storage daemon closes its nodes before it ends."""
 
 _MOST_ROUNDS = 3
 """A cancelled job that is kept is dismissed; one that waited for another ends after it."""
 
 
-def shut_down(t: Transition) -> None:
+def shut_down(t: Transition, *, closes: bool = True) -> None:
     """End what is at work on the graph and close every node, as a program does when it ends.
 
-    Image files are what they are then. Raises ``NotModelledError``.
+    Image files are what they are then. Of a program that ``closes`` no nodes, it is noted down as
+    not modelled where that shows; the files are as if it had. Raises ``NotModelledError``.
     """
     for export in list(t.exports):
         block_export_del(t, {"id": export})
@@ -30,10 +43,17 @@ def shut_down(t: Transition) -> None:
     t.devices.clear()
     for user in list(t.users):
         backends.let_go(t, user)
+    if not closes and any(_keeps_tables(node) for node in t.nodes.values()):
+        t.ev.unmodelled.add(UNFLUSHED.id)
     for name in list(t.nodes):
         if name in t.nodes:
             t.change(name, monitor_owned=False)
             t.release(name)
+
+
+def _keeps_tables(node: Node) -> bool:
+    """Whether a node has something in a cache that is not in its file."""
+    return isinstance(node.private, Qcow2State) and node.private.cached
 
 
 def _end(t: Transition, job_id: str) -> None:
