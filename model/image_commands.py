@@ -14,7 +14,7 @@ from model.chains import can_name_backing, change_backing_file
 from model.commands import COMMANDS
 from model.image_map import Run, runs
 from model.image_session import Request, in_context, known_drivers
-from model.images import CLUSTER, UNKNOWN, ImageError
+from model.images import CLUSTER, UNKNOWN, ImageError, shown
 from model.sizes import foresee, spend
 from model.truncating import truncate
 
@@ -34,6 +34,10 @@ ENDS = (6, 0)
 FORMAT_REQUIRED = (6, 1)
 """The release since which an image names the format of its backing file."""
 
+EXACT = (6, 0)
+"""The release since which sizes of more than 53 bits are read as they stand."""
+
+_TOO_LARGE = 1 << 63
 _SECTOR = 512
 _AT_ONCE = 2 << 20
 """How many bytes of an image are rebased at once."""
@@ -64,13 +68,13 @@ def info(session: Session, request: Request) -> dict[str, Any]:
     """What ``qemu-img info`` prints of an image. Raises :class:`model.images.ImageError`."""
     name = session.open_image(attrs.evolve(request, chain=False))
     t = session.t
-    shown: dict[str, dict[str, Any]] = {
+    seen: dict[str, dict[str, Any]] = {
         node["node-name"]: node["image"]
         for node in session.run(lambda: COMMANDS["query-named-block-nodes"](t, {"flat": True}))
     }
-    found = _shown(shown[name], request.name)
+    found = _shown(seen[name], request.name)
     if session.dialect.release >= SHOWS_CHILDREN:
-        file = _shown(shown[t.primary_child(name)], request.name)
+        file = _shown(seen[t.primary_child(name)], request.name)
         found["children"] = [{"name": "file", "info": {"children": [], **file}}]
     return found
 
@@ -86,8 +90,11 @@ def _shown(image: dict[str, Any], name: str) -> dict[str, Any]:
 
 def resize(session: Session, request: Request, size: int, *, shrink: bool) -> None:
     """Give an image another size in bytes. Raises :class:`model.images.ImageError`."""
+    if size >= 2 * _TOO_LARGE:
+        raise ImageError("Parameter 'size' expects a non-negative number below 2^64")
     name = session.open_image(attrs.evolve(request, writable=True))
-    if size <= 0:
+    exact = session.dialect.release >= EXACT
+    if size <= 0 or (size if exact else int(float(size))) >= _TOO_LARGE:
         raise ImageError("New image size must be positive")
     if size < session.t.length(name) and not shrink:
         raise ImageError("Use the --shrink option to perform a shrink operation.")
@@ -199,14 +206,14 @@ def rebase(
     """
     name = session.open_image(attrs.evolve(request, writable=True, chain=not unsafe))
     if backing_format is not None and backing_format not in known_drivers(session.dialect):
-        raise ImageError(f"Invalid format name: '{backing_format}'")
+        raise ImageError(f"Invalid format name: {shown(backing_format)}")
     if not unsafe:
         new = _new_backing(session, name, backing, backing_format)
         session.run(lambda: _copy_up(session, name, new))
     try:
         _check_name(session, name, backing, backing_format)
     except ImageError as error:
-        prefix = f"Could not change the backing file to '{backing or ''}': "
+        prefix = f"Could not change the backing file to {shown(backing or '')}: "
         raise in_context(prefix, error) from None
     session.run(lambda: change_backing_file(session.t, name, backing, backing_format))
 
@@ -239,7 +246,7 @@ def _new_backing(
     try:
         return session.open(Request(backing, backing_format))
     except ImageError as error:
-        raise in_context(f"Could not open new backing file '{backing}': ", error) from None
+        raise in_context(f"Could not open new backing file {shown(backing)}: ", error) from None
 
 
 def _copy_up(session: Session, name: str, new: str | None) -> None:

@@ -171,7 +171,7 @@ class Images:
     ) -> None:
         """Refuse what the release refuses before it looks at any file."""
         if format_ not in images.FORMATS and format_ not in known_drivers(self._dialect):
-            raise ImageError(f"{name}: Unknown file format '{format_}'")
+            raise ImageError(f"{name}: Unknown file format {shown(format_)}")
         if format_ not in images.FORMATS:
             return
         check_names(name, format_, options)
@@ -233,7 +233,7 @@ class Images:
         following: str | None = name
         while following is not None:
             if following in seen:
-                raise ImageError(f"Backing file '{following}' creates an infinite loop.")
+                raise ImageError(f"Backing file {shown(following)} creates an infinite loop.")
             seen.add(following)
             found.append(self.info(following, format=format, force_share=force_share))
             following = found[-1].get("full-backing-filename")
@@ -253,9 +253,13 @@ class Images:
 
         Holes of files are known in blocks of 4096 bytes, as most file systems have them.
         """
-        images.check_whole(start_offset=start_offset)
-        if max_length is not None:
-            images.check_whole(max_length=max_length)
+        for what, given in (
+            ("start", start_offset),
+            ("length", 0 if max_length is None else max_length),
+        ):
+            images.check_whole(**{what: given})
+            if given < 0:
+                raise ImageError(f"the {what} of a map is not negative: {shown(given)}")
         session = self._session()
         node = session.open_image(Request(name, format, forced=force_share))
         found = session.run(lambda: runs(session.t, node))

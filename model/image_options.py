@@ -90,7 +90,7 @@ def check_values(
 def _meant(dialect: Dialect, format_: str, key: str, value: object) -> object:
     """What the value of an option means. Raises :class:`model.images.ImageError`."""
     if isinstance(_OPTIONS[format_][key], bool):
-        if value not in _SWITCHES:
+        if not isinstance(value, bool | str) or value not in _SWITCHES:
             raise ImageError(f"Parameter '{key}' expects 'on' or 'off'")
         return _SWITCHES[value]
     if key == "cluster_size":
@@ -123,7 +123,9 @@ def check_backing_format(dialect: Dialect, name: str, backing_format: str) -> No
 
 def _wrong(dialect: Dialect, format_: str, called: str, value: object) -> str:
     """What is said of a value that an option does not have."""
-    given = value if isinstance(value, str) and shown(value) == repr(value) else shown(value)
+    given = shown(value)
+    if isinstance(value, str):
+        given = given.strip("'")
     if format_ == "raw":
         return f"invalid parameter value: {given}"
     if dialect.release < NAMES_OPTION:

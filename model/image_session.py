@@ -108,12 +108,12 @@ class Session:
             images.check_text("format", given)
             if given in known_drivers(self.dialect):
                 raise self.leave(f"an image file as one of {given!r}")
-            raise ImageError(f"Unknown driver '{given}'")
+            raise ImageError(f"Unknown driver {images.shown(given)}")
         image = self.t.images.get(name)
         if image is None:
             if ":" in name:
                 raise self.leave(f"an image that is no plain file, {images.shown(name)}")
-            raise ImageError(f"Could not open '{name}': No such file or directory")
+            raise ImageError(f"Could not open {images.shown(name)}: No such file or directory")
         if request.chain:
             self._check_end(request, image)
         for state in self._states:
@@ -150,7 +150,7 @@ class Session:
         try:
             return self.open(request)
         except ImageError as error:
-            raise in_context(f"Could not open '{request.name}': ", error) from None
+            raise in_context(f"Could not open {images.shown(request.name)}: ", error) from None
 
     def close(self) -> None:
         """Close every image: what was kept in memory is written to the files.
