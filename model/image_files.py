@@ -105,13 +105,14 @@ class Images:
         size: int | str | None = None,
         backing: str | None = None,
         backing_format: str | None = None,
-        unsafe: bool = False,
+        unsafe: bool | None = None,
         **options: object,
     ) -> None:
         """Make an image file; an existing one is overwritten, if no node uses it.
 
-        Without a ``size`` it is that of the backing file, which is not looked at where that is
-        ``unsafe`` (``-u``). Other ``options`` are those of ``-o``
+        Without a ``size`` it is that of the backing file. That file need not be there where the
+        creation is ``unsafe`` (``-u``); by default it is looked at only for its size, and with
+        ``unsafe=False`` in any case, as the program does. Other ``options`` are those of ``-o``
         (``cluster_size=65536``, ``preallocation="full"`` for a raw one). A backing file without a
         format, which ``qemu-img`` takes up to 6.0, is taken for every release: traces have such
         images.
@@ -123,6 +124,8 @@ class Images:
                 images.check_text(what, given)
         self._check_unused(name)
         self._check_create(name, format, backing, options)
+        if unsafe is None:
+            unsafe = size is not None
         if backing is not None and not unsafe:
             found = self._look_at(name, backing, backing_format)
             size = found if size is None else size

@@ -121,9 +121,10 @@ def test_it_is_not_left_out() -> None:
 def test_nor_where_only_the_image_names_one() -> None:
     """The default is to open it, which a reopen does not do."""
     monitor = Monitor(SERIES_V1)
-    named = {"backing": "base.qcow2", "backing_format": "qcow2"}
     monitor.images.create("base.qcow2", format="qcow2", size=MIB)
-    monitor.images.create("active.qcow2", format="qcow2", **named)
+    monitor.images.create(
+        "active.qcow2", format="qcow2", backing="base.qcow2", backing_format="qcow2"
+    )
     assert run(monitor, "blockdev-add", **image("active")) == ""
     assert run(monitor, "x-blockdev-reopen", **image("active", backing=None)) == ""
     told = "backing is missing for 'active'"

@@ -15,13 +15,13 @@ MIB = 1 << 20
 
 
 def create(name: str, kind: str, size: int | str | None = MIB, **more: Any) -> Operation:
-    return "create", {"name": name, "format": kind, "size": size, **more}
+    return "create", {"name": name, "format": kind, "size": size, "unsafe": False, **more}
 
 
 def above(name: str, backing: str, kind: str = "qcow2", **more: Any) -> Operation:
     """An overlay of the size of its backing file."""
     given = {"name": name, "format": "qcow2", "backing": backing, "backing_format": kind}
-    return "create", {**given, **more}
+    return "create", {**given, "unsafe": False, **more}
 
 
 def write(name: str, offset: int, length: int, pattern: int = 1) -> Operation:

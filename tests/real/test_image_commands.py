@@ -100,7 +100,8 @@ class ImageMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), backing=st.sampled_from(NAMES), size=st.none() | SIZES)
     def overlay(self, name: str, backing: str, size: Any) -> None:
         given = {"name": name, "format": "qcow2", "size": size, "backing": backing}
-        self.twins.do(("create", {**given, "backing_format": self.twins.format_of(backing)}))
+        given |= {"backing_format": self.twins.format_of(backing), "unsafe": False}
+        self.twins.do(("create", given))
 
     @rule(name=st.sampled_from(NAMES), kind=FORMATS, size=SIZES)
     def create(self, name: str, kind: str, size: Any) -> None:
