@@ -135,12 +135,11 @@ class Session:
             format_ = below.backing_format
             below = self.t.images.get(below.backing or "")
             format_ = format_ or (below.format if below is not None else None)
-        if below is None:
+        if below is None or format_ != "qcow2":
             return
         if request.writable and below is image:
             raise ImageError(len(seen) * "Could not open backing file: " + OWN_LOCK)
-        if format_ == "qcow2":
-            raise self.leave(f"a chain of images without an end, that of {image.name!r},")
+        raise self.leave(f"a chain of images without an end, that of {image.name!r},")
 
     def open_image(self, request: Request) -> str:
         """Open an image as what a command is about, which is what the error says then.
