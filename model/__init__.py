@@ -6,15 +6,15 @@ Pure values and functions; importable with nothing but attrs and networkx.
 
 from __future__ import annotations
 
-from model.dialect import Dialect, NoSuchDialectError
-from model.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
-from model.image_commands import Comparison
-from model.image_files import Images
-from model.images import ImageError
+from model.release.dialect import Dialect, NoSuchDialectError
+from model.release.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
+from model.disks.image_commands import Comparison
+from model.monitor import Images
+from model.values.image_layout import ImageError
 from model.monitor import ClosedError, Monitor, Outcome, reopen_keeping, step
-from model.rules import NOT_MODELLED, Refusal, Rule, all_rules
-from model.state import BlockState, Image
-from model.trace import Command, ImageSpec, Observation, Reply, Trace
+from model.release.rules import NOT_MODELLED, Refusal, Rule, all_rules
+from model.values.state import BlockState, Image
+from model.values.trace import Command, ImageSpec, Observation, Reply, Trace
 
 __all__ = [
     "DIALECTS",

@@ -11,36 +11,34 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 
-from model import guest, images, wire
-from model.commands import COMMANDS, DRIVING
-from model.commands.driving import check_driving
+from model.commands import guest
+from model.values import image_layout
+from model.release import wire
+from model.commands import COMMANDS
+from model.commands.harness import DRIVING
+from model.commands.harness import check_driving
 from model.commands.objects import check_type
-from model.coverage import coverage_of
-from model.deep import ORDINARY, room_for
-from model.descending import FROM_EACH, keep
-from model.dialects import find_dialect
-from model.graph import Settled, Transition
-from model.image_files import Disk, Images
-from model.jobs import attend, beware_of_sleepers
-from model.reopening import keep_options
-from model.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
-from model.schema import (
-    COMMAND_NOT_FOUND,
-    SchemaError,
-    UnmodelledCommandError,
-    answer,
-    check_envelope,
-)
-from model.shutdown import CLOSES_NODES, UNFLUSHED, shut_down
-from model.sizes import check_size
-from model.state import EMPTY, BlockState, FrozenDict
-from model.trace import Command, Json, Observation, Reply
+from model.commands.coverage import coverage_of
+from model.values.deep import ORDINARY, room_for
+from model.permissions.check_update import FROM_EACH, keep
+from model.release.dialects import find_dialect
+from model.graph.transition import Settled, Transition
+from model.disks.image_files import Disk, Images
+from model.jobs.lifecycle import attend
+from model.jobs.sleepers import beware_of_sleepers
+from model.operations.reopen import keep_options
+from model.release.rules import NOT_MODELLED, NotModelledError, Refusal, guard, outside
+from model.release.schema import COMMAND_NOT_FOUND, SchemaError, UnmodelledCommandError, answer, check_envelope
+from model.disks.shutdown import CLOSES_NODES, UNFLUSHED, shut_down
+from model.graph.sizes import check_size
+from model.values.state import EMPTY, BlockState, FrozenDict
+from model.values.trace import Command, Json, Observation, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from model.dialect import Dialect
-    from model.rules import Evaluation
+    from model.release.dialect import Dialect
+    from model.release.rules import Evaluation
 
 T = TypeVar("T")
 
@@ -295,7 +293,7 @@ class Monitor:
     ) -> None:
         self.dialect = find_dialect(dialect) if isinstance(dialect, str) else dialect
         self._state = BlockState()
-        self._disk = Disk() if images is None else images.disk
+        self._disk = Disk() if image_layout is None else image_layout.disk
         self._disk.holders.append(self)
         self.images = Images(self.dialect, self._disk)
         self.outcome: Outcome | None = None
@@ -387,11 +385,11 @@ class Monitor:
         Raises :class:`model.images.ImageError`.
         """
         self._check_open()
-        images.check_text("name of a node", node)
-        images.check_whole(offset=offset, length=length)
-        if length > images.MOST_READ:
-            raise images.ImageError(
-                f"{images.shown(length)} bytes are more than {images.MOST_READ} at once"
+        image_layout.check_text("name of a node", node)
+        image_layout.check_whole(offset=offset, length=length)
+        if length > image_layout.MOST_READ:
+            raise image_layout.ImageError(
+                f"{image_layout.shown(length)} bytes are more than {image_layout.MOST_READ} at once"
             )
         # A copy-on-read filter has written what was read through it.
         return self._as_guest(lambda t: guest.read(t, node, offset, length))
@@ -402,8 +400,8 @@ class Monitor:
         Raises :class:`model.images.ImageError`.
         """
         self._check_open()
-        images.check_text("name of a node", node)
-        images.check_whole(offset=offset, length=length, pattern=pattern)
+        image_layout.check_text("name of a node", node)
+        image_layout.check_whole(offset=offset, length=length, pattern=pattern)
         self._as_guest(lambda t: guest.write(t, node, offset, length, pattern))
 
     def _as_guest(self, work: Callable[[Transition], T]) -> T:
@@ -413,7 +411,7 @@ class Monitor:
             found = work(t)
         except NotModelledError as end:
             self.outcome = _left(self.state, t.ev, None, end.text)
-            raise images.ImageError(end.text) from None
+            raise image_layout.ImageError(end.text) from None
         self.outcome = _outcome(t, {"return": {}})
         self.state = self.outcome.state
         self._events.extend(self.outcome.events)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.commands.driving import OBJECT
-from model.programs import EMULATOR
-from model.trace import Command, ImageSpec, Trace
+from model.values.trace import OBJECT
+from model.values.programs import EMULATOR
+from model.values.trace import Command, ImageSpec, Trace
 from targets.binaries import find_daemon, find_driven, find_qemu_img
 from targets.connection import Connection, ConnectionLostError, SilenceError
 from targets.daemon import Daemon, OwnServer

@@ -19,7 +19,7 @@ from benchmarks import hostile, killing
 from benchmarks.killing import Ended, Killer, Place, descendants
 from benchmarks.kills import Report
 from checker.case import decode
-from model.trace import ImageSpec, Trace
+from model.values.trace import ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import Any
 
 from checker.diff import Generator, Sides
 from checker.judge import Example, Expectation
-from model.trace import Command, ImageSpec, Observation, Reply, Trace
+from model.values.trace import Command, ImageSpec, Observation, Reply, Trace
 from targets.deaths import Death
 from targets.pool import Finished
 from targets.replay import Replay

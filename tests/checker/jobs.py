@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.trace import Command, ImageSpec, Trace
+from model.values.trace import Command, ImageSpec, Trace
 
 MIB = 1 << 20
 

@@ -24,7 +24,7 @@ from checker.case import (
     write,
 )
 from checker.errors import CaseError
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports.values import Difference, Finding, Step
 
 ADD = {"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "n0"}}

@@ -16,8 +16,8 @@ from checker.laws import ANSWERS, Violation, first_violation, keep_violation, no
 from checker.settling import is_wait
 from checker.tally import Amount, Tally
 from model import Monitor, Outcome, step
-from model.dialects import QEMU_7_2
-from model.trace import ImageSpec, Observation, Trace
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import ImageSpec, Observation, Trace
 from strategies.commands import build
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from checker.judge import Example
     from checker.laws import Law
     from model import BlockState, Dialect
-    from model.trace import Command
+    from model.values.trace import Command
     from reports.values import Summary
     from strategies.scene import Scene
 

@@ -16,7 +16,7 @@ import pytest
 from checker import cli, questions, runs
 from checker.case import encode, from_finding
 from checker.confirming import Confirmation
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from checker.compare import (
     compare_step,
     compare_trace,
 )
-from model.trace import Observation
+from model.values.trace import Observation
 
 NODE: dict[str, Any] = {
     "node-name": "n0",

@@ -13,13 +13,13 @@ from checker.case import load
 from checker.diff import DiffOptions, StopRun, run_diff
 from checker.judge import Example
 from checker.tally import Tally
-from model.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from targets.deaths import Death
 from targets.errors import ContainmentError
 from tests.checker.fakes import Answer, generator, model_answer, oracle, refusal, sides, trace
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply, Trace
+    from model.values.trace import Command, Reply, Trace
     from reports.values import Summary
     from targets.pool import Finished
 

@@ -19,13 +19,13 @@ from checker.parties import Answer, Model
 from checker.replay import by_model, compare_case
 from checker.tally import Amount
 from model import find_dialect
-from model.trace import Command, ImageSpec, Observation, Trace
+from model.values.trace import Command, ImageSpec, Observation, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checker.diff import Generator
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 DIALECT = find_dialect("qemu-7.2")
 LAX = find_dialect("qemu-7.2 without reopen.backing-missing")

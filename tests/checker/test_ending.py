@@ -21,7 +21,7 @@ from checker.exhaustive import Scope
 from checker.interrupts import listening
 from checker.output import write_report
 from checker.tally import Notes, Tally
-from model.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from reports import script
 from targets.errors import TargetError
 from tests.reports.samples import FINDING, SUMMARY
@@ -242,7 +242,7 @@ def test_notes_are_not_without_end() -> None:
 def test_compare_keeps_what_it_found_before_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from checker.distinguish import run_compare  # noqa: PLC0415
     from checker.parties import Model  # noqa: PLC0415
-    from model.dialects import find_dialect  # noqa: PLC0415
+    from model.release.dialects import find_dialect  # noqa: PLC0415
 
     kept: list[str] = []
 

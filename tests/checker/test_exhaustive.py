@@ -20,8 +20,8 @@ from strategies import alphabet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.state import BlockState
-    from model.trace import Command, Trace
+    from model.values.state import BlockState
+    from model.values.trace import Command, Trace
 
 PLAIN = "qemu-7.2"
 

@@ -10,7 +10,7 @@ import pytest
 from checker.giving import Outcome, Trial, Untried, changes, grouped, trials
 from checker.parties import Model
 from model import find_dialect
-from model.schema import Schema
+from model.release.schema import Schema
 from strategies.openable import OPENINGS, again, choices, with_option
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from checker.diff import Sides
 from checker.errors import CheckerError
 from checker.judge import Example, Expectation
 from checker.mutants import Mutant, MutantRun, choose_rules, run_mutants
-from model.dialects import QEMU_7_2
-from model.trace import Command, Observation, Reply, Trace
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import Command, Observation, Reply, Trace
 from targets.deaths import Death
 from tests.checker.fakes import OK, FakePool, answer, model_answer, refusal, trace
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checker.judge import Oracle
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 RULES = QEMU_7_2.rules()
 FIRST, SECOND, THIRD = (rule.id for rule in RULES[:3])

@@ -16,9 +16,9 @@ from checker.judge import Example, finding, judge
 from checker.parties import Answer
 from checker.replay import compare_case, disturbed
 from checker.verdicts import DisturbedError
-from model.dialects import QEMU_7_2
-from model.rules import NOT_MODELLED
-from model.trace import Observation, Reply, Trace
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.rules import NOT_MODELLED
+from model.values.trace import Observation, Reply, Trace
 from reports.values import Finding, Step
 from targets.deaths import Death
 from targets.replay import Replay

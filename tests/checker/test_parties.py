@@ -8,8 +8,8 @@ import pytest
 from checker.errors import CheckerError
 from checker.parties import Model, find_party, folded, plain, said, written_for
 from model import find_dialect
-from model.dialect import NoSuchDialectError
-from model.trace import ImageSpec, Observation, Trace
+from model.release.dialect import NoSuchDialectError
+from model.values.trace import ImageSpec, Observation, Trace
 
 DIALECT = find_dialect("qemu-7.2")
 

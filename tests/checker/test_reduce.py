@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from checker.reduce import ddmin, reduce_trace
 from checker.settling import is_wait
-from model.images import ImageError
-from model.trace import ImageSpec, Trace
+from model.values.image_layout import ImageError
+from model.values.trace import ImageSpec, Trace
 from targets.errors import TargetError
 
 

@@ -13,14 +13,14 @@ from checker.case import load
 from checker.judge import Example
 from checker.repeat import run_repeat, wobble
 from checker.tally import Tally
-from model.dialects import QEMU_7_2
-from model.trace import Observation
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import Observation
 from targets.deaths import Death
 from targets.replay import Replay
 from tests.checker.fakes import OK, generator, model_answer, oracle, refusal, sides, trace
 
 if TYPE_CHECKING:
-    from model.trace import Command, Reply
+    from model.values.trace import Command, Reply
     from reports.values import Summary
 
 

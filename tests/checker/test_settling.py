@@ -12,12 +12,12 @@ from checker.judge import Example
 from checker.oracle import expect
 from checker.settling import cause, is_wait, settled, through
 from checker.tally import Tally
-from model.dialects import QEMU_7_2
-from model.images import ImageError
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.image_layout import ImageError
 from tests.checker.jobs import ADD, CANCEL, COMMIT, PAUSE, READ, REOPEN, TRACE, command, wait
 
 if TYPE_CHECKING:
-    from model.trace import Trace
+    from model.values.trace import Trace
 
 
 def with_commands(*commands: Any) -> Trace:

@@ -12,7 +12,7 @@ import pytest
 from checker.case import load
 from checker.errors import CaseError
 from checker.replay import by_model, compare_case, on_model
-from model.dialects import find_dialect
+from model.release.dialects import find_dialect
 
 CASES = Path(__file__).resolve().parents[2] / "cases"
 STATED = sorted([*(CASES / "known").glob("*.json"), *(CASES / "findings").glob("*.json")])

@@ -9,7 +9,7 @@ import pytest
 
 from checker.compare import ABSENT, StepMismatch
 from checker.signature import names_in, normalised, of_death, of_divergence
-from model.trace import ImageSpec, Observation, Trace
+from model.values.trace import ImageSpec, Observation, Trace
 
 
 def traced(node: str, image: str) -> Trace:

@@ -15,9 +15,9 @@ from checker.mutants import choose_rules
 from checker.repeat import run_repeat
 from checker.tally import Tally
 from checker.verdicts import DisturbedError, seen_again, shown_by, undisturbed
-from model.dialects import QEMU_7_2
-from model.rules import NOT_MODELLED
-from model.trace import Observation, Trace
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.rules import NOT_MODELLED
+from model.values.trace import Observation, Trace
 from targets.deaths import Death
 from targets.pool import Finished
 from targets.replay import Replay

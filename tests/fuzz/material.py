@@ -13,8 +13,8 @@ from checker.tally import Amount
 
 if TYPE_CHECKING:
     from checker.judge import Example
-    from model.dialect import Dialect
-    from model.trace import Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Trace
 
 CASES: Final = Path(__file__).parents[2] / "cases"
 LARGEST: Final = 16_384

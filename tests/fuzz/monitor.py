@@ -15,8 +15,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from model import Monitor, step
-from model.dialects import DIALECTS, PROPOSALS
-from model.images import ImageError
+from model.release.dialects import DIALECTS, PROPOSALS
+from model.values.image_layout import ImageError
 from properties.laws import refused_commands_change_nothing
 from tests.fuzz.material import traces
 from tests.fuzz.mutations import Mutator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model import BlockState, Outcome
-    from model.dialect import Dialect
-    from model.trace import Command, Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Command, Trace
 
 EVERY = {**DIALECTS, **PROPOSALS}
 PER_COMMAND = 4

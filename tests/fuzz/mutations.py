@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
-    from model.trace import Command, Json
+    from model.values.trace import Command, Json
 
 HUGE: Final = 10**400
 """No double holds it."""

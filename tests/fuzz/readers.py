@@ -24,8 +24,8 @@ from click.testing import CliRunner
 from checker.case import decode, encode
 from checker.cli import cli
 from checker.errors import CaseError, CheckerError
-from model.dialect import NoSuchDialectError
-from model.images import ImageError
+from model.release.dialect import NoSuchDialectError
+from model.values.image_layout import ImageError
 from reports import junit, markdown, script
 from reports.values import Summary
 from tests.fuzz.material import case_files

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from model import Monitor, step
-from model.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from tests.fuzz import monitor, watching
 from tests.fuzz.watching import Faults, inputs
 

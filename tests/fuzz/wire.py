@@ -22,9 +22,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from checker.compare import compare_trace
-from model.commands.devices import PERIPHERAL
-from model.commands.driving import READ, WAIT, WRITE
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_SYSTEM_7_2
+from model.commands.plugging import PERIPHERAL
+from model.values.trace import READ, WAIT, WRITE
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
 from targets.closing import Closing
 from targets.connection import Connection
 from targets.daemon import Daemon, OwnServer
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from checker.judge import Example, Expectation
-    from model.trace import Command
+    from model.values.trace import Command
 
 GUESTS: Final = (READ, WRITE)
 """Commands that need an NBD server, which these daemons have not."""

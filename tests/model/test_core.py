@@ -19,8 +19,8 @@ from model import (
     reopen_keeping,
     step,
 )
-from model.programs import EMULATOR
-from model.state import FrozenDict
+from model.values.programs import EMULATOR
+from model.values.state import FrozenDict
 
 DIALECT = find_dialect("qemu-7.2")
 

@@ -13,17 +13,17 @@ import pytest
 
 from model import Monitor
 from model.commands import COMMANDS
-from model.coverage import coverage_of, table
-from model.dialects import DIALECTS
+from model.commands.coverage import coverage_of, table
+from model.release.dialects import DIALECTS
 from model.drivers import DRIVERS
-from model.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
-from model.schema import Schema
-from model.scope import SCOPES, Outside, scope
+from model.release.rules import NOT_MODELLED, Evaluation, NotModelledError, all_rules
+from model.release.schema import Schema
+from model.release.scope import SCOPES, Outside, scope
 from reports.outside import render
 
 if TYPE_CHECKING:
     from model import Dialect
-    from model.trace import Json
+    from model.values.trace import Json
 
 EVERY = list(DIALECTS.values())
 PAGE = Path(__file__).parents[2] / "docs" / "outside.md"

@@ -9,8 +9,9 @@ import pytest
 
 from model import Monitor
 from model.commands.plugging import DRIVERS, outside_devices
-from model.dialects import QEMU_7_2, QEMU_SYSTEM_7_2
-from model.rules import NOT_MODELLED
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.release.rules import NOT_MODELLED
 
 NULL = {"driver": "null-co", "read-zeroes": True, "size": 1 << 20}
 FIXED = "Cannot change iothread of active block backend"

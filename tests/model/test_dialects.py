@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import model.dialects
+import model.release.dialects
 from model import Monitor
-from model.dialects import DIALECTS, PROPOSALS, QEMU_7_2, QEMU_10_0
-from model.rules import all_rules
+from model.release.dialects import DIALECTS, PROPOSALS
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.release.rules import all_rules
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 ZEROES = {"driver": "null-co", "read-zeroes": True, "size": 1 << 20}
 KNOWN = {rule.id for rule in all_rules()}

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from model import Monitor, bitmaps
-from model.images import punched
-from model.trace import ImageSpec
+from model import Monitor
+from model.graph import dirty_bitmaps
+from model.values.image_layout import punched
+from model.values.trace import ImageSpec
 
 CLUSTER = 65536
 MIB = 1 << 20
@@ -104,7 +105,7 @@ def test_writes_pile_up_while_a_mirror_is_paused(chain: Monitor) -> None:
     done = job(chain)["offset"]
     do(chain, "job-pause", id="j")
     chain.write("flt", 0, 1, 9)
-    assert bitmaps.count(chain.state.nodes["b"].bitmaps[0].dirty) == CLUSTER
+    assert dirty_bitmaps.count(chain.state.nodes["b"].bitmaps[0].dirty) == CLUSTER
     assert job(chain)["offset"] == done
     do(chain, "job-resume", id="j")
     assert chain.outcome is not None
@@ -208,14 +209,14 @@ def test_what_a_job_reads_through_a_copy_on_read_filter_lies_in_any_order(
 
 
 def test_ranges_are_joined_and_cut() -> None:
-    dirty = bitmaps.joined(bitmaps.joined((), 10, 20), 30, 40)
-    assert bitmaps.joined(dirty, 20, 30) == ((10, 40),)
-    assert bitmaps.joined(dirty, 5, 5) == dirty
-    assert bitmaps.without(dirty, 15, 35) == ((10, 15), (35, 40))
-    assert bitmaps.within(dirty, 15, 35) == ((15, 20), (30, 35))
-    assert bitmaps.count(dirty) == 20
-    assert bitmaps.whole(100, 64) == ((0, 128),)
-    assert bitmaps.whole(0, 64) == ()
+    dirty = dirty_bitmaps.joined(dirty_bitmaps.joined((), 10, 20), 30, 40)
+    assert dirty_bitmaps.joined(dirty, 20, 30) == ((10, 40),)
+    assert dirty_bitmaps.joined(dirty, 5, 5) == dirty
+    assert dirty_bitmaps.without(dirty, 15, 35) == ((10, 15), (35, 40))
+    assert dirty_bitmaps.within(dirty, 15, 35) == ((15, 20), (30, 35))
+    assert dirty_bitmaps.count(dirty) == 20
+    assert dirty_bitmaps.whole(100, 64) == ((0, 128),)
+    assert dirty_bitmaps.whole(0, 64) == ()
 
 
 def test_zeroes_make_holes_of_whole_blocks() -> None:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, SERIES_V1
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.release.dialects.qemu_11_1 import QEMU_11_1
+from model.release.dialects.series_v1 import SERIES_V1
 from model.drivers import DRIVERS
 from model.drivers.declared import DECLARED
-from model.drivers.files import File
-from model.options import answer
+from model.drivers.file import File
+from model.operations.reopen_options import answer
 
 CANNOT_RESET = "Option '{}' cannot be reset to its default value"
 CANNOT_CHANGE = "Cannot change the option '{}'"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model import Monitor, find_dialect
-from model.dialects import DIALECTS
+from model.release.dialects import DIALECTS
 
 CLUSTER = 65536
 SPLIT = "hazard.copy-on-read-split"

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.dialects import PROPOSALS, SERIES_V1
-from model.graph import Transition
-from model.rules import Refusal
+from model.release.dialects import PROPOSALS
+from model.release.dialects.series_v1 import SERIES_V1
+from model.graph.transition import Transition
+from model.release.rules import Refusal
 
 OTHERS = [name for name in PROPOSALS if name != SERIES_V1.name]
 

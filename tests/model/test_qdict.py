@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import qdict
-from model.qdict import CrumpleError
+from model.values import qdict
+from model.values.qdict import CrumpleError
 
 
 def test_order_is_by_bucket() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.drivers.filters import Bottom
-from model.state import NO_LIMITS
+from model.values.private import Bottom
+from model.values.state import NO_LIMITS
 
 MIB = 1 << 20
 ZEROES = {"driver": "null-co", "read-zeroes": True, "size": MIB}

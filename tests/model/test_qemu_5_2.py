@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.dialects import QEMU_5_2, QEMU_7_2
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 
 if TYPE_CHECKING:
-    from model.trace import Reply
+    from model.values.trace import Reply
 
 
 def monitor() -> Monitor:

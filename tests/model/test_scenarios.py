@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from model import ImageError, Monitor
-from model.images import make
-from model.rules import NOT_MODELLED
-from model.state import FrozenDict
+from model.values.image_layout import make
+from model.release.rules import NOT_MODELLED
+from model.values.state import FrozenDict
 
 KIB = 1 << 10
 MIB = 1 << 20

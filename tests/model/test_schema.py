@@ -8,16 +8,7 @@ from typing import Any
 
 import pytest
 
-from model.schema import (
-    NO_ID,
-    Member,
-    Schema,
-    SchemaError,
-    UnknownSchemaError,
-    UnmodelledCommandError,
-    answer,
-    check_envelope,
-)
+from model.release.schema import NO_ID, Member, Schema, SchemaError, UnknownSchemaError, UnmodelledCommandError, answer, check_envelope
 
 RECORDED: list[tuple[str, dict[str, Any], str]] = [
     ("blockdev-add", {}, "Parameter 'driver' is missing"),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.dialects import DIALECTS, PROPOSALS, QEMU_5_2, SERIES_V1, nearest_dialect
+from model.release.dialects import DIALECTS, PROPOSALS, nearest_dialect
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.series_v1 import SERIES_V1
 
 if TYPE_CHECKING:
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 OTHER_CONTEXT = "Cannot use a new backing file with a different AioContext"
 MIB = 1 << 20

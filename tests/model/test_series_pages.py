@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from model import Monitor
-from model.dialects import find_dialect
+from model.release.dialects import find_dialect
 from model.drivers import DRIVERS
 from model.drivers.declared import DECLARED
-from model.rules import all_rules
+from model.release.rules import all_rules
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "series"
 PAGES = sorted(FOLDER.glob("[0-9]*.md"))

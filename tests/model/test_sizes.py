@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from model import ImageError, Monitor
-from model.images import MAX_LENGTH, UNKNOWN, clip, overlay
-from model.sizes import MOST_MEMORY, MOST_WORK
+from model.values.image_layout import MAX_LENGTH, UNKNOWN, clip, overlay
+from model.graph.sizes import MOST_MEMORY, MOST_WORK
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 CLUSTER = 64 * KIB

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.commands.driving import OBJECT
-from model.dialects import QEMU_5_2, QEMU_7_2
-from model.speaking import spoken, translated
-from model.trace import Command, Trace
+from model.values.trace import OBJECT
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.translation import spoken, translated
+from model.values.trace import Command, Trace
 
 OLD, NEW = QEMU_5_2.schema, QEMU_7_2.schema
 OPTIONS = {"driver": "null-co", "node-name": "n"}

@@ -13,15 +13,15 @@ import attrs
 import pytest
 
 from model import Monitor, step
-from model.coverage import table
-from model.dialects import DIALECTS
-from model.state import EMPTY, FrozenDict
+from model.commands.coverage import table
+from model.release.dialects import DIALECTS
+from model.values.state import EMPTY, FrozenDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from model import BlockState, Dialect
-    from model.trace import Command, Json
+    from model.values.trace import Command, Json
 
 EVERY = list(DIALECTS.values())
 

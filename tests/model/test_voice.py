@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from model import Monitor
-from model.images import ImageError
-from model.rules import NOT_MODELLED
+from model.values.image_layout import ImageError
+from model.release.rules import NOT_MODELLED
 
 MIB = 1 << 20
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.dialects import DIALECTS, PROPOSALS
-from model.images import MOST_RUNS, ImageError
-from model.rules import NOT_MODELLED
-from model.sizes import MOST
+from model.release.dialects import DIALECTS, PROPOSALS
+from model.values.image_layout import MOST_RUNS, ImageError
+from model.release.rules import NOT_MODELLED
+from model.graph.sizes import MOST
 from strategies.mutations import mutated, odd_values, valid
 
 if TYPE_CHECKING:
     from model import Dialect
-    from model.trace import Json
+    from model.values.trace import Json
 
 EVERY = [*DIALECTS.values(), *PROPOSALS.values()]
 VERSION = {"execute": "query-version"}

@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.dialects import DIALECTS, PROPOSALS
-from model.state import EMPTY, FrozenDict
+from model.release.dialects import DIALECTS, PROPOSALS
+from model.values.state import EMPTY, FrozenDict
 from properties import DATA_LAWS, JOB_LAWS_OF_DIALECT, LAWS_OF_DIALECT, law_for, told
 from properties import invariants as inv
 from properties.data_laws import jobs_keep_what_their_users_see
@@ -33,7 +33,7 @@ from strategies import machine_for, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.trace import Command
+    from model.values.trace import Command
 
     Law = Callable[..., str | None]
     Spoil = Callable[[Outcome], Outcome]

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from model import BlockState, Monitor, find_dialect
-from model.state import EMPTY, FrozenDict, Link, Node
+from model.values.state import EMPTY, FrozenDict, Link, Node
 from properties import INVARIANTS, INVARIANTS_OF_DIALECT, WITNESSES, law, told, users
 from properties import invariants as inv
 from properties.data_laws import DATA_LAWS

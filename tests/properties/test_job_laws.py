@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from model import BlockState, Monitor, Outcome, find_dialect
-from model.state import FrozenDict, Link, Role
+from model.values.state import FrozenDict, Link, Role
 from properties import law_for, told
 from properties.data_laws import (
     DATA_LAWS,
@@ -37,7 +37,7 @@ from properties.job_laws import (
 )
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
 CLUSTER = 65536

@@ -10,12 +10,12 @@ import attrs
 import pytest
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.state import EMPTY, FrozenDict
+from model.values.state import EMPTY, FrozenDict
 from properties import LAWS_OF_DIALECT, Witnesses, law_for, laws, told
 from strategies import machine_for, run
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.programs import STORAGE_DAEMON
+from model.values.programs import STORAGE_DAEMON
 from targets.binaries import Build, find_daemon, find_driven
 from targets.daemon import Daemon
 from targets.debian import find_build
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from model.commands.driving import READ, WRITE
-from model.trace import Command, ImageSpec, Trace
+from model.values.trace import READ, WRITE
+from model.values.trace import Command, ImageSpec, Trace
 from tests.real.scenarios import KIB, MIB, add, file, node, qmp, resize
 from tests.real.scenarios import reopen as reopen_all
 

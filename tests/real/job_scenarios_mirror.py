@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.commands.driving import READ, WRITE
-from model.trace import Trace
+from model.values.trace import READ, WRITE
+from model.values.trace import Trace
 from tests.real.scenarios import KIB, MIB, add, file, image, node, qmp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from model.trace import Command, ImageSpec
+    from model.values.trace import Command, ImageSpec
 
 CLUSTER = 64 * KIB
 

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from checker.judge import Verdict, judge
-from model.guest import NO_GUEST
+from model.data.requests import NO_GUEST
 from targets.closing import Closing
 from targets.pool import Target
 
 if TYPE_CHECKING:
     from checker.judge import Example
-    from model.trace import Trace
+    from model.values.trace import Trace
     from targets.binaries import Build
     from targets.images import ImageStore
     from targets.replay import Replay

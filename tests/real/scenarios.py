@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import combinations, permutations, product
 from typing import Any
 
-from model.trace import Command, ImageSpec, Trace
+from model.values.trace import Command, ImageSpec, Trace
 
 KIB = 1 << 10
 MIB = 1 << 20

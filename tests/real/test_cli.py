@@ -16,7 +16,7 @@ import pytest
 
 from checker.case import decode, encode, from_finding
 from checker.case import load as load_case
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports.values import Finding, Step
 
 DAEMON = "qemu-storage-daemon"

@@ -15,14 +15,15 @@ from checker.judge import Example
 from checker.parties import NOT_IN_SPEC, Daemon, Model, find_party, written_for
 from checker.tally import Amount
 from model import find_dialect
-from model.dialects import QEMU_7_2, QEMU_10_0
-from model.trace import Command, ImageSpec, Trace
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.values.trace import Command, ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from checker.differing import Distinction
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from targets.binaries import Build
 
     BuildOf = Callable[[Dialect], Build]

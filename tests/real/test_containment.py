@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 import pytest
 
-from model.trace import ImageSpec, Trace
+from model.values.trace import ImageSpec, Trace
 from targets.binaries import Build, find_driven
 from targets.errors import ContainmentError
 from targets.pool import Target
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from model.trace import Command
+    from model.values.trace import Command
     from targets.images import ImageStore
 
 MIB = 1 << 20

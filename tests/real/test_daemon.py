@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from model.trace import Trace
+from model.values.trace import Trace
 from targets.binaries import Build, find_daemon
 from targets.connection import Connection
 from targets.daemon import Daemon

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from model.commands.driving import OBJECT, WAIT
-from model.dialects import DIALECTS
+from model.values.trace import OBJECT, WAIT
+from model.release.dialects import DIALECTS
 from model.drivers.declared import NODE
-from model.options import answer
-from model.programs import STORAGE_DAEMON
-from model.qdict import flatten
-from model.speaking import translated
-from model.trace import ImageSpec, Trace
+from model.operations.reopen_options import answer
+from model.values.programs import STORAGE_DAEMON
+from model.values.qdict import flatten
+from model.release.translation import translated
+from model.values.trace import ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
-    from model.trace import Command
+    from model.release.dialect import Dialect
+    from model.values.trace import Command
     from targets.binaries import Build
     from tests.real.replays import Replays
 

@@ -17,9 +17,9 @@ from checker.oracle import oracle
 from checker.settling import settled
 from model import Monitor
 from model.commands.plugging import DRIVERS as MODELLED
-from model.dialects import QEMU_SYSTEM_7_2
-from model.programs import EMULATOR
-from model.trace import Trace
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.programs import EMULATOR
+from model.values.trace import Trace
 from targets.binaries import Build, find_driven
 from targets.pool import Target
 from targets.schema_import import DEVICES, bare_monitor
@@ -27,7 +27,7 @@ from targets.schema_import import DEVICES, bare_monitor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 SEED = 10
 PROCESSES = 60

@@ -17,8 +17,8 @@ from checker.diff import DiffOptions, run_diff
 from checker.generate import examples
 from checker.sides import open_sides
 from checker.tally import Amount, Tally
-from model.dialects import QEMU_7_2
-from model.trace import Trace
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.values.trace import Trace
 from targets.daemon import Daemon
 from targets.deaths import Death
 from targets.pool import Target

@@ -12,9 +12,9 @@ from checker.doctor import dialect_for
 from checker.judge import Example, judge
 from checker.oracle import oracle
 from checker.settling import settled
-from model.dialects import QEMU_SYSTEM_7_2
-from model.programs import EMULATOR
-from model.trace import ImageSpec, Trace
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.programs import EMULATOR
+from model.values.trace import ImageSpec, Trace
 from targets.binaries import Build, find_driven
 from targets.daemon import Daemon
 from targets.errors import TargetError

@@ -12,9 +12,10 @@ import pytest
 from checker.case import load
 from checker.giving import Trial, Untried, changes, trials
 from checker.parties import Model
-from model.dialects import DIALECTS, QEMU_7_2, find_dialect
+from model.release.dialects import DIALECTS, find_dialect
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from model.drivers import DRIVERS
-from model.speaking import translated
+from model.release.translation import translated
 from strategies.openable import OPENINGS
 from targets.debian import find_build
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from checker.case import Case
-    from model.dialect import Dialect
-    from model.trace import Observation, Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Observation, Trace
     from targets.binaries import Build
     from targets.pool import Target
     from tests.real.replays import Replays

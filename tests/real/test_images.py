@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.trace import ImageSpec, Trace
+from model.values.trace import ImageSpec, Trace
 from targets.binaries import find_qemu_img
 from targets.errors import TargetError
 

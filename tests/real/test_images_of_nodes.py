@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from model import BlockState, ImageError, Monitor, find_dialect
-from model.state import EMPTY
+from model.values.state import EMPTY
 from tests.real.image_twins import Twins, programs_of
 
 if TYPE_CHECKING:

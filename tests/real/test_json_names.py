@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.dialects import DIALECTS
-from model.programs import STORAGE_DAEMON
-from model.trace import ImageSpec
+from model.release.dialects import DIALECTS
+from model.values.programs import STORAGE_DAEMON
+from model.values.trace import ImageSpec
 from targets.daemon import Daemon
 from targets.json_names import parse
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from targets.binaries import Build
     from targets.images import ImageStore
 

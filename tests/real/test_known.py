@@ -14,9 +14,9 @@ from checker.compare import MASKS, NORMALISATIONS
 from checker.judge import Example
 from checker.oracle import oracle
 from checker.settling import settled
-from model.dialect import Dialect
-from model.dialects import DIALECTS
-from model.guest import NO_GUEST
+from model.release.dialect import Dialect
+from model.release.dialects import DIALECTS
+from model.data.requests import NO_GUEST
 from targets.binaries import Build
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from checker.case import load
 from checker.judge import Example
 from checker.oracle import oracle
 from checker.settling import settled
-from model.dialect import Dialect
-from model.dialects import DIALECTS
+from model.release.dialect import Dialect
+from model.release.dialects import DIALECTS
 from targets.binaries import Build
 
 if TYPE_CHECKING:

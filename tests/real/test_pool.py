@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.commands.driving import OBJECT, WAIT
-from model.trace import Command, ImageSpec, Trace
+from model.values.trace import OBJECT, WAIT
+from model.values.trace import Command, ImageSpec, Trace
 from targets.errors import TargetError
 from targets.pool import Finished, Pool, Target
 from targets.replay import replay

@@ -17,7 +17,7 @@ from checker.replay import compare_case
 from checker.settling import settled
 from checker.sides import open_sides
 from checker.tally import Tally
-from model.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from targets.pool import Target
 from tests.checker.jobs import ADD, COMMIT, PAUSE, READ, REOPEN, TRACE, command, file, wait
 

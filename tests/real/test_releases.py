@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-import model.schemas
-from model.dialects import DIALECTS
+import model.release.schemas
+from model.release.dialects import DIALECTS
 from targets.schema_import import import_schema, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from targets.binaries import Build
 
     BuildOf: TypeAlias = Callable[[Dialect], Build]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.commands.driving import READ, WAIT, WRITE
-from model.trace import Command, ImageSpec, Observation, Trace
+from model.values.trace import READ, WAIT, WRITE
+from model.values.trace import Command, ImageSpec, Observation, Trace
 from targets.replay import Exchange, replay
 
 if TYPE_CHECKING:

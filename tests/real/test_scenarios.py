@@ -16,7 +16,7 @@ from tests.real.scenarios import KIB, MIB, SCENARIOS, add, file, image, node, re
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from model.trace import ImageSpec
+    from model.values.trace import ImageSpec
     from targets.images import ImageStore
     from targets.pool import Target
 

@@ -16,22 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 import pytest
 
-from model import qdict
-from model.dialects import QEMU_7_2
-from model.schema import (
-    Member,
-    Schema,
-    SchemaError,
-    UnmodelledCommandError,
-    answer,
-    check_envelope,
-)
+from model.values import qdict
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.schema import Member, Schema, SchemaError, UnmodelledCommandError, answer, check_envelope
 from targets.schema_import import BareMonitor, bare_monitor, import_schema, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
     from targets.binaries import Build
 
 Json: TypeAlias = Any

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports import script
 from reports.values import Finding, Step
 

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.commands.driving import OBJECT
-from model.dialects import DIALECTS, SERIES_V1
+from model.values.trace import OBJECT
+from model.release.dialects import DIALECTS
+from model.release.dialects.series_v1 import SERIES_V1
 from model.monitor import Monitor, Outcome
-from model.speaking import translated
-from model.trace import ImageSpec, Trace
+from model.release.translation import translated
+from model.values.trace import ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from model.dialect import Dialect
-    from model.trace import Command
+    from model.release.dialect import Dialect
+    from model.values.trace import Command
     from targets.binaries import Build
     from tests.real.replays import Replays
 

@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from model.dialects import QEMU_5_2, QEMU_7_2, QEMU_10_0, QEMU_11_1, QEMU_SYSTEM_7_2
-from model.programs import EMULATOR
-from model.trace import ImageSpec, Trace
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
+from model.release.dialects.qemu_10_0 import QEMU_10_0
+from model.release.dialects.qemu_11_1 import QEMU_11_1
+from model.release.dialects.qemu_system_7_2 import QEMU_SYSTEM_7_2
+from model.values.programs import EMULATOR
+from model.values.trace import ImageSpec, Trace
 from targets.binaries import Build, find_driven, find_qemu_img
 from targets.daemon import Daemon
 from targets.errors import TargetError
@@ -33,7 +37,7 @@ from targets.walls import DISK, NAMES, Walls, trusting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 GIB = 1 << 30
 UP = Walls()

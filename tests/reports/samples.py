@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports.values import Difference, Finding, RuleUse, Step, Summary
 
 ADD = {

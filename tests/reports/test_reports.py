@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 import attrs
 import pytest
 
-from model.state import BlockState, Export, FrozenDict, Job, Link, Node, Role, User
-from model.trace import Observation
+from model.values.state import BlockState, Export, FrozenDict, Job, Link, Node, Role, User
+from model.values.trace import Observation
 from reports import junit, markdown, mermaid
 from reports.values import Step, Summary
 from tests.reports.samples import ADDED, FINDING, SUMMARY

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports import script
 from reports.values import Difference, Step
 from tests.reports.samples import FINDING

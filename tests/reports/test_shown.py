@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from checker.console import summary_lines
-from model.trace import ImageSpec, Observation
+from model.values.trace import ImageSpec, Observation
 from reports import junit, markdown, mermaid, script
 from reports.limits import MOST_DRAWN, MOST_STEPS, MOST_TITLE, MOST_VALUE
 from reports.shown import shown

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
-from model.dialects import QEMU_7_2
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from strategies import machine_for, run
 from strategies.catalogue import FIXED, LIVE, NAMING, OPTIONS, options_of
 from strategies.choosing import DrawChooser, RandomChooser
@@ -29,7 +29,7 @@ from strategies.wrong_reopens import REOPENED_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 DIALECT = find_dialect("qemu-7.2")
 EMULATOR = find_dialect("qemu-system-7.2")

@@ -10,15 +10,15 @@ import attrs
 import pytest
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect
-from model.commands.driving import READ, WAIT, waits
-from model.dialects import QEMU_7_2
+from model.values.trace import READ, WAIT, waits
+from model.release.dialects.qemu_7_2 import QEMU_7_2
 from strategies import job_corners, jobs, machine_for, run, thread_corners
 from strategies.choosing import RandomChooser
 from strategies.images import LAYOUTS, choose_images
 from strategies.scene import Scene
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import settings
 
 from model import BlockState, Monitor, Outcome, Trace, find_dialect, step
-from model.commands.driving import WAIT
+from model.values.trace import WAIT
 from strategies import Enough, machine_for, run
 from strategies.catalogue import OPTIONS
 from strategies.commands import BUILDERS
 from strategies.images import MOST_IMAGES
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from model.trace import ImageSpec, Trace
+from model.values.trace import ImageSpec, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -16,7 +16,7 @@ from targets.replay import Exchange, Replay
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from model.trace import Command
+    from model.values.trace import Command
 
 
 class ScriptedDaemon(Daemon):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model.commands import COMMANDS as MODELLED
-from model.dialects import DIALECTS
+from model.release.dialects import DIALECTS
 from targets.allowed import (
     COMMANDS,
     DEVICES,
@@ -22,7 +22,7 @@ from targets.holding import EVERY_OTHER, Kind
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
 
-    from model.schema import Schema
+    from model.release.schema import Schema
 
 SCHEMAS = [dialect.schema for dialect in DIALECTS.values()]
 UNTYPED = {"blockdev-create", "chardev-add", "query-blockstats", "query-iothreads", "query-status",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model.trace import ImageSpec, Trace
+from model.values.trace import ImageSpec, Trace
 from targets.containment import check_trace
 from targets.errors import ContainmentError
 from tests.targets.hostile import IMAGES, add, command, hostile
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 HOSTILE = hostile()
 PLACE = re.compile(r"step \d+: |image |the image|two images|\d+ bytes from|\d+ images|\d+ steps|"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from model.rules import NOT_MODELLED
+from model.release.rules import NOT_MODELLED
 from targets.connection import Connection
 from targets.daemon import OwnServer
 from targets.driving import Guests, Surroundings, begin

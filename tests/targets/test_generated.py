@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checker.case import load
-from model.dialects import DIALECTS, SERIES_V1
-from model.schema import SchemaError
+from model.release.dialects import DIALECTS
+from model.release.dialects.series_v1 import SERIES_V1
+from model.release.schema import SchemaError
 from strategies import Enough, machine_for, run
 from strategies.choosing import RandomChooser
 from strategies.malforming import malformed
@@ -22,8 +23,8 @@ from tests.real.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from model import Outcome
-    from model.dialect import Dialect
-    from model.trace import Command, Trace
+    from model.release.dialect import Dialect
+    from model.values.trace import Command, Trace
 
 EXAMPLES = 60
 MALFORMED = 8

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.trace import ImageSpec, Trace
+from model.values.trace import ImageSpec, Trace
 from targets.containment import check_trace
 from targets.errors import ContainmentError
 from targets.weighing import MOST_AT_ONCE, MOST_WORK, PAIRS, PER_NODE, work
 
 if TYPE_CHECKING:
-    from model.trace import Command
+    from model.values.trace import Command
 
 
 def add(name: str, driver: str, **options: Any) -> Command:

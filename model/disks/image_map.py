@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model.bitmaps import aligned
-from model.block_status import ALLOCATED, DATA, ZERO
-from model.images import BLOCK, CLUSTER
-from model.lengths import image_of
-from model.rules import outside
+from model.values.ranges import aligned
+from model.data.block_status import ALLOCATED, DATA, ZERO
+from model.values.image_layout import BLOCK, CLUSTER
+from model.data.image_access import image_of
+from model.release.rules import outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from model.dialect import Dialect
-    from model.graph import Transition
-    from model.state import Image, Node
+    from model.release.dialect import Dialect
+    from model.graph.transition import Transition
+    from model.values.state import Image, Node
 
 PRESENT = (6, 1)
 """The release since which a part says whether an image of the chain has it."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model.image_session import known_drivers
-from model.images import CLUSTER, ImageError, parse_size, shown
+from model.disks.image_session import known_drivers
+from model.values.image_layout import CLUSTER, ImageError, parse_size, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from model.dialect import Dialect
+    from model.release.dialect import Dialect
 
 NAMES_OPTION = (6, 0)
 """The release since which a text about a wrong value names the option."""

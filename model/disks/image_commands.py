@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest
-from model.block_status import ALLOCATED, END, Question, status, status_above
-from model.chains import can_name_backing, change_backing_file
+from model.data import requests
+from model.data.block_status import ALLOCATED, END, Question, status, status_above
+from model.operations.chain_edits import can_name_backing, change_backing_file
 from model.commands import COMMANDS
-from model.image_map import Run, runs
-from model.image_session import Request, in_context, known_drivers
-from model.images import CLUSTER, UNKNOWN, ImageError, shown
-from model.sizes import foresee, spend
-from model.truncating import truncate
+from model.disks.image_map import Run, runs
+from model.disks.image_session import Request, in_context, known_drivers
+from model.values.image_layout import CLUSTER, UNKNOWN, ImageError, shown
+from model.graph.sizes import foresee, spend
+from model.operations.resize import truncate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from model.graph import Transition
-    from model.guest import Pieces
-    from model.image_session import Session
+    from model.graph.transition import Transition
+    from model.data.requests import Pieces
+    from model.disks.image_session import Session
 
 SHOWS_CHILDREN = (8, 0)
 """The release since which the nodes below an image are shown with it."""
@@ -131,7 +131,7 @@ def _compare(t: Transition, one: str, two: str, *, strict: bool) -> Comparison:
 
 def _bytes(t: Transition, name: str, start: int, end: int) -> Pieces:
     """What a guest reads: runs of bytes but zero. Raises :class:`model.images.ImageError`."""
-    found = guest.pieces(t, name, start, end)
+    found = requests.pieces(t, name, start, end)
     if any(value == UNKNOWN for _, _, value in found):
         raise ImageError("bytes that nobody knows")
     return sorted(run for run in found if run[2])
@@ -310,7 +310,7 @@ def _copy_part(
         s = max(first, done)
         if s < e:
             data = [(max(a, s), min(b, e), v) for a, b, v in old if a < e and b > s]
-            guest.put(t, name, s, e, data, zeroes="on" if zeroes else "off")
+            requests.put(t, name, s, e, data, zeroes="on" if zeroes else "off")
             done = e
 
 

@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from model import backends, images
+from model.edits import block_backends
+from model.values import image_layout
 from model.commands import COMMANDS
-from model.deep import room_for
-from model.drivers import driver_of
-from model.graph import Transition
-from model.images import FORMATS, ImageError
-from model.permissions import ALL
-from model.rules import NotModelledError, Refusal, outside
-from model.shutdown import shut_down
-from model.state import BlockState, Perm
+from model.values.deep import room_for
+from model.graph.driver import driver_of
+from model.graph.transition import Transition
+from model.values.image_layout import FORMATS, ImageError
+from model.permissions.grants import ALL
+from model.release.rules import NotModelledError, Refusal, outside
+from model.disks.shutdown import shut_down
+from model.values.state import BlockState, Perm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from model.dialect import Dialect
-    from model.state import FrozenDict, Image, Node
+    from model.release.dialect import Dialect
+    from model.values.state import FrozenDict, Image, Node
 
 T = TypeVar("T")
 
@@ -103,17 +104,17 @@ class Session:
         Raises :class:`model.images.ImageError` with what the block layer says.
         """
         name, given = request.name, request.format
-        images.check_text("name", name)
+        image_layout.check_text("name", name)
         if given is not None and given not in FORMATS:
-            images.check_text("format", given)
+            image_layout.check_text("format", given)
             if given in known_drivers(self.dialect):
                 raise self.leave(f"an image file as one of {given!r}")
-            raise ImageError(f"Unknown driver {images.shown(given)}")
+            raise ImageError(f"Unknown driver {image_layout.shown(given)}")
         image = self.t.images.get(name)
         if image is None:
             if ":" in name:
-                raise self.leave(f"an image that is no plain file, {images.shown(name)}")
-            raise ImageError(f"Could not open {images.shown(name)}: No such file or directory")
+                raise self.leave(f"an image that is no plain file, {image_layout.shown(name)}")
+            raise ImageError(f"Could not open {image_layout.shown(name)}: No such file or directory")
         if request.chain:
             self._check_end(request, image)
         for state in self._states:
@@ -149,7 +150,7 @@ class Session:
         try:
             return self.open(request)
         except ImageError as error:
-            raise in_context(f"Could not open {images.shown(request.name)}: ", error) from None
+            raise in_context(f"Could not open {image_layout.shown(request.name)}: ", error) from None
 
     def close(self) -> None:
         """Close every image: what was kept in memory is written to the files.
@@ -207,7 +208,7 @@ def _open(t: Transition, request: Request, image: Image) -> str:
     perm = Perm.CONSISTENT_READ
     if request.writable:
         perm |= Perm.WRITE | Perm.RESIZE
-    backends.take(t, f"image:{name}", name, (perm, ALL), context="")
+    block_backends.take(t, f"image:{name}", name, (perm, ALL), context="")
     return name
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from model import backends, jobs
+from model.edits import block_backends
+from model.jobs import lifecycle
 from model.commands.exports import block_export_del
-from model.drivers.formats import Qcow2State
-from model.rules import Refusal, outside
+from model.values.private import Qcow2State
+from model.release.rules import Refusal, outside
 
 if TYPE_CHECKING:
-    from model.graph import Transition
-    from model.state import Node
+    from model.graph.transition import Transition
+    from model.values.state import Node
 
 UNFLUSHED = outside(
     "process.unflushed",
@@ -42,7 +43,7 @@ def shut_down(t: Transition, *, closes: bool = True) -> None:
             _end(t, job_id)
     t.devices.clear()
     for user in list(t.users):
-        backends.let_go(t, user)
+        block_backends.let_go(t, user)
     if not closes and any(_keeps_tables(node) for node in t.nodes.values()):
         t.ev.unmodelled.add(UNFLUSHED.id)
     for name in list(t.nodes):
@@ -63,9 +64,9 @@ def _end(t: Transition, job_id: str) -> None:
         return
     try:
         if job.status == "concluded":
-            jobs.dismiss(t, job)
+            lifecycle.dismiss(t, job)
         else:
-            jobs.cancel(t, job, force=True)
+            lifecycle.cancel(t, job, force=True)
     except Refusal as refusal:
         # It is about to end on its own.
         t.ev.refused.discard(refusal.rule.id)

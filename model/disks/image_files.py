@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from model import guest, image_commands, images
-from model.image_map import printed, runs
-from model.image_options import LateError, check_backing_format, check_names, check_values
-from model.image_session import Request, Session, in_context, known_drivers
-from model.images import ImageError, shown
-from model.sizes import MOST
-from model.state import EMPTY, FrozenDict, Image
+from model.commands import guest
+from model.disks import image_commands
+from model.values import image_layout
+from model.disks.image_map import printed, runs
+from model.disks.image_options import LateError, check_backing_format, check_names, check_values
+from model.disks.image_session import Request, Session, in_context, known_drivers
+from model.values.image_layout import ImageError, shown
+from model.graph.sizes import MOST
+from model.values.state import EMPTY, FrozenDict, Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from model.dialect import Dialect
-    from model.image_commands import Comparison
-    from model.state import BlockState
-    from model.trace import ImageSpec
+    from model.release.dialect import Dialect
+    from model.disks.image_commands import Comparison
+    from model.values.state import BlockState
+    from model.values.trace import ImageSpec
 
     class Holder(Protocol):
         """Who may have image files open: a monitor."""
@@ -117,11 +119,11 @@ class Images:
         format, which ``qemu-img`` takes up to 6.0, is taken for every release: traces have such
         images.
         """
-        images.check_name(name)
-        images.check_text("format", format)
+        image_layout.check_name(name)
+        image_layout.check_text("format", format)
         for what, given in (("backing file", backing), ("format", backing_format)):
             if given is not None:
-                images.check_text(what, given)
+                image_layout.check_text(what, given)
         self._check_unused(name)
         self._check_create(name, format, backing, options)
         if unsafe is None:
@@ -134,7 +136,7 @@ class Images:
                 f"{name}: Image creation needs a size parameter: the size of {name!r} is not "
                 "given, nor has it a backing file to take it from"
             )
-        image = self._make(name, format, images.parse_size(size), backing, backing_format)
+        image = self._make(name, format, image_layout.parse_size(size), backing, backing_format)
         try:
             full, outside = check_values(self._dialect, name, format, options)
             if backing_format is not None:
@@ -145,7 +147,7 @@ class Images:
         if outside:
             raise self._session().leave(outside)
         if full:
-            image = attrs.evolve(image, extents=images.overlay((), 0, image.size, 0))
+            image = attrs.evolve(image, extents=image_layout.overlay((), 0, image.size, 0))
         self._put(image)
 
     def _make(
@@ -153,7 +155,7 @@ class Images:
     ) -> Image:
         """A new image file; where it cannot be, what was there may be gone."""
         try:
-            return images.make(
+            return image_layout.make(
                 name, format=format_, size=size, backing=backing, backing_format=backing_format
             )
         except ImageError:
@@ -173,9 +175,9 @@ class Images:
         self, name: str, format_: str, backing: str | None, options: dict[str, object]
     ) -> None:
         """Refuse what the release refuses before it looks at any file."""
-        if format_ not in images.FORMATS and format_ not in known_drivers(self._dialect):
+        if format_ not in image_layout.FORMATS and format_ not in known_drivers(self._dialect):
             raise ImageError(f"{name}: Unknown file format {shown(format_)}")
-        if format_ not in images.FORMATS:
+        if format_ not in image_layout.FORMATS:
             return
         check_names(name, format_, options)
         if format_ == "raw" and backing is not None:
@@ -260,7 +262,7 @@ class Images:
             ("start", start_offset),
             ("length", 0 if max_length is None else max_length),
         ):
-            images.check_whole(**{what: given})
+            image_layout.check_whole(**{what: given})
             if given < 0:
                 raise ImageError(f"the {what} of a map is not negative: {shown(given)}")
         session = self._session()
@@ -310,9 +312,9 @@ class Images:
     def _new_size(self, request: Request, size: int | str) -> int:
         sign = size[:1] if isinstance(size, str) else ""
         if not isinstance(size, str) or sign not in ("+", "-") or not sign:
-            return size if isinstance(size, int) and size < 0 else images.parse_size(size)
+            return size if isinstance(size, int) and size < 0 else image_layout.parse_size(size)
         session = self._session()
-        change = images.parse_size(size[1:])
+        change = image_layout.parse_size(size[1:])
         node = session.open_image(attrs.evolve(request, writable=True))
         return session.t.length(node) + (change if sign == "+" else -change)
 
@@ -332,7 +334,7 @@ class Images:
         """
         for what, given in (("backing file", backing), ("format", backing_format)):
             if given is not None:
-                images.check_text(what, given)
+                image_layout.check_text(what, given)
         session = self._session()
         request = Request(name, format)
         image_commands.rebase(session, request, backing or None, backing_format, unsafe=unsafe)
@@ -348,9 +350,9 @@ class Images:
         force_share: bool = False,
     ) -> bytes:
         """``length`` bytes from ``offset`` of a virtual disk, its backing files included."""
-        images.check_whole(offset=offset, length=length)
-        if length > images.MOST_READ:
-            raise ImageError(f"{shown(length)} bytes are more than {images.MOST_READ} at once")
+        image_layout.check_whole(offset=offset, length=length)
+        if length > image_layout.MOST_READ:
+            raise ImageError(f"{shown(length)} bytes are more than {image_layout.MOST_READ} at once")
         session = self._session()
         node = session.open_image(Request(name, format, forced=force_share))
         size = session.t.length(node)
@@ -370,11 +372,11 @@ class Images:
 
     def _write(self, name: str, offset: int, length: int, pattern: int, *, beside: bool) -> None:
         """Write to an image ``beside`` the monitors, or as if that was before their start."""
-        images.check_text("name", name)
+        image_layout.check_text("name", name)
         image = self.disk.files.get(name)
         if image is None:
             raise ImageError(f"no image file is called {shown(name)}")
-        images.check_write(image, offset, length, pattern)
+        image_layout.check_write(image, offset, length, pattern)
         self._check_unused(name)
         session = self._session() if beside else Session(self._dialect, self.disk.files)
         try:
@@ -405,8 +407,8 @@ class Images:
         files = self.disk.files
         if len(files) >= MOST["images"] and image.name not in files:
             raise ImageError(f"there are {len(files)} images already")
-        if len(image.extents) > images.MOST_RUNS:
+        if len(image.extents) > image_layout.MOST_RUNS:
             raise ImageError(
-                f"{image.name!r} would have more than {images.MOST_RUNS} runs of bytes"
+                f"{image.name!r} would have more than {image_layout.MOST_RUNS} runs of bytes"
             )
         self.disk.files = FrozenDict({**files, image.name: image})
