@@ -7,28 +7,38 @@ Pure values and functions; importable with nothing but attrs. Only
 
 from __future__ import annotations
 
-from model.monitor import Monitor, Outcome, reopen_keeping, step
+from model.disks.image_commands import Comparison
+from model.disks.image_files import Images
+from model.monitor import ClosedError, Monitor, Outcome, reopen_keeping, step
 from model.release.dialect import Dialect, NoSuchDialectError
 from model.release.dialects import DIALECTS, PROPOSALS, find_dialect, nearest_dialect
-from model.release.rules import Refusal, Rule
+from model.release.rules import NOT_MODELLED, Refusal, Rule, all_rules
 from model.values.image_layout import ImageError
-from model.values.state import BlockState
-from model.values.trace import ImageSpec, Observation, Trace
+from model.values.state import BlockState, Image
+from model.values.trace import Command, ImageSpec, Observation, Reply, Trace
 
 __all__ = [
     "DIALECTS",
+    "NOT_MODELLED",
     "PROPOSALS",
     "BlockState",
+    "ClosedError",
+    "Command",
+    "Comparison",
     "Dialect",
+    "Image",
     "ImageError",
     "ImageSpec",
+    "Images",
     "Monitor",
     "NoSuchDialectError",
     "Observation",
     "Outcome",
     "Refusal",
+    "Reply",
     "Rule",
     "Trace",
+    "all_rules",
     "find_dialect",
     "nearest_dialect",
     "reopen_keeping",

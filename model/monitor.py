@@ -7,16 +7,18 @@ those who want to talk to it as they would to QEMU.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 
-from model.commands import COMMANDS, DRIVING, guest
+from model.commands import COMMANDS, guest
 from model.commands.coverage import coverage_of
-from model.commands.harness import check_driving
+from model.commands.harness import DRIVING, check_driving
 from model.commands.objects import check_type
+from model.disks.image_files import Disk, Images
+from model.disks.shutdown import CLOSES_NODES, UNFLUSHED, shut_down
 from model.edits.restore import catch_up
-from model.graph.sizes import MOST, check_size
+from model.graph.sizes import check_size
 from model.graph.transition import Settled, Transition
 from model.jobs.lifecycle import attend
 from model.jobs.sleepers import beware_of_sleepers
@@ -34,14 +36,16 @@ from model.release.schema import (
 )
 from model.values import image_layout
 from model.values.deep import ORDINARY, room_for
-from model.values.state import EMPTY, BlockState, FrozenDict, Image
-from model.values.trace import Command, ImageSpec, Json, Observation, Reply
+from model.values.state import EMPTY, BlockState, FrozenDict
+from model.values.trace import Command, Json, Observation, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from model.release.dialect import Dialect
     from model.release.rules import Evaluation
+
+T = TypeVar("T")
 
 ENVELOPE = guard(
     "qapi.envelope",
@@ -69,6 +73,11 @@ DEPTH = outside(
     "qapi.depth",
     "A command and the graph are such that the spec can follow to their ends.",
     text="a command that leads so deep is not modelled",
+)
+SHARED = outside(
+    "images.shared",
+    "One process has an image file open at a time.",
+    text="image file {name!r}, which another monitor has open, is not modelled",
 )
 INPUT = {
     kind: guard(f"qapi.{kind}", sentence, source="7.2 (QAPI schema)", text="{text}")
@@ -262,129 +271,99 @@ def _negotiated(state: BlockState, command: Command, dialect: Dialect) -> Outcom
     return _outcome(Transition(state, ev), answer(command, {"return": {}}))
 
 
-class Images:
-    """The image files of a monitor."""
+def _shared(state: BlockState, command: Command, dialect: Dialect, name: str) -> Outcome:
+    """The outcome of opening an image file that another process has open."""
+    ev = dialect.evaluation()
+    ev.unmodelled.add(SHARED.id)
+    return _left(state, ev, command, SHARED.text.format(name=name))
 
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
 
-    def __getitem__(self, name: str) -> Image:
-        return self._monitor.state.images[name]
-
-    def create(
-        self,
-        name: str,
-        *,
-        format: str,  # noqa: A002  # the word of qemu-img and of QMP
-        size: int | str | None = None,
-        backing: str | None = None,
-        backing_format: str | None = None,
-    ) -> None:
-        """Make an image file, as qemu-img does; an existing one is overwritten, if no node uses it.
-
-        Without a ``size`` (bytes, or text such as "1M") it is that of the backing file.
-        Raises :class:`ImageError`.
-        """
-        image_layout.check_name(name)
-        image_layout.check_text("format", format)
-        self._check_unused(name)
-        for what, given in (("backing file", backing), ("format", backing_format)):
-            if given is not None:
-                image_layout.check_text(what, given)
-        known = self._monitor.state.images
-        if size is None:
-            if backing is None or backing not in known:
-                raise image_layout.ImageError(
-                    f"the size of {name!r} is not given, nor has it a backing file to take it from"
-                )
-            size = known[backing].size
-        image = image_layout.make(
-            name,
-            format=format,
-            size=image_layout.parse_size(size),
-            backing=backing,
-            backing_format=backing_format,
-        )
-        self._put(image)
-
-    def from_spec(self, spec: ImageSpec) -> None:
-        """Make the image file that a trace asks for."""
-        self.create(
-            spec.name,
-            format=spec.format,
-            size=spec.size,
-            backing=spec.backing,
-            backing_format=spec.backing_format,
-        )
-        for offset, length, pattern in spec.data:
-            self.write(spec.name, offset, length, pattern)
-
-    def write(self, name: str, offset: int, length: int, pattern: int) -> None:
-        """Write ``length`` bytes of the value ``pattern`` to the virtual disk of an image file.
-
-        No node may use it.
-        Raises :class:`ImageError`.
-        """
-        image_layout.check_text("name", name)
-        image = self._monitor.state.images.get(name)
-        if image is None:
-            raise image_layout.ImageError(f"no image file is called {image_layout.shown(name)}")
-        image_layout.check_write(image, offset, length, pattern)
-        self._check_unused(name)
-        # As qemu-io does: opened for the moment with its backing files, by nobody else.
-        other = Monitor(self._monitor.dialect)
-        other.state = BlockState(images=self._monitor.state.images)
-        file = {"driver": "file", "filename": name}
-        options = {"driver": image.format, "node-name": "image", "file": file}
-        reply = other.execute({"execute": "blockdev-add", "arguments": options})
-        if "error" in reply:
-            raise image_layout.ImageError(f"{name!r}: {reply['error']['desc']}")
-        other.write("image", offset, length, pattern)
-        self._put(other.state.images[name])
-
-    def _check_unused(self, name: str) -> None:
-        """Raise :class:`ImageError` for an image file that a node has open."""
-        for node in self._monitor.state.nodes.values():
-            if node.filename == name:
-                raise image_layout.ImageError(f"{name!r} is in use: node {node.name!r} has it open")
-
-    def _put(self, image: Image) -> None:
-        state = self._monitor.state
-        if len(state.images) >= MOST["images"] and image.name not in state.images:
-            raise image_layout.ImageError(f"there are {len(state.images)} images already")
-        if len(image.extents) > image_layout.MOST_RUNS:
-            raise image_layout.ImageError(
-                f"{image.name!r} would have more than {image_layout.MOST_RUNS} runs of bytes"
-            )
-        self._monitor.state = attrs.evolve(
-            state, images=FrozenDict({**state.images, image.name: image})
-        )
+class ClosedError(Exception):
+    """A monitor was asked for something after its end."""
 
 
 class Monitor:
     """A QMP monitor that has a spec behind it instead of a QEMU.
 
     ``dialect`` is a value or the name of one; an unknown name raises
-    :class:`model.release.dialect.NoSuchDialectError`.
+    :class:`model.release.dialect.NoSuchDialectError`. With the ``images`` of another monitor,
+    both are processes beside the same image files, which each may open when the other has closed
+    them.
+
+    ``outcome`` is that of the last command, None before the first: among others, the ``hazards``
+    that it met and what of it is ``unmodelled``.
     """
 
-    def __init__(self, dialect: str | Dialect = "qemu-7.2") -> None:
+    def __init__(
+        self, dialect: str | Dialect = "qemu-7.2", *, images: Images | None = None
+    ) -> None:
         self.dialect = find_dialect(dialect) if isinstance(dialect, str) else dialect
-        self.state = BlockState()
-        self.images = Images(self)
+        self._state = BlockState()
+        self._disk = Disk() if images is None else images.disk
+        self._disk.holders.append(self)
+        self.images = Images(self.dialect, self._disk)
         self.outcome: Outcome | None = None
+        self.closed = False
         self._events: list[dict[str, Json]] = []
         self._begun = False
+
+    @property
+    def state(self) -> BlockState:
+        """What the process and its disk hold now."""
+        if self._state.images is not self._disk.files:
+            self._state = attrs.evolve(self._state, images=self._disk.files)
+        return self._state
+
+    @state.setter
+    def state(self, state: BlockState) -> None:
+        self._state = state
+        self._disk.files = state.images
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End as the process does: jobs are cancelled, exports and devices gone, files written.
+
+        The image files stay, for other monitors, too; this one answers no more. What was met on the
+        way is told by :attr:`outcome`: the storage daemon of 5.2 ends without writing what is in a
+        cache, which is not modelled, and the files are as if it had. May be called again.
+        """
+        if self.closed:
+            return
+        t = self._transition()
+        text = UNFLUSHED.text
+        try:
+            with room_for(len(t.nodes) + ORDINARY):
+                shut_down(t, closes=self.dialect.release >= CLOSES_NODES)
+        except NotModelledError as end:
+            text = end.text
+        error = {"error": {"class": NOT_MODELLED, "desc": text}}
+        outcome = _outcome(t, error if t.ev.unmodelled else {"return": {}})
+        self.outcome = attrs.evolve(outcome, state=BlockState(images=outcome.state.images))
+        self.state = self.outcome.state
+        self._events.extend(outcome.events)
+        self.closed = True
+        self._disk.holders.remove(self)
 
     def execute(self, command: Command) -> Reply:
         """Carry out a QMP command and return its reply.
 
         ``qmp_capabilities`` is accepted as the first command, and needless: a monitor that has
-        not been asked for anything yet does not say whether it has negotiated.
+        not been asked for anything yet does not say whether it has negotiated. :attr:`outcome`
+        says what the command met. Raises :class:`ClosedError` after :meth:`close`.
         """
-        outcome = step(self.state, command, self.dialect)
+        self._check_open()
+        before = self.state
+        outcome = step(before, command, self.dialect)
         if not self._begun and outcome.reply.get("error") == _ALREADY:
-            outcome = _negotiated(self.state, command, self.dialect)
+            outcome = _negotiated(before, command, self.dialect)
+        shared = self._disk.open_elsewhere(outcome.state, self)
+        if shared is not None:
+            outcome = _shared(before, command, self.dialect, shared)
         self._begun = True
         self.outcome = outcome
         self.state = outcome.state
@@ -407,32 +386,46 @@ class Monitor:
         )
 
     def read(self, node: str, offset: int, length: int) -> bytes:
-        """What a guest reads through a node. Raises :class:`ImageError`."""
+        """``length`` bytes from ``offset`` as a guest reads them through a node.
+
+        Raises :class:`model.values.image_layout.ImageError`.
+        """
+        self._check_open()
         image_layout.check_text("name of a node", node)
         image_layout.check_whole(offset=offset, length=length)
         if length > image_layout.MOST_READ:
             raise image_layout.ImageError(
                 f"{image_layout.shown(length)} bytes are more than {image_layout.MOST_READ} at once"
             )
-        t = self._transition()
-        try:
-            data = guest.read(t, node, offset, length)
-        except NotModelledError as end:
-            raise image_layout.ImageError(end.text) from None
         # A copy-on-read filter has written what was read through it.
-        self.state = t.result()
-        return data
+        return self._as_guest(lambda t: guest.read(t, node, offset, length))
 
     def write(self, node: str, offset: int, length: int, pattern: int) -> None:
-        """Write as a guest would through a node. Raises :class:`ImageError`."""
+        """Write ``length`` bytes of the value ``pattern`` as a guest would through a node.
+
+        Raises :class:`model.values.image_layout.ImageError`.
+        """
+        self._check_open()
         image_layout.check_text("name of a node", node)
         image_layout.check_whole(offset=offset, length=length, pattern=pattern)
+        self._as_guest(lambda t: guest.write(t, node, offset, length, pattern))
+
+    def _as_guest(self, work: Callable[[Transition], T]) -> T:
+        """Let a guest do something, as a command of its own as far as :attr:`outcome` goes."""
         t = self._transition()
         try:
-            guest.write(t, node, offset, length, pattern)
+            found = work(t)
         except NotModelledError as end:
+            self.outcome = _left(self.state, t.ev, None, end.text)
             raise image_layout.ImageError(end.text) from None
-        self.state = t.result()
+        self.outcome = _outcome(t, {"return": {}})
+        self.state = self.outcome.state
+        self._events.extend(self.outcome.events)
+        return found
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError("the monitor is closed; make another one with images=monitor.images")
 
     def _transition(self) -> Transition:
         return Transition(self.state, self.dialect.evaluation())

@@ -31,9 +31,10 @@ MAX_LENGTH = (1 << 63) - (1 << 30)
 """The longest node in bytes; a little less than what 63 bits hold."""
 _MOST = {"qcow2": _MOST_L1_ENTRIES * L2_COVERS, "raw": MAX_LENGTH}
 """How many bytes the virtual disk of an image may have."""
+_TOO_LARGE = "The image size is too large for file format 'qcow2' (try using a larger cluster size)"
 _NAME = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
-_SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]{1,30})([KMGT]?)\Z")
+_SUFFIX = {letter: 1 << 10 * power for power, letter in enumerate("BKMGTPE")} | {"": 1}
+_SIZE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30}(?=[KMGTPE]))?)([BKMGTPE]?)\Z", re.IGNORECASE)
 
 
 MOST_RUNS = 4096
@@ -56,7 +57,10 @@ _SHOWN = 80
 
 
 def parse_size(size: int | str) -> int:
-    """A size in bytes, given as a number or as qemu-img reads it ("64K", "1M")."""
+    """A size in bytes, given as a number or as qemu-img reads it ("64K", "1.5M").
+
+    Raises :class:`ImageError`.
+    """
     if isinstance(size, int) and not isinstance(size, bool):
         if size < 0:
             raise ImageError(f"a size is not negative: {shown(size)}")
@@ -64,7 +68,9 @@ def parse_size(size: int | str) -> int:
     match = _SIZE.match(size) if isinstance(size, str) else None
     if match is None:
         raise ImageError(f"not a size: {shown(size)}; give bytes, or a number and K, M, G or T")
-    return int(match[1]) * _SUFFIX[match[2]]
+    whole, _, fraction = match[1].partition(".")
+    unit: int = _SUFFIX[match[2].upper()]
+    return int(whole) * unit + int(fraction or "0") * unit // int("1" + "0" * len(fraction))
 
 
 def check_text(what: str, value: object) -> None:
@@ -126,17 +132,23 @@ def make(
     backing: str | None = None,
     backing_format: str | None = None,
 ) -> Image:
-    """A fresh image file as qemu-img makes it, of ``size`` bytes."""
+    """A fresh image file as qemu-img makes it, of ``size`` bytes or a little more: whole sectors.
+
+    Raises :class:`ImageError`.
+    """
     if format not in FORMATS:
         raise ImageError(f"no format is called {shown(format)}; there are: {', '.join(FORMATS)}")
     if size > _MOST[format]:
-        raise ImageError(f"a {format} image has at most {_MOST[format]} bytes: {shown(size)}")
+        said = f"a {format} image has at most {_MOST[format]} bytes: {shown(size)}"
+        if format == "qcow2":
+            said = f"{name}: {_TOO_LARGE}: {said}"
+        raise ImageError(said)
+    size = -(-size // 512) * 512
     if format == "raw":
         if backing is not None:
             raise ImageError("a raw image has no backing file")
         # The first block is always there: how files are to be accessed is found out from it.
         return Image(name, format, size, length=size, extents=cut(((0, BLOCK, 0),), size))
-    size = -(-size // 512) * 512
     l1_entries = -(-size // L2_COVERS)
     length = 3 * CLUSTER + l1_entries * 8
     clusters = 3 + -(-l1_entries * 8 // CLUSTER)

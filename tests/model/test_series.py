@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model import Monitor
-from model.release.dialects import DIALECTS, PROPOSALS, QEMU_5_2, SERIES_V1, nearest_dialect
+from model.release.dialects import DIALECTS, PROPOSALS, nearest_dialect
+from model.release.dialects.qemu_5_2 import QEMU_5_2
+from model.release.dialects.series_v1 import SERIES_V1
 
 if TYPE_CHECKING:
     from model.release.dialect import Dialect
@@ -121,9 +123,10 @@ def test_it_is_not_left_out() -> None:
 def test_nor_where_only_the_image_names_one() -> None:
     """The default is to open it, which a reopen does not do."""
     monitor = Monitor(SERIES_V1)
-    named = {"backing": "base.qcow2", "backing_format": "qcow2"}
     monitor.images.create("base.qcow2", format="qcow2", size=MIB)
-    monitor.images.create("active.qcow2", format="qcow2", **named)
+    monitor.images.create(
+        "active.qcow2", format="qcow2", backing="base.qcow2", backing_format="qcow2"
+    )
     assert run(monitor, "blockdev-add", **image("active")) == ""
     assert run(monitor, "x-blockdev-reopen", **image("active", backing=None)) == ""
     told = "backing is missing for 'active'"

@@ -39,7 +39,8 @@ def add(monitor: Monitor, node: str, kind: str, size: int = TIB, backing: str = 
     if kind == "null-co":
         options |= {"size": size, "read_zeroes": True}
     else:
-        below = {"backing": f"{backing}.qcow2", "backing_format": "qcow2"} if backing else {}
+        below: dict[str, Any] = {"backing": f"{backing}.qcow2", "backing_format": "qcow2"}
+        below = below if backing else {}
         monitor.images.create(f"{node}.{kind}", format=kind, size=size, **below)
         options["file"] = {"driver": "file", "filename": f"{node}.{kind}"}
         if backing:
