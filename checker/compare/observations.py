@@ -10,7 +10,7 @@ same along the whole trace.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import attrs
 
@@ -287,11 +287,30 @@ def _compare_replies(expected: Reply, got: Reply, names: Renaming) -> Mismatch |
         return _within_reply(_compare_graphs(left, right, names))
     if isinstance(left, list) and isinstance(right, list) and _are_nodes(left + right):
         return _within_reply(_compare_nodes(left, right, names))
+    if _is_version(left) and _is_version(right):
+        return compare_values(left["qemu"], right["qemu"], "reply.return.qemu", names)
+    if _are_names(left) and _are_names(right):
+        return compare_values(_sorted(left), _sorted(right), "reply.return", names)
     return _compare_members(expected, got, "reply", names)
 
 
 def _are_nodes(answer: list[Json]) -> bool:
     return bool(answer) and all(isinstance(n, dict) and "node-name" in n for n in answer)
+
+
+def _is_version(answer: Json) -> TypeGuard[dict[str, Json]]:
+    """Whether an answer is that of query-version, whose package is only a name for the build."""
+    return isinstance(answer, dict) and answer.keys() == {"qemu", "package"}
+
+
+def _are_names(answer: Json) -> TypeGuard[list[dict[str, Json]]]:
+    """Whether an answer is a list of names and nothing else, as that of query-commands is."""
+    return is_objects(answer) and all(each.keys() == {"name"} for each in answer)
+
+
+def _sorted(answer: list[dict[str, Json]]) -> list[str]:
+    """The names as the set that they are: QEMU lists its commands in no particular order."""
+    return sorted(str(each["name"]) for each in answer)
 
 
 def _within_reply(found: Mismatch | None) -> Mismatch | None:

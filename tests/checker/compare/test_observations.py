@@ -298,3 +298,20 @@ def test_events_of_nobody_count_by_their_kind() -> None:
     assert found == StepMismatch(
         0, "events[QUORUM_FAILURE]", ABSENT, "QUORUM_FAILURE reference=n0 sector-num=0"
     )
+
+
+def test_the_build_s_own_name_and_the_order_of_its_commands_do_not_count() -> None:
+    def answer(value: Any) -> Observation:
+        return Observation(reply={"return": value}, nodes=None, graph=None)
+
+    def differs(expected: Any, got: Any) -> bool:
+        return compare_step(answer(expected), answer(got), Renaming()) is not None
+
+    version = {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}
+    assert not differs(version, {**version, "package": "Debian 1:7.2"})
+    assert differs(version, {**version, "qemu": {**version["qemu"], "minor": 1}})  # type: ignore[dict-item]
+    assert differs(version, {"qemu": version["qemu"]})
+    commands = [{"name": "a"}, {"name": "b"}]
+    assert not differs(commands, commands[::-1])
+    assert differs(commands, commands[:1])
+    assert differs(commands, [{"name": "a"}, {"name": "c"}])
