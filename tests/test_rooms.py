@@ -17,13 +17,26 @@ import pytest
 
 from tests.rooms import ROOT, cannot_be_imported_alone, modules, rings
 
-PACKAGES = ("checker", "targets")
-BELOW = {"checker": ("model", "strategies", "properties", "reports"), "targets": ("model",)}
+BELOW = {
+    "model": (),
+    "strategies": ("model",),
+    "properties": ("model",),
+    "targets": ("model",),
+    "reports": ("model",),
+    "checker": ("model", "strategies", "properties", "reports"),
+}
+"""The packages, each with those that are imported before it."""
+IN_ROOMS = ("checker", "targets")
+"""The packages whose rooms have a table on the page that is written by hand."""
 
-NAMED = re.compile(r"(?<![\w/])(?:checker|targets|reports|tests)/[\w/]+\.py")
+NAMED = re.compile(
+    r"(?<![\w/])(?:model|strategies|properties|checker|targets|reports|tests)/[\w/]+\.py"
+)
 """A file that a page names."""
 
-REFERRED = re.compile(r"(?::mod:`|python -m )((?:checker|targets)\.[\w.]*\w)")
+REFERRED = re.compile(
+    r"(?::mod:`|python -m )((?:model|strategies|properties|checker|targets|reports)\.[\w.]*\w)"
+)
 """A module that a docstring names."""
 
 LUCKY = {
@@ -45,13 +58,13 @@ def lucky(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", BELOW)
 def test_every_module_can_be_imported_alone(package: str) -> None:
-    assert len(modules(package)) > 30
+    assert len(modules(package)) > 5
     assert cannot_be_imported_alone(package, *BELOW[package]) == {}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", BELOW)
 def test_no_modules_import_each_other(package: str) -> None:
     assert rings(package) == []
 
@@ -108,15 +121,14 @@ def test_pages_name_modules_that_are_there() -> None:
     assert {each for each in named if not (ROOT / each[1]).exists()} == set()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", BELOW)
 def test_docstrings_name_modules_that_are_there(package: str) -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py")]
     named = {name for source in sources for name in REFERRED.findall(source)}
-    assert named
-    assert named - {name for each in PACKAGES for name in modules(each)} == set()
+    assert named - {name for each in BELOW for name in modules(each)} == set()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", IN_ROOMS)
 def test_the_page_on_architecture_has_every_room(package: str) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = page.partition(f"## The rooms of `{package}/`")[2].partition("\n## ")[0]

@@ -271,15 +271,18 @@ def block_export_add(t: Transition, arguments: dict[str, Any]) -> None:
     """
     ev = t.ev
     name, node = arguments["id"], arguments["node-name"]
+    fixed = arguments.get("fixed-iothread", False)
+    iothread = arguments.get("iothread")
+    if isinstance(iothread, list):
+        # QEMU looks at this before it has looked at anything else.
+        ev.check(THREADS_FIXED, not fixed)
     ev.check(ID_FORM, _ID.match(name))
     ev.check(ID_TAKEN, name not in t.exports, id=name)
     ev.check(NO_NODE, node in t.nodes, device="", node=node)
     writable = arguments.get("writable", False)
     ev.check(READ_ONLY, not writable or not t.nodes[node].read_only)
-    fixed = arguments.get("fixed-iothread", False)
-    iothread = arguments.get("iothread")
     if isinstance(iothread, list):
-        _check_threads(t, iothread, fixed=fixed)
+        _check_threads(t, iothread)
         iothread = None
     with aio_contexts.locked(t, node):
         stays = _choose_context(t, node, iothread, fixed=fixed)
@@ -314,9 +317,8 @@ def _export(t: Transition, arguments: dict[str, Any], *, fixed: bool) -> None:
     t.exports[name] = Export(name, user, arguments.get("name", node), arguments["type"])
 
 
-def _check_threads(t: Transition, iothreads: list[str], *, fixed: bool) -> None:
+def _check_threads(t: Transition, iothreads: list[str]) -> None:
     """Several iothreads are given: no NBD export gets as far as to use them."""
-    t.ev.check(THREADS_FIXED, not fixed)
     t.ev.check(THREADS_EMPTY, iothreads)
     for iothread in iothreads:
         t.ev.check(NO_IOTHREAD, find_iothread(t, iothread) is not None, iothread=iothread)

@@ -49,6 +49,7 @@ from model.values.image_layout import (
     without_data,
     written_end,
 )
+from model.values.state import NO_LIMITS
 from model.values.trace import RATE_LIMITED
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from model.graph.transition import Transition
     from model.values.image_layout import Extents
     from model.values.private import Bottom, Qcow2State, QuorumState
-    from model.values.state import Image, Node
+    from model.values.state import Image, Limits, Node
 
     Ranges = list[tuple[int, int]]
 
@@ -203,6 +204,13 @@ NO_GUEST = outside(
     "guest.impossible",
     "A guest could read or write there, and the spec knows what it gets.",
     text="what a guest does here is not modelled: {text}",
+)
+
+SMALL_ZEROES = effect(
+    "blkdebug.small-zeroes",
+    "Zeroes that begin or end beside a multiple of a blkdebug node's opt-write-zero are data "
+    "there; of those between, max-write-zero are written at once.",
+    source="5.2",
 )
 
 PASSING: dict[str, Passing] = {}
@@ -502,10 +510,51 @@ def _put(t: Transition, node: Node, write: Write) -> None:
     elif node.driver in PASSING:
         PASSING[node.driver](t, node, write)
     else:
-        for child in _in_turn(node):
-            if end > length_of(t, child):
-                raise ShrunkError(f"node {child!r} has become shorter; QEMU ends there")
-            pass_on(t, child, write)
+        _put_below(t, node, write)
+
+
+def _put_below(t: Transition, node: Node, write: Write) -> None:
+    """What a filter does with a write request, unless it is of those that do more with it."""
+    for child in _in_turn(node):
+        if write.end > length_of(t, child):
+            raise ShrunkError(f"node {child!r} has become shorter; QEMU ends there")
+        for part in _zero_parts(t, node, write):
+            pass_on(t, child, part)
+
+
+def _zero_parts(t: Transition, node: Node, write: Write) -> list[Write]:
+    """The requests that a filter makes of one."""
+    limits = _own_limits(node)
+    splits = limits.zeroes or limits.most_zeroes
+    if write.zeroes == "off" or not splits or not t.ev.holds(SMALL_ZEROES):
+        return [write]
+    return [
+        write._replace(start=start, end=end, zeroes=write.zeroes if whole else "off")
+        for start, end, whole in _wholes(write.start, write.end, limits.zeroes, limits.most_zeroes)
+    ]
+
+
+def _own_limits(node: Node) -> Limits:
+    """The limits to which a node itself breaks requests up."""
+    return driver_of(node.driver).limit(node, NO_LIMITS) if node.driver == "blkdebug" else NO_LIMITS
+
+
+def _wholes(start: int, end: int, alignment: int, most: int) -> Iterator[tuple[int, int, bool]]:
+    """The parts of a range: what is aligned, ``most`` bytes at a time, and what lies beside that.
+
+    Each comes with whether it is aligned. An ``alignment`` or ``most`` of 0 is none.
+    """
+    alignment = alignment or 1
+    first = min(end, -(-start // alignment) * alignment)
+    last = max(first, end // alignment * alignment)
+    if start < first:
+        yield start, first, False
+    step = most // alignment * alignment or last - first
+    while first < last:
+        yield first, min(last, first + step), True
+        first += step
+    if last < end:
+        yield last, end, False
 
 
 def _passes_zeroes(t: Transition, node: Node) -> bool:
@@ -605,6 +654,10 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
     if not node.unmap:
         return
     if node.driver == "qcow2":
+        start = -(-start // CLUSTER) * CLUSTER
+        end = end if end == node.size else end // CLUSTER * CLUSTER
+        if start >= end:
+            return
         before = image = _image(t, node)
         _spend_on(t, before, start, end, data=False)
         touched = _touched(start, end)
@@ -625,7 +678,11 @@ def discard(t: Transition, name: str, start: int, end: int) -> None:
         t.images[image.name] = attrs.evolve(image, extents=punched(image.extents, start, end))
     elif driver_of(node.driver).is_filter and node.driver != "blkverify":
         driver_of(node.driver).follow(t, node, opening=False)
-        discard(t, primary_child(t, name), start, end)
+        limits = _own_limits(node)
+        for first, last, whole in _wholes(start, end, limits.discard, limits.most_discard):
+            # What is too small is not passed on, which nobody minds.
+            if whole:
+                discard(t, primary_child(t, name), first, last)
 
 
 def _overlaid(image: Image, start: int, end: int, data: Pieces) -> Extents:

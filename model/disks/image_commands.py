@@ -43,7 +43,7 @@ _SECTOR = 512
 _AT_ONCE = 2 << 20
 """How many bytes of an image are rebased at once."""
 _OFFSET = 16
-"""A flag beside those of :mod:`model.block_status`: there is a place in a file."""
+"""A flag beside those of :mod:`model.data.block_status`: there is a place in a file."""
 
 
 @attrs.frozen

@@ -38,8 +38,9 @@ INSIDE = outside(
 class Run(NamedTuple):
     """Bytes of a disk, from ``start`` to ``end``, that have one place.
 
-    ``flags`` are a sum of those of :mod:`model.block_status`, ``depth`` is the image of the chain
-    that they are in, 0 the first; ``offset`` is the byte of its file where they begin, if any.
+    ``flags`` are a sum of those of :mod:`model.data.block_status`, ``depth``
+    is the image of the chain that they are in, 0 the first; ``offset`` is the byte of its file
+    where they begin, if any.
     """
 
     start: int

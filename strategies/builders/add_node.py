@@ -2,7 +2,7 @@
 """Builders of blockdev-add: inline chains, references, filters, quorum and blkverify.
 
 A builder returns the options of one node (a ``BlockdevOptions`` dictionary). They are
-right as far as the state tells; :mod:`strategies.near_valid.table` makes one thing wrong.
+right as far as the state tells; :mod:`strategies.near_valid` makes one thing wrong.
 """
 
 from __future__ import annotations
