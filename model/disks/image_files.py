@@ -199,14 +199,21 @@ class Images:
         return length_of(session.t, node)
 
     def from_spec(self, spec: ImageSpec) -> None:
-        """Make the image file that a trace asks for; its backing file need not be there."""
-        self.create(
-            spec.name,
-            format=spec.format,
-            size=spec.size,
-            backing=spec.backing,
-            backing_format=spec.backing_format,
-            unsafe=True,
+        """Make the image file that a trace asks for; its backing file need not be there.
+
+        Traces may have images that ``qemu-img create`` refuses to make at once, such as one that
+        names itself as its backing file. Raises :class:`ImageError`.
+        """
+        image_layout.check_name(spec.name)
+        self._check_unused(spec.name)
+        self._put(
+            image_layout.make(
+                spec.name,
+                format=spec.format,
+                size=spec.size,
+                backing=spec.backing,
+                backing_format=spec.backing_format,
+            )
         )
         for offset, length, pattern in spec.data:
             self._write(spec.name, offset, length, pattern, beside=False)

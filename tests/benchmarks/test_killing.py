@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -77,7 +78,8 @@ def test_only_daemons_below_the_run_are_killed(tmp_path: Path) -> None:
         killer.join(timeout=30)
         assert killer.stop() == 1
         for pid in descendants(run.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert run.wait(timeout=10) == 0
         assert foreign.poll() is None
         foreign.kill()

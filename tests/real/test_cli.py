@@ -120,7 +120,7 @@ def test_a_mutant_is_caught(tmp_path: Path) -> None:
 
 
 PLANTED = """
-from model import dialects
+from model.release import dialects
 dialects.DIALECTS["qemu-7.2"] = dialects.QEMU_7_2.without("reopen.unchanged")
 from checker.cli import main
 main()

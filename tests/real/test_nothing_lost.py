@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DAEMON = "qemu-storage-daemon"
 MUTANT = (
-    "from model import dialects\n"
+    "from model.release import dialects\n"
     "dialects.DIALECTS['qemu-7.2'] = dialects.QEMU_7_2.without('reopen.unchanged')\n"
     "from checker.cli import main\n"
     "main()\n"

@@ -176,7 +176,7 @@ def differences(
 
 def test_the_document_is_what_this_release_says(build_of: Callable[[Dialect], Build]) -> None:
     document = import_schema(build_of(QEMU_7_2).argv)
-    packaged = Path(__file__).parents[2] / "model" / "schemas" / "qemu-7.2.json"
+    packaged = Path(__file__).parents[2] / "model" / "release" / "schemas" / "qemu-7.2.json"
     assert render(document) == packaged.read_text(encoding="utf-8")
 
 
