@@ -59,7 +59,7 @@ def test_a_daemon_that_says_nothing_is_called_so(
     version = "exec qemu-storage-daemon --version"
     path.write_text(f'#!/bin/sh\ncase "$1" in --version) {version};; esac\nexec sleep 600\n')
     path.chmod(0o755)
-    monkeypatch.setattr("targets.daemon._START_WITHIN", 0.2)
+    monkeypatch.setattr("targets.daemons.daemon._START_WITHIN", 0.2)
     with pytest.raises(StartError, match=r"silent does not start: it does not answer\Z"):
         Daemon(find_driven(str(path)))
 
