@@ -126,7 +126,7 @@ _NEGOTIATED = "Capabilities negotiation is already complete, command ignored"
 
 
 def _query_version(dialect: Dialect) -> dict[str, Json]:
-    """The release; what a distribution calls its package is nobody's business here."""
+    """The release; the name of a distribution's package is not modelled."""
     major, minor, micro = map(int, dialect.schema.release.split("."))
     return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": ""}
 

@@ -19,7 +19,7 @@ _HEAD = f"""# What is outside the spec
 
 Made by `reopencheck rules --outside`; a test holds it against the code.
 
-What the spec does not model it says in its own voice: the reply is an error of the class
+What the spec does not model gets a reply of its own kind: an error of the class
 `{NOT_MODELLED}`, which no QEMU has, its text begins with `reopencheck:`, the state stays as it was,
 and `outcome.unmodelled` names the entry below. That is no statement about QEMU. What the schema of
 a release refuses, it refuses in the release's own words before.

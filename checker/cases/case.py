@@ -213,7 +213,7 @@ def file_name(kind: FindingKind, dialect: str, signature: str) -> str:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(word: str) -> float:

@@ -105,7 +105,7 @@ class Journal:
                 break
             os.close(file)  # another run took it for one that was left
         else:
-            raise OSError(f"others keep removing what is made in {self._folder}")
+            raise OSError(f"other processes keep removing the journals in {self._folder}")
         self._path, self._file = path, file
         self._append(json.dumps({"reopencheck-journal": 1, "found-by": self._found_by}))
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -51,7 +51,7 @@ _FOR_EVER = 1e9
 _IMAGES, _DEPTH = 2, 4
 
 
-@click.command(short_help="Search for sequences that tell A and B apart.")
+@click.command(short_help="Search for commands after which A and B differ.")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @trust_option
@@ -85,7 +85,7 @@ def compare(
     as_json: bool,
     **values: Any,
 ) -> NoReturn:
-    """Search for sequences that tell A and B apart, and make each as short as can be.
+    """Search for commands after which A and B differ, and make each case short.
 
     A and B are dialects (qemu-7.2) or builds: a release (10.0), a name, a path or a command line.
     Status 0: nothing was found in the time (20 s, or --budget); 1: they differ; 3: they differ, and

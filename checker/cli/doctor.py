@@ -118,7 +118,7 @@ def notes_on(chosen: Walls) -> list[str]:
     notes = []
     cannot = [wall.name for wall in walls() if not wall.stands and wall.name not in chosen.trusted]
     if cannot:
-        notes.append(f"walls that cannot stand here: {', '.join(cannot)} (reopencheck doctor)")
+        notes.append(f"walls that do not work here: {', '.join(cannot)} (reopencheck doctor)")
     trusted = [wall.name for wall in WALLS if wall.name not in {*chosen.up, *cannot}]
     if trusted:
         notes.append(f"without the walls that --trust took down: {', '.join(trusted)}")

@@ -225,7 +225,7 @@ def _fate(mutant: Mutant) -> str:
     return f"caught    {mutant.rule}: example {mutant.caught}: {mutant.shown}"
 
 
-@click.command(short_help="Drop one rule after the other: is it noticed?")
+@click.command(short_help="Drop one rule at a time: does the comparison notice?")
 @qemu_option
 @trust_option
 @dialect_option("Drop the rules of this release or proposal.")
@@ -251,7 +251,7 @@ def mutants(
     seed: int | None,
     as_json: bool,
 ) -> NoReturn:
-    """Drop one rule of the model after the other; the comparison must notice each time."""
+    """Drop one rule of the model at a time; the comparison must notice it each time."""
     from checker.runs.generate import examples as make  # noqa: PLC0415
     from checker.runs.mutants import MutantRun, choose_rules, run_mutants  # noqa: PLC0415
     from checker.runs.sides import open_sides, with_oracle  # noqa: PLC0415

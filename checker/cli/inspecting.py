@@ -150,7 +150,7 @@ def _show_replay(result: Replayed) -> None:
     help="List the rules of this release or proposal.",
 )
 @click.option("--outside", is_flag=True, help="Print the page of what is outside the spec.")
-@click.option("--allowed", is_flag=True, help="Print the page of what a trace may hold.")
+@click.option("--allowed", is_flag=True, help="Print the page of what a trace may contain.")
 @json_option
 def rules(dialect: str, *, outside: bool, allowed: bool, as_json: bool) -> None:
     """List the rules of a dialect: what each decides, in a sentence, and where it comes from.
@@ -200,18 +200,18 @@ def _tell_outside(*, as_json: bool) -> None:
 
 
 @click.command(short_help="Say what was found and what is missing.")
-@click.option("--masks", is_flag=True, help="List every exception to equality.")
+@click.option("--masks", is_flag=True, help="List what is not compared, and every hazard.")
 @json_option
 def doctor(*, masks: bool, as_json: bool) -> NoReturn:
     """Say what was found, which release it is, and what is missing.
 
-    Status 2 if a program or package is missing. A wall that cannot stand changes no status.
+    Status 2 if a program or package is missing. A wall that does not work here changes no status.
     """
     known = load_known(_known_directory())
     hazards = [rule for rule in all_rules() if rule.kind == "hazard"]
     count = (
         f"{len(MASKS)} masks, {len(NORMALISATIONS)} normalisations and {len(hazards)} hazards"
-        " are all the exceptions to equality"
+        " are all the exceptions of the comparison"
     )
     if masks and not as_json:
         for mask in MASKS:

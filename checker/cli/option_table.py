@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from targets.walls.standing import Walls
 
 
-@click.command(short_help="Try what becomes of every option when a node is reopened.")
+@click.command(short_help="Show what happens to every option when a node is reopened.")
 @click.argument("subject", metavar="[A]", default=DEFAULT_DIALECT)
 @click.option("--driver", "drivers", multiple=True, metavar="D", help="Only this one. Repeatable.")
 @trust_option
 @json_option
 def options(subject: str, *, walls: Walls, drivers: tuple[str, ...], as_json: bool) -> NoReturn:
-    """Try every option of every driver: what becomes of it when a node is reopened.
+    """Try every option of every driver: what happens to it when a node is reopened.
 
     A is a dialect or a build, as for compare. Each option is given to blockdev-add, and the node
     reopened once with the very same options and once without this one. An option that a child
@@ -113,7 +113,7 @@ def _show_options(name: str, found: Sequence[Trial | Untried], ended: Ended) -> 
         for each in untried:
             if each.refuses is refuses:
                 say(f"  {' '.join(filter(None, (each.driver, each.option)))}: {each.why}")
-    say(f"{len(tried)} reopens of {name}; those that are not told left everything as it was")
+    say(f"{len(tried)} reopens of {name}; those that are not listed left everything as it was")
     if ended.interrupted or ended.trouble:
         why = "interrupted" if ended.interrupted else "ended early"
         say(f"{why}: this is what was found so far")

@@ -2,7 +2,7 @@
 """In what two subjects differ on one trace.
 
 The first difference does not always end a comparison. Where both refuse in other words, they are
-still of one mind; and a member that only one of them shows (a newer release shows more) is a
+still in agreement; and a member that only one of them shows (a newer release shows more) is a
 difference once, and is left out from then on. Everything else sends them different ways.
 """
 

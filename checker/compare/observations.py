@@ -46,7 +46,7 @@ class Normalisation:
 NORMALISATIONS: tuple[Normalisation, ...] = (
     Normalisation(
         "JOB_STATUS_CHANGE to paused and back to running, to standby and back to ready",
-        "every drain pauses the jobs on what it drains; how often QEMU drains is its own business",
+        "every drain pauses the jobs on what it drains; how often is not part of the spec",
     ),
     Normalisation(
         "the order of events of different jobs and exports",

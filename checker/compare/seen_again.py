@@ -3,7 +3,7 @@
 
 One run is no evidence. A daemon may be ended or stopped by somebody else, and an answer may have
 come late. So whatever a run shows is a candidate only; what a second run shows *too* counts, and
-what it shows *else* is a candidate in its own right. A run that was disturbed says nothing and is
+what it shows *else* is a separate candidate. A run that was disturbed says nothing and is
 made again.
 """
 

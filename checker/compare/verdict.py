@@ -138,7 +138,7 @@ def left_at(example: Example, replay: Replay) -> int | None:
 
 
 def is_outside(observation: Observation | None) -> bool:
-    """Whether an answer is in our own voice: it is nothing that QEMU says."""
+    """Whether an answer is reopencheck's own and not one of QEMU's."""
     error = None if observation is None else observation.reply.get("error")
     return isinstance(error, dict) and error.get("class") == NOT_MODELLED
 

@@ -2,7 +2,7 @@
 """Does the daemon do the same thing twice? The same traces, run two times and compared.
 
 The model only writes the traces here: what the daemon shows first is what is expected of it the
-second time. Something that wobbles would make every comparison with the model a matter of luck,
+second time. Something that wobbles would make every comparison with the model depend on chance,
 so whatever does is a finding.
 """
 

@@ -109,7 +109,7 @@ JOINS_CONTROLLER = effect(
 )
 LEAVES_CONTROLLER = effect(
     "device.leaves-controller",
-    "The node of a SCSI disk goes back to the main loop, if nobody minds, when the disk goes.",
+    "The node of a SCSI disk goes back to the main loop, if it can, when the disk goes.",
     source="7.2 (emulator)",
 )
 

@@ -172,7 +172,7 @@ JOINS_IOTHREAD = effect(
 )
 UNSHARES_RESIZE = effect(
     "export.unshares-resize",
-    "Nobody resizes a node while it is exported.",
+    "A node is not resized while it is exported.",
     source="7.2 (NBD)",
 )
 

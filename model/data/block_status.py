@@ -56,7 +56,7 @@ RACE = hazard(
     "stops where they lie apart; or several are read at once from a quorum whose children do not "
     "agree; or a paused mirror is told to stop that has something left to copy, which 5.2 goes on "
     "with for a moment.",
-    source="our own: which piece arrives first is a matter of luck",
+    source="our own: which piece arrives first depends on timing",
 )
 
 DATA = 1

@@ -227,7 +227,7 @@ def check_known(name: str, *versions: Pieces) -> None:
 
 
 def differs(t: Transition, data: Pieces) -> bool:
-    """Whether there is a byte that is not zero; notices where that is a matter of luck."""
+    """Whether there is a byte that is not zero; notices where that depends on timing."""
     if any(value > 0 for _, _, value in data):
         return True
     if any(value == UNKNOWN for _, _, value in data):

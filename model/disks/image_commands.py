@@ -134,7 +134,7 @@ def _bytes(t: Transition, name: str, start: int, end: int) -> Pieces:
     """What a guest reads: runs of bytes but zero. Raises :class:`ImageError`."""
     found = requests.pieces(t, name, start, end)
     if any(value == UNKNOWN for _, _, value in found):
-        raise ImageError("bytes that nobody knows")
+        raise ImageError("bytes that the spec does not know")
     return sorted(run for run in found if run[2])
 
 

@@ -74,7 +74,7 @@ class Images:
     """The image files beside each other in one directory, as the ``qemu-img`` of a release sees it.
 
     Every method raises :class:`ImageError`, with one line, for what the release
-    refuses and, in the spec's own voice ("reopencheck: ..."), for what is not modelled. The files
+    refuses and, with a text that begins with "reopencheck: ", for what is not modelled. The files
     are as they were then, but for what a refused :meth:`create` has overwritten already.
 
     Sizes, offsets and lengths are in bytes; a size may also be a text such as "64K". A ``format``

@@ -181,7 +181,7 @@ class Session:
 
 
 def in_context(prefix: str, error: ImageError) -> ImageError:
-    """An error of QEMU's, told with what was being done; the spec speaks for itself."""
+    """An error of QEMU's, with what was being done; one of the spec stays as it is."""
     text = str(error)
     return error if text.startswith("reopencheck: ") else ImageError(prefix + text)
 

@@ -29,7 +29,7 @@ NO_GROUP = guard(
 
 THROTTLES = outside(
     "throttle.throttles",
-    "Nobody waits for a limit.",
+    "No request waits for a throttle limit.",
     text="the limits of throttle group '{group}' are so low that somebody may wait, which is not "
     "modelled",
 )

@@ -176,7 +176,7 @@ def try_change(t: Transition, node: str, context: str) -> bool:
 
 
 def leave(t: Transition, node: str) -> None:
-    """A node has lost a user for good: it goes back to the main loop if nobody minds."""
+    """A node has lost a user for good: it goes back to the main loop if nothing pins it."""
     if t.nodes[node].context == MAIN or not t.ev.holds(BACK):
         return
     swept = _sweeping(t) if t.closing else set()

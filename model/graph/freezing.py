@@ -33,12 +33,12 @@ NEVER_FROZEN = guard(
 )
 FREEZES = effect(
     "freeze.freezes",
-    "The links of a chain that somebody relies on stay as they are.",
+    "The links of a chain that a job or a filter relies on are frozen.",
     source="patch 1/13 (freezing links)",
 )
 THAWS = effect(
     "freeze.thaws",
-    "Links can be changed again when nobody relies on them any more.",
+    "Links can be changed again when nothing relies on them any more.",
     source="patch 1/13 (freezing links)",
 )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SIZE = outside(
     "qapi.size",
-    "There are no more nodes, objects, jobs, exports and devices than the spec keeps an eye on, "
+    "There are no more nodes, objects, jobs, exports and devices than the spec follows, "
     "and no more runs of bytes in an image.",
     text="a state with more than {most} {what} is not modelled",
 )

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 NO_BITMAP_NAMED = guard(
     "backup.bitmap-missing",
-    "A backup by a bitmap is told which.",
+    "A backup that goes by a bitmap names the bitmap.",
     source="7.2",
     text="must provide a valid bitmap name for '{sync}' sync mode",
 )
@@ -63,7 +63,7 @@ BITMAP_UNKNOWN = guard(
 )
 BITMAP_MODE_ALONE = guard(
     "backup.bitmap-mode-alone",
-    "Without a bitmap there is nothing to be done with it.",
+    "A bitmap mode is given only together with a bitmap.",
     source="7.2",
     text="Cannot specify bitmap sync mode without a bitmap",
 )
@@ -81,13 +81,13 @@ COMPRESS = guard(
 )
 WORKERS = guard(
     "backup.max-workers",
-    "A backup does at least one thing at a time.",
+    "A backup has at least one worker.",
     source="7.2",
     text="max-workers must be between 1 and 2147483647",
 )
 CHUNK_NEGATIVE = guard(
     "backup.max-chunk-negative",
-    "A backup copies pieces of some size.",
+    "The largest chunk of a backup is not negative.",
     source="7.2",
     text="max-chunk must be zero (which means no limit) or positive",
 )

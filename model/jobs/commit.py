@@ -113,7 +113,7 @@ SAME_IMAGE = guard(
 )
 ACTIVE_BACKING = guard(
     "commit.active-backing-file",
-    "Nobody is above the active layer whose image could name another backing file.",
+    "A commit of the active layer names no backing file, since no image above could record it.",
     source="7.2",
     text="'backing-file' specified, but 'top' is the active layer",
 )

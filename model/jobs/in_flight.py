@@ -2,7 +2,7 @@
 """Copies that are under way at the same time.
 
 Mirrors and backups read and write many pieces at once, and which of them arrives first is a
-matter of luck. Mostly it does not show: the same clusters are taken in the end. Where it does,
+matter of timing. Mostly it does not show: the same clusters are taken in the end. Where it does,
 nobody can say what to expect.
 """
 

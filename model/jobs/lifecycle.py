@@ -72,7 +72,7 @@ BLOCK_JOBS_SAY_WHY = effect(
 )
 SLEEPS_ON = effect(
     "job.sleeps-on",
-    "A job that is woken while it sleeps for its speed's sake goes on sleeping.",
+    "A job that is woken while it sleeps because of its speed limit goes on sleeping.",
     source="10.0; before, a pause or drain let one more chunk through",
 )
 UNKNOWN = guard(

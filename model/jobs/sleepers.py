@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 WOKEN = outside(
     "outside.woken",
-    "No node of a job is drained while the job sleeps for its speed's sake, before 10.0: how far "
-    "that wakes it is a matter of luck.",
-    text="a {type} job that is woken while it sleeps for its speed's sake is not modelled",
+    "No node of a job is drained while the job sleeps because of its speed limit, before 10.0: "
+    "how far that wakes it depends on timing.",
+    text="a {type} job that is woken while it sleeps because of its speed limit is not modelled",
 )
 
 
@@ -29,7 +29,7 @@ WOKEN = outside(
 def beware_of_sleepers(t: Transition, command: str, arguments: dict[str, Any]) -> Iterator[None]:
     """Leave the spec behind a command that may drain a job which sleeps, and so wakes it.
 
-    Raises ``NotModelledError``, unless the release comes to grief in the command itself. Which
+    Raises ``NotModelledError``, unless the command itself meets a hazard of the release. Which
     commands do was seen: those that change the graph around a node of the job's, a guest's, and
     what is done in a transaction, which drains everything.
     """

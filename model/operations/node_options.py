@@ -25,7 +25,7 @@ DETECT_ZEROES = guard(
 
 INACTIVE = outside(
     "open.unmodelled-inactive",
-    "Nodes are active, as they are when nobody says otherwise.",
+    "Nodes are active, which is the default.",
     text="an inactive node is not modelled",
 )
 

@@ -499,7 +499,7 @@ class Reopening:
         return Role.FILTER if driver_of(node.driver).is_filter else Role.COW
 
     def _replace_backing(self, name: str, old: Link | None, new: str | None) -> None:
-        """Detach the old backing file and attach the new one, for better or worse."""
+        """Detach the old backing file and attach the new one; all checks are done by now."""
         t = self.t
         self._beware_of_descriptors(None if old is None else old.child)
         inherits = new is not None and is_heir(t, new, name)

@@ -169,7 +169,7 @@ class Evaluation:
         return True
 
     def meet(self, rule: Rule) -> None:
-        """Note that a release with this defect comes to grief here, or soon."""
+        """Note that the command meets this defect, which shows here or soon after."""
         if rule.id not in self._absent:
             self.hazards.add(rule.id)
 

@@ -35,7 +35,7 @@ def device(scene: Scene) -> Arguments:
 
 
 def controller(scene: Scene) -> Arguments:
-    """device_add: what SCSI disks hang on."""
+    """device_add: a controller for SCSI disks."""
     arguments = {"driver": _called(scene, CONTROLLER), "id": scene.fresh_id("d")}
     return _with_thread(scene, arguments)
 

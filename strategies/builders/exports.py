@@ -74,7 +74,7 @@ def export_deletion(scene: Scene) -> Arguments:
 
 
 def move(scene: Scene) -> Arguments:
-    """x-blockdev-set-iothread, there or back."""
+    """x-blockdev-set-iothread, to the iothread or back."""
     choose = scene.choose
     threads = scene.iothreads()
     arguments: Arguments = {

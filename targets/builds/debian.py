@@ -179,7 +179,7 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise TargetError(
-            f"another run unpacks into {directory} just now: try again when it is through"
+            f"another run unpacks into {directory} just now: try again when it has finished"
         ) from None
     finally:
         os.close(held)

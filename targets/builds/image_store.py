@@ -186,7 +186,7 @@ def _check_run(image: ImageSpec, offset: int, length: int, pattern: int) -> None
             f"image {image.name!r}: {length} bytes from {offset} do not lie within {image.size}"
         )
     if not 0 <= pattern <= _MOST_IN_A_BYTE:
-        raise TargetError(f"image {image.name!r}: the pattern {pattern} is no byte")
+        raise TargetError(f"image {image.name!r}: the pattern {pattern} is not a byte (0 to 255)")
 
 
 def _run(room: Room, words: Sequence[str], name: str, directory: Path) -> None:

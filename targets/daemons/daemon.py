@@ -256,7 +256,7 @@ class Daemon(Closing):
         said = said or death.last_words or death.detail or _SAID.get(death.kind, death.kind)
         if death.status == NOT_BUILT and self.build.walls.up:
             said += " (--trust takes single walls down; see reopencheck doctor)"
-            raise StartError(f"the walls cannot be put up for {name}: {said}", death)
+            raise StartError(f"the walls cannot be set up for {name}: {said}", death)
         raise StartError(f"{name} does not start: {said}", death)
 
     def _next(self) -> Message:

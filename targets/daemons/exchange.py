@@ -358,7 +358,7 @@ class Exchange:
         current = f"own{self._asked}"
         answered = current if name is None else name
         if answered not in self._unanswered:
-            raise ProtocolError(f"a reply to what was not asked: {quoted(line)}")
+            raise ProtocolError(f"a reply to no request: {quoted(line)}")
         self._unanswered.discard(answered)
         if answered == current:
             self._work_on(message)
@@ -369,7 +369,7 @@ class Exchange:
             if step.reply is None:
                 step.reply = message
                 return
-        raise ProtocolError(f"a reply to what was not asked: {quoted(line)}")
+        raise ProtocolError(f"a reply to no request: {quoted(line)}")
 
     def _take_event(self, message: Message) -> None:
         # When it happened is the host's business and nothing that a client could expect.

@@ -201,7 +201,7 @@ def _refusal(text: str) -> Reply:
 
 
 def _not_modelled(text: str) -> Reply:
-    """What we say in our own voice: it is nothing that QEMU does."""
+    """An answer of reopencheck's own, which is nothing that QEMU does."""
     return {"error": {"class": NOT_MODELLED, "desc": f"reopencheck: {text}"}}
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _HEAD = """\
 # What a trace may hold
 
-Cases may come from strangers, and are replayed against real programs. Whatever is not on this
-page is refused, with its place, before anything starts: by all who read cases, and before each
-run on a real target. The page is made from the tables that decide (`targets/gate/allowed.py`,
+Cases may come from people you do not know, and are replayed against real programs. Whatever is not
+on this page is refused, with its place, before anything starts: whenever a case is read, and before
+each run on a real target. The page is made from the tables that decide (`targets/gate/allowed.py`,
 `targets/gate/block_options.py`): `reopencheck rules --allowed >docs/containment.md`.
 
 * **File names** are plain names of files in the scratch directory: letters, digits, `_`, `.`, `+`
   and `-`, at most 200, a letter, digit or `_` first (`./` may stand before it). Nothing with a
-  colon or a slash is one. Harmless and allowed besides: `.`, an empty name, `/dev/null`,
+  colon or a slash is one. Also allowed, as they are harmless: `.`, an empty name, `/dev/null`,
   `/dev/zero`.
 * **Names by which QEMU calls images** (`base`, `top`, `backing-file`) may be what it makes up
   itself, such as `json:...`. These are parsed as QEMU parses them (single quotes, no comments, no
@@ -47,11 +47,11 @@ run on a real target. The page is made from the tables that decide (`targets/gat
   ends (`size`) count as well. Windows (`offset` of raw) begin at sectors, or all as far behind one.
   In the second case jobs can move bytes by any distance: so where a guest or a job brings bytes,
   none of choice is "/" or ":", without which no name leads out (written bytes, sizes of qcow2
-  images, names for headers). What is left, such as numbers in the tables of a qcow2 image, is the
-  business of the walls.
+  images, names for headers). What is left, such as numbers in the tables of a qcow2 image, is left
+  to the walls.
 
 The gate looks at what is written in a trace, not at what a program makes of it. What it cannot
-see is the business of the walls behind it.
+see is left to the walls behind it.
 """
 
 

@@ -197,7 +197,9 @@ def _check_image(image: ImageSpec) -> None:
                 f"{length} bytes from {offset} do not lie within the image {image.name!r}"
             )
         if not 0 <= pattern <= 255:  # noqa: PLR2004  # a byte
-            raise ContainmentError(f"image {image.name!r}: the pattern {pattern} is no byte")
+            raise ContainmentError(
+                f"image {image.name!r}: the pattern {pattern} is not a byte (0 to 255)"
+            )
 
 
 def check_commands(commands: Sequence[Command]) -> None:

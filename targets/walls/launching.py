@@ -68,7 +68,7 @@ printf %s "$mounts" > {root}/.mounts
 {bound}cd {root} && {pivot_root} . . && {umount} -l . {own_proc} && cd "$directory" || exit {failed}
 """
 
-# Its own messages are nobody's business, least of all that the program was "Aborted".
+# Its own messages are dropped, above all that the program was "Aborted".
 _AS_FIRST_PROCESS = """
 exec 3>&2 2>/dev/null
 (exec "$@" 2>&3 3>&-)

@@ -310,7 +310,7 @@ def complain(done: Done, program: str, walls: Walls) -> None:
         return
     if done.end.status == NOT_BUILT and walls.up:
         raise TargetError(
-            f"the walls cannot be put up for {program}: {last_line(done.stderr)} "
+            f"the walls cannot be set up for {program}: {last_line(done.stderr)} "
             "(--trust takes single ones down; see reopencheck doctor)"
         )
     if done.end.status in _CANNOT_RUN and _NOT_EXECUTED.search(done.stderr):

@@ -55,7 +55,7 @@ class Wall:
 
 
 WALLS = (
-    Wall("user", "it is nobody outside of its own user namespace"),
+    Wall("user", "it has no rights outside of its own user namespace"),
     Wall(
         "mount",
         "it sees the system's programs and its build, and writes to its scratch directory only",

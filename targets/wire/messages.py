@@ -60,9 +60,9 @@ def read(line: bytes) -> Message:
     try:
         message = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"what is no JSON: {quoted(line)}") from error
+        raise ProtocolError(f"something that is not JSON: {quoted(line)}") from error
     if not isinstance(message, dict):
-        raise ProtocolError(f"what is no object: {quoted(line)}")
+        raise ProtocolError(f"something that is not an object: {quoted(line)}")
     if "event" in message:
         _check_event(message, line)
     elif "QMP" not in message:
@@ -74,14 +74,16 @@ def greeting(message: Message) -> dict[str, Any]:
     """What a daemon says of itself when it is spoken to. Raises ProtocolError."""
     told = message.get("QMP")
     if not isinstance(told, dict):
-        raise ProtocolError(f"no greeting but {shortened(message)}")
+        raise ProtocolError(f"something other than a greeting: {shortened(message)}")
     return told
 
 
 def capabilities(message: Message) -> None:
     """Take the reply to the choice of capabilities. Raises ProtocolError unless it is one."""
     if "return" not in message:
-        raise ProtocolError(f"no capabilities but {shortened(message)}")
+        raise ProtocolError(
+            f"something other than the answer to qmp_capabilities: {shortened(message)}"
+        )
 
 
 def is_shown(value: object) -> bool:
@@ -91,12 +93,12 @@ def is_shown(value: object) -> bool:
 
 def _check_event(message: Message, line: bytes) -> None:
     if not isinstance(message["event"], str) or not isinstance(message.get("data", {}), dict):
-        raise ProtocolError(f"what is no event: {quoted(line)}")
+        raise ProtocolError(f"something that is not an event: {quoted(line)}")
 
 
 def _check_reply(message: Message, line: bytes) -> None:
     if ("return" in message) == ("error" in message):
-        raise ProtocolError(f"what is neither an event nor a reply: {quoted(line)}")
+        raise ProtocolError(f"something that is neither an event nor a reply: {quoted(line)}")
     error = message.get("error", {"class": "", "desc": ""})
     named = isinstance(error, dict) and all(
         isinstance(error.get(key), str) for key in ("class", "desc")
@@ -114,4 +116,4 @@ def _check_depth(line: bytes) -> None:
         line = _STRING.sub(b"", line)
     brackets = b"".join(line.translate(None, _UNQUOTED).split(b'"')[::2])
     if max(accumulate(map(_LEVELS.__getitem__, brackets)), default=0) > MOST_LEVELS:
-        raise ProtocolError(f"what nests too deeply: {quoted(line)}")
+        raise ProtocolError(f"something that is nested too deeply: {quoted(line)}")

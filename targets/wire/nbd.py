@@ -101,7 +101,7 @@ class Disk(Closing):
         self._send(head + data)
         magic, number, _ = struct.unpack(">IIQ", self._receive(16))
         if magic != _SIMPLE_REPLY:
-            raise NBDError("the server sends what is no simple reply")
+            raise NBDError("the server sends something other than a simple reply")
         if number:
             raise NBDError(f"NBD error {number}")
 
@@ -115,7 +115,7 @@ class Disk(Closing):
         for _ in range(_MOST_OPTIONS):
             magic, _, kind, length = struct.unpack(">QIII", self._receive(20))
             if magic != _REPLY_TO_OPTION or length > _MOST_TOLD:
-                raise NBDError("the server sends what is no reply to an option")
+                raise NBDError("the server sends something other than a reply to an option")
             data = self._receive(length)
             if kind & _REFUSED:
                 raise NBDError(data.decode(errors="replace") or f"NBD refusal {kind}")
@@ -123,7 +123,7 @@ class Disk(Closing):
                 (self.size,) = struct.unpack(">Q", data[slice(*_SIZE_AT)])
             if kind == _ACK:
                 return
-        raise NBDError("the server does not come to an end")
+        raise NBDError("the server sends replies without end")
 
     def _wait(self, event: int) -> None:
         within = min(self.left, _STEP_WITHIN)

@@ -119,7 +119,7 @@ def test_schema_does_not_depend_on_the_release_of_msgspec(monkeypatch: pytest.Mo
     [
         (b"{", "not JSON"),
         (b"\xff\xfe\xfd", "not JSON"),
-        (b'{"reopencheck-case": NaN}', "not JSON: NaN is no JSON number"),
+        (b'{"reopencheck-case": NaN}', "not JSON: NaN is not a JSON number"),
         (b"[" * 100000, "not JSON"),
         (b"[]", "not a case"),
         (b"{}", "not a case"),

@@ -61,7 +61,7 @@ KINDS = [
     (document(steps=described(601)), "its commands describe more than 600 nodes"),
     (document(seed=0).replace(": 0", ": 1e999"), "not JSON: 1e999 is too large a number"),
     (document(seed=0).replace(": 0", ": 1" + "0" * 5000), "not JSON: a number of"),
-    (document(seed=0).replace(": 0", ": NaN"), "not JSON: NaN is no JSON number"),
+    (document(seed=0).replace(": 0", ": NaN"), "not JSON: NaN is not a JSON number"),
 ]
 
 

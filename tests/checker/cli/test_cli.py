@@ -335,7 +335,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert done.returncode == 141
 
 
-@pytest.mark.parametrize("kilobytes", [24_000, 34_000, 44_000, 54_000])
+@pytest.mark.parametrize("kilobytes", [24_000, 34_000, 44_000, 50_000])
 def test_too_little_memory_is_told_in_one_line(kilobytes: int) -> None:
     words = [sys.executable, "-c", "from checker.cli import main; main()", "check", "--examples=1"]
     done = subprocess.run(

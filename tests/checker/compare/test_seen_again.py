@@ -187,12 +187,12 @@ def test_a_difference_before_a_death_is_one_of_its_own() -> None:
 
 
 def test_what_speaks_no_qmp_is_a_finding_of_its_own_kind() -> None:
-    said = Death("protocol", 0, detail="it says what is no JSON: 17", stderr=())
+    said = Death("protocol", 0, detail="it says something that is not JSON: 17", stderr=())
     summary = diff(shows("ok", death=said))
     assert kinds(summary) == ["protocol"]
     assert summary.crashes == 1
     (finding,) = summary.findings
-    assert finding.signature == "b | protocol | it says what is no JSON | "
+    assert finding.signature == "b | protocol | it says something that is not JSON | "
     assert "17" in finding.title
 
 

@@ -94,7 +94,7 @@ def test_what_is_good_before_is_kept() -> None:
 def test_a_reply_is_taken_once() -> None:
     seen = heard(lines({**OK, "id": 1}, {**OK, "id": 1}), (VERSION, VERSION))
     assert seen.death is not None
-    assert "not asked" in seen.death.detail
+    assert "reply to no request" in seen.death.detail
 
 
 def test_a_deep_answer_that_is_no_deeper_than_the_limit_is_an_answer() -> None:
@@ -223,9 +223,9 @@ def test_half_a_line_is_still_there_for_its_other_half() -> None:
     "message", [{}, {"QMP": []}, {"QMP": None}, {"return": {}}, {"event": "A"}]
 )
 def test_an_odd_greeting(message: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match="no greeting but"):
+    with pytest.raises(ProtocolError, match="other than a greeting"):
         greeting(message)
-    with pytest.raises(ProtocolError, match="no capabilities but"):
+    with pytest.raises(ProtocolError, match="other than the answer to qmp_capabilities"):
         capabilities({"error": {"class": "GenericError", "desc": "no"}})
 
 
@@ -299,5 +299,5 @@ def test_guests_have_one_patience_for_all_disks_of_a_trace() -> None:
 def test_brackets_in_strings_are_no_levels(text: bytes) -> None:
     inner = b",".join([b'{"a":"%s"}' % text] * MOST_LEVELS)
     assert len(read(b'{"return":[%s]}' % inner)["return"]) == MOST_LEVELS
-    with pytest.raises(ProtocolError, match="nests too deeply"):
+    with pytest.raises(ProtocolError, match="nested too deeply"):
         read(b'{"return":[%s,%s]}' % (inner, b"[" * MOST_LEVELS + b"]" * MOST_LEVELS))

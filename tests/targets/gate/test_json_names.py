@@ -37,7 +37,7 @@ def test_what_can_be_read(name: str, value: Any) -> None:
         ("json:{'a':{'b':1,\"b\":2}}", "a member is there twice"),
         ("json:{'a", "a string has no end"),
         ("json:'\\'", "a string has no end"),
-        ("json:{'a':NaN}", "NaN is no JSON number"),
+        ("json:{'a':NaN}", "NaN is not a JSON number"),
         ("json:{'a':1,}", "double quotes"),
         ("json:{a:1}", "double quotes"),
         ("json:{}x", "Extra data"),

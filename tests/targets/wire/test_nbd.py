@@ -53,13 +53,13 @@ def test_a_disk_is_read() -> None:
     [
         (b"NBDMAGIC\0\0\0\0", "lost"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "no newstyle"),
-        (GREETING + option(1, magic=0), "no reply to an option"),
-        (GREETING + option(3, length=0xFFFFFFFF), "no reply to an option"),
+        (GREETING + option(1, magic=0), "other than a reply to an option"),
+        (GREETING + option(3, length=0xFFFFFFFF), "other than a reply to an option"),
         (GREETING + option((1 << 31) + 6, b"no such\xff export"), "no such"),
         (GREETING + option((1 << 31) + 6), "NBD refusal"),
-        (GREETING + option(3, b"\0") * 200, "does not come to an end"),
+        (GREETING + option(3, b"\0") * 200, "replies without end"),
         (GREETING + export(1 << 62) + ACK + REPLY, "lost"),
-        (GREETING + export(10) + ACK + b"x" * 100, "no simple reply"),
+        (GREETING + export(10) + ACK + b"x" * 100, "other than a simple reply"),
         (GREETING + export(10) + ACK + struct.pack(">IIQ", 0x67446698, 5, 0), "NBD error 5"),
     ],
 )
