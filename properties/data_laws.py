@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 from model.commands import guest
 from model.data.image_access import content
 from model.graph.transition import Transition
-from model.graph.traversal import length_of, reaches
+from model.graph.traversal import length_of
 from model.jobs import commit, mirror_copy, stream
 from model.release.rules import NotModelledError
 from model.values.image_layout import ImageError
 from model.values.state import Use
 from model.values.trace import REOPENS, WRITE
 from properties.claims import living
+from properties.graph import below
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted
 
@@ -81,14 +82,8 @@ class Reader:
 
     def below(self, *names: str) -> list[Node]:
         """These nodes and all below them."""
-        found: dict[str, Node] = {}
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if name not in found and name in self.state.nodes:
-                found[name] = self.state.nodes[name]
-                stack.extend(link.child for link in found[name].children)
-        return list(found.values())
+        there = [name for name in names if name in self.state.nodes]
+        return [self.state.nodes[name] for name in sorted(below(self.state, there))]
 
 
 def _edges(state: BlockState) -> list[tuple[str, str, str]]:
@@ -152,8 +147,8 @@ def _against_rule(was: Reader, now: Reader, name: str) -> str | None:
     old, new = was.runs(name), now.runs(name)
     image = was.image(name)
     child = backing(now.state.nodes[name])
-    below = now.runs(child) if child else []
-    if old is None or new is None or image is None or below is None:
+    under = now.runs(child) if child else []
+    if old is None or new is None or image is None or under is None:
         return None
     own = [(s, e) for s, e, _ in image.extents]
     length = now.length(name)
@@ -161,7 +156,7 @@ def _against_rule(was: Reader, now: Reader, name: str) -> str | None:
         if _cut(old, start, min(end, length)) != _cut(new, start, min(end, length)):
             return f"{name!r} lost what it had itself"
     for start, end in _gaps(own, length):
-        if _cut(new, start, end) != _cut(below, start, end):
+        if _cut(new, start, end) != _cut(under, start, end):
             return f"{name!r} does not show its new backing file"
     return None
 
@@ -266,8 +261,8 @@ def _seen(before: BlockState, command: Command, outcome: Outcome, job: Job) -> t
         return "", ""
     if body.filter in outcome.state.nodes:
         return body.filter, body.filter
-    below = before.nodes[body.filter].link("backing")
-    origin = below.child if below else ""
+    link = before.nodes[body.filter].link("backing")
+    origin = link.child if link else ""
     return origin, body.target if pivoted else origin
 
 
@@ -342,7 +337,7 @@ def mirrors_copy_or_note_what_is_written(
             continue
         if body.filter not in before.nodes or not old.body.begun:
             continue
-        if not reaches(before.nodes, command["arguments"]["node"], body.filter):
+        if body.filter not in below(before, [command["arguments"]["node"]]):
             continue
         if _leaks(now, body.filter) or _leaks(now, body.target):
             continue

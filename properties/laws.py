@@ -21,7 +21,7 @@ from model.drivers.preallocate import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_S
 from model.graph.driver import driver_of
 from model.graph.request_limits import take_limits
 from model.graph.transition import Transition
-from model.graph.traversal import reaches, topological
+from model.graph.traversal import topological
 from model.operations.reopen import LENGTH_AGAIN, OMISSION_KEEPS
 from model.operations.reopen_options import ACTIVE_TAKEN, RESET
 from model.permissions.grants import Permissions
@@ -30,6 +30,7 @@ from model.values.private import PreallocateState, Qcow2State
 from model.values.qdict import flatten
 from model.values.state import FrozenDict, Perm, Role
 from model.values.trace import OBJECT, REOPENS, name_of, reopened
+from properties.graph import below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -328,10 +329,10 @@ def given_options_are_set(before: BlockState, command: Command, outcome: Outcome
 def explicit(state: BlockState, name: str) -> str:
     """A node, or what lies below it where it is a filter that no client shall see."""
     while name in state.nodes and state.nodes[name].implicit:
-        below = [link for link in state.nodes[name].children if link.role & Role.FILTERED]
-        if not below:
+        filtered = [link for link in state.nodes[name].children if link.role & Role.FILTERED]
+        if not filtered:
             break
-        name = below[0].child
+        name = filtered[0].child
     return name
 
 
@@ -433,9 +434,8 @@ def snapshots_put_the_overlay_on_top(
     if link is None or link.child != node:
         return f"{node!r} is not the backing file of {overlay!r}"
     # What lies below the overlay goes on using the node: anything else would be a cycle.
-    former = [
-        key for key in before.nodes[node].parents if not reaches(before.nodes, overlay, key[0])
-    ]
+    under = below(before, [overlay])
+    former = [key for key in before.nodes[node].parents if key[0] not in under]
     # An overlay may have users already, as long as they require nothing of it.
     former += before.nodes[overlay].parents
     now = outcome.state.nodes[overlay].parents
