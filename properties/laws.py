@@ -15,28 +15,26 @@ import attrs
 
 from model import Outcome, step
 from model.commands.exports import STAYS_AND_TELLS
-from model.data.length import flush
 from model.data.requests import COPIED_ON_READ
 from model.drivers.preallocate import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
 from model.graph.driver import driver_of
-from model.graph.request_limits import take_limits
 from model.graph.transition import Transition
-from model.graph.traversal import topological
 from model.operations.reopen import LENGTH_AGAIN, OMISSION_KEEPS
 from model.operations.reopen_options import ACTIVE_TAKEN, RESET
 from model.permissions.grants import Permissions
-from model.release.rules import NotModelledError, Refusal
-from model.values.private import PreallocateState, Qcow2State
+from model.release.rules import Refusal
+from model.values.private import PreallocateState
 from model.values.qdict import flatten
 from model.values.state import FrozenDict, Perm, Role
 from model.values.trace import OBJECT, REOPENS, name_of, reopened
 from properties.graph import below
+from properties.sameness import same_but_for_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from model import BlockState, Dialect
-    from model.values.state import Image, Node
+    from model.values.state import Node
     from model.values.trace import Command
 
     Law = Callable[[BlockState, Command, Outcome], str | None]
@@ -61,66 +59,6 @@ _REPLACING: Final = {
 """What replaces an option, or all that begins with it, though it is not mentioned."""
 _QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard")
 """Options that QEMU writes down by itself where a client leaves them out."""
-
-
-def same_but_for_order(one: BlockState, other: BlockState, dialect: Dialect) -> bool:
-    """Whether two states differ at most in what even a refused command may touch.
-
-    That is: the order of links in the lists of their parent and child (a link that was
-    moved and moved back is the newest), how many node names have been generated, the
-    threads that nodes live in, how a file node's descriptor is really open, which 7.2 does
-    not always know itself, what has been written down by now, of tables and lazy refcounts, and
-    what is known by now: of permissions, of limits, and of the end of a file that could not be cut.
-    """
-    one, other = _flushed(one, dialect), _flushed(other, dialect)
-    return (
-        one.objects == other.objects
-        and _written_down(one.images) == _written_down(other.images)
-        and _elsewhere(one) == _elsewhere(other)
-        and one.jobs == other.jobs
-        and one.exports == other.exports
-        and one.nbd_server == other.nbd_server
-        and list(one.nodes) == list(other.nodes)
-        and all(
-            mine is theirs or _sorted(mine) == _sorted(theirs)
-            for mine, theirs in zip(one.nodes.values(), other.nodes.values(), strict=True)
-        )
-    )
-
-
-def _flushed(state: BlockState, dialect: Dialect) -> BlockState:
-    """The state when everything is written down, and every node knows its limits."""
-    t = Transition(state, dialect.evaluation())
-    for name in state.nodes:
-        with suppress(NotModelledError):
-            flush(t, name)
-    for name in reversed(topological(t.nodes, list(t.nodes))):
-        take_limits(t, name)
-    return t.result()
-
-
-def _elsewhere(state: BlockState) -> dict[str, tuple[tuple[str, str], ...]]:
-    return {key: tuple(sorted(user.links)) for key, user in state.users.items()}
-
-
-def _written_down(images: Mapping[str, Image]) -> dict[str, Image]:
-    return {name: attrs.evolve(image, dirty=False) for name, image in images.items()}
-
-
-def _sorted(node: Node) -> Node:
-    private = None if node.driver == "file" else node.private
-    if isinstance(private, Qcow2State):
-        private = attrs.evolve(private, dirty=False, sweeping=False)
-    elif isinstance(private, PreallocateState):
-        private = attrs.evolve(private, file_end=None)
-    links = (attrs.evolve(link, kept=None) for link in node.children)
-    return attrs.evolve(
-        node,
-        context="",
-        private=private,
-        children=tuple(sorted(links, key=lambda link: link.name)),
-        parents=tuple(sorted(node.parents)),
-    )
 
 
 def accepted(command: Command, outcome: Outcome, *names: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from model import BlockState, Dialect, Monitor, Outcome, find_dialect
 from model.values.state import EMPTY, FrozenDict
 from properties import LAWS_OF_DIALECT, Witnesses, law_for, laws, told
+from properties.sameness import same_but_for_order
 from strategies import machine_for, run
 
 if TYPE_CHECKING:
@@ -247,8 +248,8 @@ def test_the_order_of_links_and_generated_names_are_no_change() -> None:
         before, nodes=FrozenDict({**before.nodes, "top": turned}), serial=before.serial + 1
     )
     assert other != before
-    assert laws.same_but_for_order(before, other, DIALECT)
-    assert not laws.same_but_for_order(before, attrs.evolve(before, images=EMPTY), DIALECT)
+    assert same_but_for_order(before, other, DIALECT)
+    assert not same_but_for_order(before, attrs.evolve(before, images=EMPTY), DIALECT)
 
 
 @pytest.mark.slow
