@@ -8,7 +8,6 @@ none of them holds only because nothing happened.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -16,25 +15,25 @@ import attrs
 from model import Outcome, step
 from model.commands.exports import STAYS_AND_TELLS
 from model.data.requests import COPIED_ON_READ
-from model.drivers.preallocate import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
-from model.graph.driver import driver_of
-from model.graph.transition import Transition
+from model.drivers.preallocate import (
+    PREALLOC_EARLY,
+    PREALLOC_LATER,
+    PREALLOC_LOOKS,
+    PREALLOC_STUCK,
+)
 from model.operations.reopen import LENGTH_AGAIN, OMISSION_KEEPS
 from model.operations.reopen_options import ACTIVE_TAKEN, RESET
-from model.permissions.grants import Permissions
-from model.release.rules import Refusal
-from model.values.private import PreallocateState
 from model.values.qdict import flatten
-from model.values.state import FrozenDict, Perm, Role
-from model.values.trace import OBJECT, REOPENS, name_of, reopened
+from model.values.state import FrozenDict, Role
+from model.values.trace import OBJECT, REOPENS, reopened
 from properties.graph import below
 from properties.sameness import same_but_for_order
+from properties.space import claims_in_vain, gave_too_early, without_ends, without_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from model import BlockState, Dialect
-    from model.values.state import Node
     from model.values.trace import Command
 
     Law = Callable[[BlockState, Command, Outcome], str | None]
@@ -99,8 +98,8 @@ def refused_commands_change_nothing(
     been reopened twice; the block backend of a stream is lost. A preallocate node that was to
     become read-only may have given back its space and rights too early, which it sees later;
     one that could not be resized claims rights, and one that nobody writes through any more may see
-    so only when a command that is refused has its permissions looked at. One that is to be resized
-    looks at its file first, and may see there that a reopen has given it another (seen on 7.2).
+    so only when a command that is refused has its permissions looked at. One that
+    could not be resized may see where its file ends, which a reopen has put there.
     Of an export, an error may tell only that it is in another thread. A device that looks at its
     disk may have copied on read.
     """
@@ -112,14 +111,14 @@ def refused_commands_change_nothing(
     if command.get("execute") in STARTS and _same_graph(before, after):
         return None
     wrong_about_space = outcome.accepted & {PREALLOC_EARLY.id, PREALLOC_STUCK.id}
-    sees_late = PREALLOC_LATER.id in outcome.accepted and any(_claims_in_vain(before))
-    too_early = dialect.has(PREALLOC_EARLY) and any(_gave_too_early(before))
+    sees_late = PREALLOC_LATER.id in outcome.accepted and any(claims_in_vain(before))
+    too_early = dialect.has(PREALLOC_EARLY) and any(gave_too_early(before))
     if wrong_about_space or sees_late or too_early:
-        one, other = _without_space(before, dialect), _without_space(after, dialect)
+        one, other = without_space(before), without_space(after)
         if same_but_for_order(one, other, dialect):
             return None
-    if name_of(command) == "block_resize":
-        one, other = _without_file_ends(before), _without_file_ends(after)
+    if PREALLOC_LOOKS.id in outcome.accepted:
+        one, other = without_ends(before), without_ends(after)
         if same_but_for_order(one, other, dialect):
             return None
     if STAYS_AND_TELLS.id in outcome.accepted:
@@ -130,49 +129,6 @@ def refused_commands_change_nothing(
         return "the command was refused and the state is another"
     same = _same_graph(before, after)
     return None if same else "the command was refused and the state is another"
-
-
-def _gave_too_early(state: BlockState) -> Iterator[Node]:
-    """The preallocate nodes that have given back space and rights, and have users that write."""
-    known = Permissions(state.nodes, {})
-    for node in state.nodes.values():
-        if isinstance(node.private, PreallocateState) and node.private.data_end is None:
-            perm, _ = known.cumulative(node.name)
-            if perm & Perm.WRITE and perm & Perm.RESIZE:
-                yield node
-
-
-def _claims_in_vain(state: BlockState) -> Iterator[Node]:
-    """The preallocate nodes that claim to be alone while nobody writes and resizes there."""
-    known = Permissions(state.nodes, {})
-    for node in state.nodes.values():
-        if isinstance(node.private, PreallocateState) and node.private.alone:
-            perm, _ = known.cumulative(node.name)
-            if not (perm & Perm.WRITE and perm & Perm.RESIZE):
-                yield node
-
-
-def _without_file_ends(state: BlockState) -> BlockState:
-    """The state without what preallocate nodes know of how far their files reach."""
-    nodes = {
-        name: attrs.evolve(node, private=attrs.evolve(node.private, data_end=None, file_end=None))
-        if isinstance(node.private, PreallocateState)
-        else node
-        for name, node in state.nodes.items()
-    }
-    return attrs.evolve(state, nodes=FrozenDict(nodes))
-
-
-def _without_space(state: BlockState, dialect: Dialect) -> BlockState:
-    """What would be left if all preallocate nodes gave back their space and rights."""
-    t = Transition(state, dialect.evaluation())
-    for node in state.nodes.values():
-        if isinstance(node.private, PreallocateState):
-            with suppress(Refusal):
-                driver_of(node.driver).stop_writing(t, node)
-            private = PreallocateState(node.private.align, node.private.size)
-            t.change(node.name, private=private)
-    return t.result()
 
 
 def _same_graph(one: BlockState, other: BlockState) -> bool:

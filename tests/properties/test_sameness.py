@@ -12,6 +12,7 @@ from model import BlockState, Monitor, find_dialect
 from model.values.image_layout import tables_end
 from model.values.state import FrozenDict
 from properties.sameness import same_but_for_order
+from properties.space import without_space
 
 DIALECT = find_dialect("qemu-7.2")
 NAME = "a.qcow2"
@@ -83,3 +84,34 @@ def test_below_what_preallocates_a_file_may_become_longer() -> None:
     short, long = with_length(state, end - CLUSTER), with_length(state, end + CLUSTER)
     assert same_but_for_order(short, long, DIALECT)
     assert not same_but_for_order(with_length(state, end), long, DIALECT)
+
+
+def in_store() -> BlockState:
+    """A file that is longer than its data, since a node has preallocated the rest."""
+    state = written({"driver": "preallocate", "node-name": "space"})
+    private = state.nodes["space"].private
+    assert private.data_end < private.file_end == state.images[NAME].length
+    return state
+
+
+def forgotten(state: BlockState) -> BlockState:
+    space = state.nodes["space"]
+    private = attrs.evolve(space.private, data_end=None, file_end=None, alone=False)
+    nodes = {**state.nodes, "space": attrs.evolve(space, private=private)}
+    return attrs.evolve(state, nodes=FrozenDict(nodes))
+
+
+def test_space_may_be_given_back_and_not_only_forgotten() -> None:
+    before = in_store()
+    end = before.nodes["space"].private.data_end
+    given = forgotten(with_length(before, end))
+    assert without_space(before) == without_space(given)
+    for wrong in (forgotten(before), forgotten(with_length(before, end - CLUSTER))):
+        assert without_space(before) != without_space(wrong)
+
+
+def test_space_stays_in_a_file_that_cannot_be_cut() -> None:
+    state = in_store()
+    file = attrs.evolve(state.nodes["file"], read_only=True)
+    stuck = attrs.evolve(state, nodes=FrozenDict({**state.nodes, "file": file}))
+    assert without_space(stuck) == without_space(forgotten(stuck))
