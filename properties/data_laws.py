@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.commands import guest
-from model.data.image_access import content
-from model.graph.transition import Transition
-from model.graph.traversal import length_of
+from model.commands import reading
 from model.jobs import commit, mirror_copy, stream
-from model.release.rules import NotModelledError
-from model.values.image_layout import ImageError
 from model.values.state import Use
 from model.values.trace import REOPENS, WRITE
 from properties.claims import living
@@ -38,12 +33,11 @@ _LEAKY: Final = frozenset({"null-co", "null-aio", "blkdebug", "quorum", "blkveri
 class Reader:
     """What guests read in one state."""
 
-    __slots__ = ("_dialect", "_known", "_t", "state")
+    __slots__ = ("_dialect", "_known", "state")
 
     def __init__(self, state: BlockState, dialect: Dialect) -> None:
         self.state = state
         self._dialect = dialect
-        self._t = Transition(state, dialect.evaluation())
         self._known: dict[str, Runs | None] = {}
 
     def runs(self, name: str) -> Runs | None:
@@ -54,25 +48,19 @@ class Reader:
 
     def length(self, name: str) -> int:
         """The length of a node in bytes."""
-        return length_of(self._t, name)
+        return reading.length(self.state, self._dialect, name)
 
     def _read(self, name: str) -> Runs | None:
         if name not in self.state.nodes or not self.alone(name):
             return None
-        length = length_of(self._t, name)
-        if length > _MOST_BYTES:
+        if self.length(name) > _MOST_BYTES:
             return None
-        # Reading may copy, and what another node has copied is nothing that was there before.
-        t = Transition(self.state, self._dialect.evaluation())
-        try:
-            return guest.runs(t, name, 0, length)
-        except (ImageError, NotModelledError):
-            return None
+        return reading.runs(self.state, self._dialect, name)
 
     def image(self, name: str) -> Image | None:
         """The image behind a qcow2 node, if all of it is there."""
         link = self.state.nodes[name].link("file")
-        return content(self._t, link.child) if link else None
+        return reading.image_shown(self.state, self._dialect, link.child) if link else None
 
     def alone(self, *names: str) -> bool:
         """Whether no image below these nodes is open a second time."""
