@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from model.graph.driver import driver_of
 from model.graph.freezing import NOT_FROZEN
+from model.graph.traversal import reaches
 from model.jobs import commit, mirror_copy, stream
 from model.jobs.lifecycle import OWN_BACKEND
 from model.values.state import Role
-from properties.graph import below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def claims(state: BlockState) -> Iterator[tuple[str, str, str]]:
         elif (
             isinstance(body, mirror_copy.Mirror)
             and body.filter in state.nodes
-            and body.target in below(state, [body.filter])
+            and reaches(state.nodes, body.filter, body.target)
             and in_chain(state, body.filter, body.target)
         ):
             yield f"job {job.id}", body.filter, body.target
@@ -78,13 +78,13 @@ def chain(state: BlockState, top: str, end: str | None) -> list[tuple[LinkKey, s
     found: list[tuple[LinkKey, str]] = []
     name = top
     while name != end:
-        link = next(
+        below = next(
             (x for x in state.nodes[name].children if x.role & (Role.FILTERED | Role.COW)), None
         )
-        if link is None:
+        if below is None:
             break
-        found.append((link.key, link.child))
-        name = link.child
+        found.append((below.key, below.child))
+        name = below.child
     return found
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from model.commands import reading
+from model.commands import guest
+from model.data.image_access import content
+from model.graph.transition import Transition
+from model.graph.traversal import length_of, reaches
 from model.jobs import commit, mirror_copy, stream
+from model.release.rules import NotModelledError
+from model.values.image_layout import ImageError
 from model.values.state import Use
 from model.values.trace import REOPENS, WRITE
 from properties.claims import living
-from properties.graph import below
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted
 
@@ -33,11 +37,12 @@ _LEAKY: Final = frozenset({"null-co", "null-aio", "blkdebug", "quorum", "blkveri
 class Reader:
     """What guests read in one state."""
 
-    __slots__ = ("_dialect", "_known", "state")
+    __slots__ = ("_dialect", "_known", "_t", "state")
 
     def __init__(self, state: BlockState, dialect: Dialect) -> None:
         self.state = state
         self._dialect = dialect
+        self._t = Transition(state, dialect.evaluation())
         self._known: dict[str, Runs | None] = {}
 
     def runs(self, name: str) -> Runs | None:
@@ -48,19 +53,25 @@ class Reader:
 
     def length(self, name: str) -> int:
         """The length of a node in bytes."""
-        return reading.length(self.state, self._dialect, name)
+        return length_of(self._t, name)
 
     def _read(self, name: str) -> Runs | None:
         if name not in self.state.nodes or not self.alone(name):
             return None
-        if self.length(name) > _MOST_BYTES:
+        length = length_of(self._t, name)
+        if length > _MOST_BYTES:
             return None
-        return reading.runs(self.state, self._dialect, name)
+        # Reading may copy, and what another node has copied is nothing that was there before.
+        t = Transition(self.state, self._dialect.evaluation())
+        try:
+            return guest.runs(t, name, 0, length)
+        except (ImageError, NotModelledError):
+            return None
 
     def image(self, name: str) -> Image | None:
         """The image behind a qcow2 node, if all of it is there."""
         link = self.state.nodes[name].link("file")
-        return reading.image_shown(self.state, self._dialect, link.child) if link else None
+        return content(self._t, link.child) if link else None
 
     def alone(self, *names: str) -> bool:
         """Whether no image below these nodes is open a second time."""
@@ -70,8 +81,14 @@ class Reader:
 
     def below(self, *names: str) -> list[Node]:
         """These nodes and all below them."""
-        there = [name for name in names if name in self.state.nodes]
-        return [self.state.nodes[name] for name in sorted(below(self.state, there))]
+        found: dict[str, Node] = {}
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in found and name in self.state.nodes:
+                found[name] = self.state.nodes[name]
+                stack.extend(link.child for link in found[name].children)
+        return list(found.values())
 
 
 def _edges(state: BlockState) -> list[tuple[str, str, str]]:
@@ -135,8 +152,8 @@ def _against_rule(was: Reader, now: Reader, name: str) -> str | None:
     old, new = was.runs(name), now.runs(name)
     image = was.image(name)
     child = backing(now.state.nodes[name])
-    under = now.runs(child) if child else []
-    if old is None or new is None or image is None or under is None:
+    below = now.runs(child) if child else []
+    if old is None or new is None or image is None or below is None:
         return None
     own = [(s, e) for s, e, _ in image.extents]
     length = now.length(name)
@@ -144,7 +161,7 @@ def _against_rule(was: Reader, now: Reader, name: str) -> str | None:
         if _cut(old, start, min(end, length)) != _cut(new, start, min(end, length)):
             return f"{name!r} lost what it had itself"
     for start, end in _gaps(own, length):
-        if _cut(new, start, end) != _cut(under, start, end):
+        if _cut(new, start, end) != _cut(below, start, end):
             return f"{name!r} does not show its new backing file"
     return None
 
@@ -249,8 +266,8 @@ def _seen(before: BlockState, command: Command, outcome: Outcome, job: Job) -> t
         return "", ""
     if body.filter in outcome.state.nodes:
         return body.filter, body.filter
-    link = before.nodes[body.filter].link("backing")
-    origin = link.child if link else ""
+    below = before.nodes[body.filter].link("backing")
+    origin = below.child if below else ""
     return origin, body.target if pivoted else origin
 
 
@@ -325,7 +342,7 @@ def mirrors_copy_or_note_what_is_written(
             continue
         if body.filter not in before.nodes or not old.body.begun:
             continue
-        if body.filter not in below(before, [command["arguments"]["node"]]):
+        if not reaches(before.nodes, command["arguments"]["node"], body.filter):
             continue
         if _leaks(now, body.filter) or _leaks(now, body.target):
             continue

@@ -14,7 +14,6 @@ from model.drivers.file import DEVICES, TAKES_DEVICES
 from model.permissions.grants import permission_names, permissions
 from model.values.state import Grant, LinkKey, Perm, ThrottleGroup, Use
 from properties.claims import bottom, chain, filters, in_chain, standing
-from properties.graph import cycle
 from properties.users import (
     connected_nodes_share_a_context,
     contexts_are_threads,
@@ -101,8 +100,22 @@ def _holds(state: BlockState, key: LinkKey | Use, child: str) -> bool:
 
 def no_node_is_its_own_ancestor(state: BlockState) -> str | None:
     """The graph has no cycle."""
-    names = cycle(state)
-    return f"{' -> '.join((*names, names[0]))} is a cycle" if names else None
+    done: set[str] = set()
+    for start in state.nodes:
+        path: list[str] = []
+        stack = [(start, False)]
+        while stack:
+            name, leave = stack.pop()
+            if leave:
+                path.pop()
+                done.add(name)
+            elif name in path:
+                return f"{' -> '.join((*path[path.index(name) :], name))} is a cycle"
+            elif name not in done and name in state.nodes:
+                path.append(name)
+                stack.append((name, True))
+                stack.extend((link.child, False) for link in state.nodes[name].children)
+    return None
 
 
 def nobody_requires_what_another_user_unshares(state: BlockState) -> str | None:

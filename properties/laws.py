@@ -8,32 +8,34 @@ none of them holds only because nothing happened.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from model import Outcome, step
 from model.commands.exports import STAYS_AND_TELLS
+from model.data.length import flush
 from model.data.requests import COPIED_ON_READ
-from model.drivers.preallocate import (
-    PREALLOC_EARLY,
-    PREALLOC_LATER,
-    PREALLOC_LOOKS,
-    PREALLOC_STUCK,
-)
+from model.drivers.preallocate import PREALLOC_EARLY, PREALLOC_LATER, PREALLOC_STUCK
+from model.graph.driver import driver_of
+from model.graph.request_limits import take_limits
+from model.graph.transition import Transition
+from model.graph.traversal import reaches, topological
 from model.operations.reopen import LENGTH_AGAIN, OMISSION_KEEPS
 from model.operations.reopen_options import ACTIVE_TAKEN, RESET
+from model.permissions.grants import Permissions
+from model.release.rules import NotModelledError, Refusal
+from model.values.private import PreallocateState, Qcow2State
 from model.values.qdict import flatten
-from model.values.state import FrozenDict, Role
-from model.values.trace import OBJECT, REOPENS, reopened
-from properties.graph import below
-from properties.sameness import same_but_for_order
-from properties.space import claims_in_vain, gave_too_early, without_ends, without_space
+from model.values.state import FrozenDict, Perm, Role
+from model.values.trace import OBJECT, REOPENS, name_of, reopened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from model import BlockState, Dialect
+    from model.values.state import Image, Node
     from model.values.trace import Command
 
     Law = Callable[[BlockState, Command, Outcome], str | None]
@@ -58,6 +60,66 @@ _REPLACING: Final = {
 """What replaces an option, or all that begins with it, though it is not mentioned."""
 _QEMUS_OWN: Final = ("cache.direct", "cache.no-flush", "read-only", "auto-read-only", "discard")
 """Options that QEMU writes down by itself where a client leaves them out."""
+
+
+def same_but_for_order(one: BlockState, other: BlockState, dialect: Dialect) -> bool:
+    """Whether two states differ at most in what even a refused command may touch.
+
+    That is: the order of links in the lists of their parent and child (a link that was
+    moved and moved back is the newest), how many node names have been generated, the
+    threads that nodes live in, how a file node's descriptor is really open, which 7.2 does
+    not always know itself, what has been written down by now, of tables and lazy refcounts, and
+    what is known by now: of permissions, of limits, and of the end of a file that could not be cut.
+    """
+    one, other = _flushed(one, dialect), _flushed(other, dialect)
+    return (
+        one.objects == other.objects
+        and _written_down(one.images) == _written_down(other.images)
+        and _elsewhere(one) == _elsewhere(other)
+        and one.jobs == other.jobs
+        and one.exports == other.exports
+        and one.nbd_server == other.nbd_server
+        and list(one.nodes) == list(other.nodes)
+        and all(
+            mine is theirs or _sorted(mine) == _sorted(theirs)
+            for mine, theirs in zip(one.nodes.values(), other.nodes.values(), strict=True)
+        )
+    )
+
+
+def _flushed(state: BlockState, dialect: Dialect) -> BlockState:
+    """The state when everything is written down, and every node knows its limits."""
+    t = Transition(state, dialect.evaluation())
+    for name in state.nodes:
+        with suppress(NotModelledError):
+            flush(t, name)
+    for name in reversed(topological(t.nodes, list(t.nodes))):
+        take_limits(t, name)
+    return t.result()
+
+
+def _elsewhere(state: BlockState) -> dict[str, tuple[tuple[str, str], ...]]:
+    return {key: tuple(sorted(user.links)) for key, user in state.users.items()}
+
+
+def _written_down(images: Mapping[str, Image]) -> dict[str, Image]:
+    return {name: attrs.evolve(image, dirty=False) for name, image in images.items()}
+
+
+def _sorted(node: Node) -> Node:
+    private = None if node.driver == "file" else node.private
+    if isinstance(private, Qcow2State):
+        private = attrs.evolve(private, dirty=False, sweeping=False)
+    elif isinstance(private, PreallocateState):
+        private = attrs.evolve(private, file_end=None)
+    links = (attrs.evolve(link, kept=None) for link in node.children)
+    return attrs.evolve(
+        node,
+        context="",
+        private=private,
+        children=tuple(sorted(links, key=lambda link: link.name)),
+        parents=tuple(sorted(node.parents)),
+    )
 
 
 def accepted(command: Command, outcome: Outcome, *names: str) -> bool:
@@ -98,8 +160,8 @@ def refused_commands_change_nothing(
     been reopened twice; the block backend of a stream is lost. A preallocate node that was to
     become read-only may have given back its space and rights too early, which it sees later;
     one that could not be resized claims rights, and one that nobody writes through any more may see
-    so only when a command that is refused has its permissions looked at. One that
-    could not be resized may see where its file ends, which a reopen has put there.
+    so only when a command that is refused has its permissions looked at. One that is to be resized
+    looks at its file first, and may see there that a reopen has given it another (seen on 7.2).
     Of an export, an error may tell only that it is in another thread. A device that looks at its
     disk may have copied on read.
     """
@@ -111,14 +173,14 @@ def refused_commands_change_nothing(
     if command.get("execute") in STARTS and _same_graph(before, after):
         return None
     wrong_about_space = outcome.accepted & {PREALLOC_EARLY.id, PREALLOC_STUCK.id}
-    sees_late = PREALLOC_LATER.id in outcome.accepted and any(claims_in_vain(before))
-    too_early = dialect.has(PREALLOC_EARLY) and any(gave_too_early(before))
+    sees_late = PREALLOC_LATER.id in outcome.accepted and any(_claims_in_vain(before))
+    too_early = dialect.has(PREALLOC_EARLY) and any(_gave_too_early(before))
     if wrong_about_space or sees_late or too_early:
-        one, other = without_space(before), without_space(after)
+        one, other = _without_space(before, dialect), _without_space(after, dialect)
         if same_but_for_order(one, other, dialect):
             return None
-    if PREALLOC_LOOKS.id in outcome.accepted:
-        one, other = without_ends(before), without_ends(after)
+    if name_of(command) == "block_resize":
+        one, other = _without_file_ends(before), _without_file_ends(after)
         if same_but_for_order(one, other, dialect):
             return None
     if STAYS_AND_TELLS.id in outcome.accepted:
@@ -129,6 +191,49 @@ def refused_commands_change_nothing(
         return "the command was refused and the state is another"
     same = _same_graph(before, after)
     return None if same else "the command was refused and the state is another"
+
+
+def _gave_too_early(state: BlockState) -> Iterator[Node]:
+    """The preallocate nodes that have given back space and rights, and have users that write."""
+    known = Permissions(state.nodes, {})
+    for node in state.nodes.values():
+        if isinstance(node.private, PreallocateState) and node.private.data_end is None:
+            perm, _ = known.cumulative(node.name)
+            if perm & Perm.WRITE and perm & Perm.RESIZE:
+                yield node
+
+
+def _claims_in_vain(state: BlockState) -> Iterator[Node]:
+    """The preallocate nodes that claim to be alone while nobody writes and resizes there."""
+    known = Permissions(state.nodes, {})
+    for node in state.nodes.values():
+        if isinstance(node.private, PreallocateState) and node.private.alone:
+            perm, _ = known.cumulative(node.name)
+            if not (perm & Perm.WRITE and perm & Perm.RESIZE):
+                yield node
+
+
+def _without_file_ends(state: BlockState) -> BlockState:
+    """The state without what preallocate nodes know of how far their files reach."""
+    nodes = {
+        name: attrs.evolve(node, private=attrs.evolve(node.private, data_end=None, file_end=None))
+        if isinstance(node.private, PreallocateState)
+        else node
+        for name, node in state.nodes.items()
+    }
+    return attrs.evolve(state, nodes=FrozenDict(nodes))
+
+
+def _without_space(state: BlockState, dialect: Dialect) -> BlockState:
+    """What would be left if all preallocate nodes gave back their space and rights."""
+    t = Transition(state, dialect.evaluation())
+    for node in state.nodes.values():
+        if isinstance(node.private, PreallocateState):
+            with suppress(Refusal):
+                driver_of(node.driver).stop_writing(t, node)
+            private = PreallocateState(node.private.align, node.private.size)
+            t.change(node.name, private=private)
+    return t.result()
 
 
 def _same_graph(one: BlockState, other: BlockState) -> bool:
@@ -223,10 +328,10 @@ def given_options_are_set(before: BlockState, command: Command, outcome: Outcome
 def explicit(state: BlockState, name: str) -> str:
     """A node, or what lies below it where it is a filter that no client shall see."""
     while name in state.nodes and state.nodes[name].implicit:
-        filtered = [link for link in state.nodes[name].children if link.role & Role.FILTERED]
-        if not filtered:
+        below = [link for link in state.nodes[name].children if link.role & Role.FILTERED]
+        if not below:
             break
-        name = filtered[0].child
+        name = below[0].child
     return name
 
 
@@ -328,8 +433,9 @@ def snapshots_put_the_overlay_on_top(
     if link is None or link.child != node:
         return f"{node!r} is not the backing file of {overlay!r}"
     # What lies below the overlay goes on using the node: anything else would be a cycle.
-    under = below(before, [overlay])
-    former = [key for key in before.nodes[node].parents if key[0] not in under]
+    former = [
+        key for key in before.nodes[node].parents if not reaches(before.nodes, overlay, key[0])
+    ]
     # An overlay may have users already, as long as they require nothing of it.
     former += before.nodes[overlay].parents
     now = outcome.state.nodes[overlay].parents

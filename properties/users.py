@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from model.jobs.lifecycle import PAUSE_WAKES
 from model.values.state import Use
-from properties.graph import parts
 
 if TYPE_CHECKING:
     from model.release.dialect import Dialect
@@ -90,12 +89,14 @@ def jobs_are_at_rest(state: BlockState, dialect: Dialect) -> str | None:
 
 
 def connected_nodes_share_a_context(state: BlockState) -> str | None:
-    """Nodes that hang together live in one thread, and so does who uses one of them."""
-    for names in parts(state):
-        threads = {state.nodes[name].context for name in names}
-        if len(threads) > 1:
-            listed = ", ".join(sorted(names))
-            return f"connected nodes live in different threads, {sorted(threads)}: {listed}"
+    """A link has both its ends in one thread, and so has what a user holds on to."""
+    for link in state.links():
+        parent, child = state.nodes[link.parent], state.nodes[link.child]
+        if parent.context != child.context:
+            return (
+                f"{link.parent!r} lives in {parent.context!r} and its child {link.child!r} in "
+                f"{child.context!r}"
+            )
     for key, user in state.users.items():
         for _, name in user.links:
             if state.nodes[name].context != user.context:

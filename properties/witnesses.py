@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from model.commands.devices import LOOKS
+from model.graph.traversal import reaches
 from model.jobs.mirror_copy import Mirror
 from model.operations.reopen import FILE_TOO, OMISSION_KEEPS
 from model.values.trace import OBJECT, REOPENS, WRITE, reopened
 from properties.claims import claims, living
 from properties.data_laws import backing, pivots
-from properties.graph import below
 from properties.job_laws import verb_of
 from properties.laws import STARTS, accepted, entries, lost
 
@@ -159,7 +159,7 @@ def _wrote_through_a_mirror(before: BlockState, command: Command, outcome: Outco
     return accepted(command, outcome, WRITE) and any(
         isinstance(job.body, Mirror)
         and job.body.filter in before.nodes
-        and job.body.filter in below(before, [command["arguments"]["node"]])
+        and reaches(before.nodes, command["arguments"]["node"], job.body.filter)
         for job in living(before)
     )
 

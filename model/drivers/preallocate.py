@@ -54,12 +54,6 @@ PREALLOC_EARLY = effect(
     "A node that becomes read-only gives space and rights back before permissions are checked.",
     source="10.0: later would be too late, since the file may become read-only, too",
 )
-PREALLOC_LOOKS = effect(
-    "preallocate.looks-again",
-    "A node whose file could not be resized looks again where the file ends, which may be another "
-    "file by now.",
-    source="7.2; 10.0 forgets where the data ends: see preallocate.stuck",
-)
 PREALLOC_STUCK = effect(
     "preallocate.stuck",
     "A node whose file could not be resized requires from then on to be the only one who "
@@ -186,7 +180,7 @@ class Preallocate(Filter):
     def not_truncated(self, t: Transition, node: Node, *, invalid: bool) -> None:
         """What was remembered is lost; an error in place of the data's end claims rights."""
         if not t.ev.holds(PREALLOC_STUCK):
-            if node.private.data_end is not None and t.ev.holds(PREALLOC_LOOKS):
+            if node.private.data_end is not None:
                 self._remember(t, node, primary_length(t, node))
             return
         private = attrs.evolve(node.private, data_end=None, file_end=None, alone=not invalid)

@@ -25,8 +25,8 @@ from properties.laws import (
     omitted_options_are_kept,
     refused_commands_change_nothing,
     reopening_is_idempotent,
+    same_but_for_order,
 )
-from properties.sameness import same_but_for_order
 from properties.users import jobs_are_at_rest
 from strategies import machine_for, run
 

@@ -50,7 +50,6 @@ QEMU_10_0 = QEMU_7_2.derive(
         "hazard.throttle-moves-locked",
         "hazard.unlocked-iothread",
         "length.always-looks",
-        "preallocate.looks-again",
         "reopen.last-refuses",
         "resize.busy",
     ),

@@ -78,7 +78,6 @@ QEMU_5_2 = QEMU_7_2.derive(
         "permissions.conflict",
         "preallocate.alignment",
         "preallocate.drop",
-        "preallocate.looks-again",
         "preallocate.sectors",
         "query.dirty-flag",
         "quorum.block-status",

@@ -50,12 +50,3 @@ def test_others_are_compared_with_what_the_model_says_now(path: Path) -> None:
 def test_another_dialect_can_be_compared() -> None:
     case = load(CASES / "mended" / "bitmap-cut.json")
     assert on_model(case, find_dialect("qemu-10.0")).verdict == "differs"
-
-
-def test_a_case_tells_the_model_from_one_that_does_not_look_again() -> None:
-    """The case that the real daemon is compared on would fail without the rule."""
-    case = load(CASES / "mended" / "preallocate-looks-again.json")
-    dialect = find_dialect(case.dialect)
-    said = by_model(case, dialect)
-    assert said == by_model(case, dialect)
-    assert said != by_model(case, dialect.without("preallocate.looks-again"))
