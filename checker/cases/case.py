@@ -26,6 +26,7 @@ from checker.cases.case_limits import MOST_BYTES, MOST_DIGITS, check_document
 from checker.cases.files import write_atomically
 from checker.errors import CaseError
 from model.values.trace import ImageSpec, Observation, Trace
+from reports.shown import shown
 from reports.values import Difference, Finding, FindingKind, Step
 from targets.errors import ContainmentError
 from targets.gate.validation import Amount, Length, Pattern, check_trace
@@ -252,7 +253,8 @@ def decode(data: bytes) -> Case:
     try:
         case = msgspec.convert(head, Case)
     except msgspec.ValidationError as error:
-        raise CaseError(f"not a valid case: {error}") from None
+        # The text names members as they stand in the file, whatever characters they have.
+        raise CaseError(f"not a valid case: {shown(str(error))}") from None
     except UnicodeEncodeError:
         raise CaseError("not a valid case: a lone surrogate stands where none may") from None
     if case.difference is not None and case.difference.step >= max(1, len(case.steps)):

@@ -284,7 +284,8 @@ def _check_driving(execute: str, command: Command) -> None:
     try:
         msgspec.convert(arguments, shape)
     except msgspec.ValidationError as error:
-        raise Refused(str(error)) from None
+        # The text names members as they stand in the trace, whatever characters they have.
+        raise Refused(ascii(str(error))[1:-1]) from None
     except UnicodeEncodeError:
         raise Refused("a lone surrogate stands where none may") from None
     if execute == OBJECT:

@@ -140,6 +140,7 @@ def test_what_is_no_case(data: bytes, says: str) -> None:
     [
         ({"kind": "worse"}, "Invalid enum value 'worse'"),
         ({"extra": 1}, "unknown field `extra`"),
+        ({"ex\rtra": 1}, r"unknown field `ex\rtra`"),
         ({"steps": None}, "missing required field `steps`"),
         ({"steps": {}}, "Expected `array`"),
         ({"steps": [{"command": []}]}, "Expected `object`"),
